@@ -262,7 +262,11 @@ def _is_container(path: Path) -> bool:
     """ISO media (m4a, mp4), Matroska (webm) or raw AAC, by their first bytes."""
     with path.open("rb") as data:
         head = data.read(12)
-    return head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[:2] in (b"\xff\xf1", b"\xff\xf9")
+    return (
+        head[4:8] == b"ftyp"
+        or head[:4] == b"\x1aE\xdf\xa3"
+        or head[:2] in (b"\xff\xf1", b"\xff\xf9")
+    )
 
 
 def _gather(blocks: Iterable[np.ndarray], limit: int) -> tuple[np.ndarray, bool]:

@@ -1,0 +1,257 @@
+"""The Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778), with empty slots.
+
+    mel (b, frames, 128) -> patches -> [cls, dist, patch tokens] + positions -> blocks -> pool -> head
+
+A fine-tuning method never changes or subclasses this encoder: it fills slots, which start out
+as None, with modules of its own. The slots, by owner:
+
+    Linear.delta          delta(x), added to the projection                     (LoRA)
+    Attention.prefix      prefix(b) -> extra keys and values                    (prefix tuning)
+    Block.beside_attn     beside(h, mask), parallel to attention                (adapters, MoA)
+    Block.beside_mlp      beside(h, mask), parallel to the MLP                  (adapters, MoA)
+    AST.prompts           prompts(x, mask, layer) -> (x, mask), before a block  (prompt tuning)
+
+Axes: b clips, m tokens, d width, h heads. Patch tokens run frequency-major behind the two
+special tokens: token 2 + f * columns + t is band f (lowest first) at time column t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SPECIAL_TOKENS = 2  # class and distillation token
+
+
+@dataclass(frozen=True)
+class ASTConfig:
+    """Size and conventions of an encoder; the defaults are the published base model."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    patch: int = 16
+    stride_frequency: int = 10
+    stride_time: int = 10
+    mels: int = 128
+    max_frames: int = 1024  # of the position grid; other lengths cut or interpolate it
+    classes: int = 527  # 0: no head, the model returns the pooled features
+    pool: Literal["special", "mean"] = "special"  # (cls + dist) / 2, or mean of all real tokens
+    head_norm: bool = True
+    eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def bands(self) -> int:
+        """Patches along frequency."""
+        return (self.mels - self.patch) // self.stride_frequency + 1
+
+    def columns(self, frames: int) -> int:
+        """Patches along time of so many frames; frames that fill no patch are left out."""
+        return max((frames - self.patch) // self.stride_time + 1, 0)
+
+
+class Linear(nn.Linear):
+    """nn.Linear with the slot `delta`."""
+
+    SLOTS = ("delta",)
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.register_module("delta", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.delta is None else y + self.delta(x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (MHSA) with the slot `prefix`."""
+
+    SLOTS = ("prefix",)
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.heads = config.heads
+        self.q = Linear(config.width, config.width)
+        self.k = Linear(config.width, config.width)
+        self.v = Linear(config.width, config.width)
+        self.out = Linear(config.width, config.width)
+        self.register_module("prefix", None)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: (b, m, d); mask: (b, m), True for real tokens, or None if all are."""
+        q, k, v = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, h, m, d / h)
+            for project in (self.q, self.k, self.v)
+        )
+        if self.prefix is not None:
+            prefix_k, prefix_v = self.prefix(len(x))  # each (b, h, length, d / h)
+            k, v = torch.cat([prefix_k, k], dim=2), torch.cat([prefix_v, v], dim=2)
+            if mask is not None:
+                mask = F.pad(mask, (prefix_k.shape[2], 0), value=True)
+        attended = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=None if mask is None else mask[:, None, None, :]
+        )
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.up = Linear(config.width, config.mlp)
+        self.down = Linear(config.mlp, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; a branch beside a sublayer reads the same normed input."""
+
+    SLOTS = ("beside_attn", "beside_mlp")
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.ln_attn = nn.LayerNorm(config.width, config.eps)
+        self.attn = Attention(config)
+        self.ln_mlp = nn.LayerNorm(config.width, config.eps)
+        self.mlp = MLP(config)
+        self.register_module("beside_attn", None)
+        self.register_module("beside_mlp", None)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = self.ln_attn(x)
+        x = x + self.attn(h, mask) + (self.beside_attn(h, mask) if self.beside_attn else 0)
+        h = self.ln_mlp(x)
+        return x + self.mlp(h) + (self.beside_mlp(h, mask) if self.beside_mlp else 0)
+
+
+class Head(nn.Module):
+    """Classifier on the pooled features: an optional norm, then one linear layer."""
+
+    def __init__(self, width: int, classes: int, norm: bool = False, eps: float = 1e-12):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps) if norm else nn.Identity()
+        self.linear = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.norm(x))
+
+
+class AST(nn.Module):
+    """mel -> logits; `features` and `pool` are the two steps before the head."""
+
+    SLOTS = ("prompts",)
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.config = config
+        self.patches = nn.Conv2d(
+            1, config.width, config.patch, (config.stride_frequency, config.stride_time)
+        )
+        self.cls = nn.Parameter(torch.zeros(config.width))
+        self.dist = nn.Parameter(torch.zeros(config.width))
+        self.pos_special = nn.Parameter(torch.zeros(SPECIAL_TOKENS, config.width))
+        self.pos_grid = nn.Parameter(
+            torch.zeros(config.bands, config.columns(config.max_frames), config.width)
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.ln = nn.LayerNorm(config.width, config.eps)
+        self.pooling = config.pool
+        self.head: nn.Module = nn.Identity()
+        if config.classes:
+            self.head = Head(config.width, config.classes, config.head_norm, config.eps)
+        self.register_module("prompts", None)
+
+    def forward(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
+        """mel: (b, frames, mels), padded at the end where `frames` (b,) says so.
+
+        Returns logits (b, classes), or the pooled features (b, d) of a model without a head.
+        A clip's result does not depend on the clips or the padding beside it.
+        """
+        return self.head(self.pool(*self.features(mel, frames)))
+
+    def features(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Final tokens (b, m, d) and the mask (b, m) of real tokens (None: all are real)."""
+        x, mask = self.embed(mel, frames)
+        for layer, block in enumerate(self.blocks):
+            if self.prompts is not None:
+                x, mask = self.prompts(x, mask, layer)
+            x = block(x, mask)
+        return self.ln(x), mask
+
+    def embed(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Patch, prepend the special tokens, add positions. Shapes as `features`.
+
+        Raises ValueError if the clip is shorter than one patch or the mel axis does not fit.
+        """
+        if mel.ndim != 3 or mel.shape[2] != self.config.mels:
+            raise ValueError(f"expected mel (b, frames, {self.config.mels}), got {(*mel.shape,)}")
+        if not self.config.columns(mel.shape[1]):
+            raise ValueError(f"{mel.shape[1]} frames are fewer than one patch")
+        x = self.patches(mel.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)  # (b, f t, d)
+        width = self.config.columns(mel.shape[1])
+        lengths = [width] * len(mel)
+        if frames is not None:
+            lengths = [min(self.config.columns(n), width) for n in frames.tolist()]
+        x = x + torch.stack([self._positions(columns, width) for columns in lengths])
+        special = torch.stack([self.cls, self.dist]) + self.pos_special
+        x = torch.cat([special.expand(len(x), -1, -1), x], dim=1)
+        if min(lengths) == width:
+            return x, None
+        column = torch.arange(width, device=mel.device)
+        real = column < torch.tensor(lengths, device=mel.device)[:, None]  # (b, columns)
+        mask = F.pad(real.repeat(1, self.config.bands), (SPECIAL_TOKENS, 0), value=True)
+        return x, mask
+
+    def _positions(self, columns: int, padded: int) -> Tensor:
+        """Position embeddings (bands * padded, d) of a clip of so many columns, zero beyond.
+
+        As the authors of AST do: a shorter clip takes the middle of the grid along time, a
+        longer one an interpolated grid; positions are never dropped.
+        """
+        grid = self.pos_grid  # (bands, columns of the checkpoint, d)
+        known = grid.shape[1]
+        if columns <= known:
+            start = known // 2 - columns // 2
+            grid = grid[:, start : start + columns]
+        else:
+            grid = F.interpolate(
+                grid.permute(2, 0, 1)[None], (grid.shape[0], columns), mode="bilinear"
+            )[0].permute(1, 2, 0)
+        return F.pad(grid, (0, 0, 0, padded - columns)).flatten(0, 1)
+
+    def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, m, d) -> (b, d)."""
+        if self.pooling == "special":
+            return x[:, :SPECIAL_TOKENS].mean(dim=1)
+        if mask is None:
+            return x.mean(dim=1)
+        weights = mask.to(x.dtype) / mask.sum(dim=1, keepdim=True)
+        return (weights[:, None] @ x)[:, 0]
+
+    def reset_head(self, classes: int, pool: Literal["special", "mean"] = "mean") -> None:
+        """A fresh linear head, zero, for so many classes (PETL: on the mean of all tokens)."""
+        self.head = Head(self.config.width, classes).to(self.cls.device)
+        nn.init.zeros_(self.head.linear.weight)
+        nn.init.zeros_(self.head.linear.bias)
+        self.pooling = pool
+
+
+def plugins(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(path, module) of every filled slot."""
+    for path, owner in model.named_modules():
+        for slot in getattr(owner, "SLOTS", ()):
+            module = getattr(owner, slot)
+            if module is not None:
+                yield f"{path}.{slot}".lstrip("."), module

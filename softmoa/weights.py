@@ -1,0 +1,239 @@
+"""Checkpoints: the embedded backbone and the published AST files -> our encoder.
+
+Only safetensors are read, never pickle. A checkpoint in the format of the Hub (config.json beside
+model.safetensors) is recognised in both generations of names that transformers has used; every
+tensor must find its place and none may be missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from softmoa.ast import AST, ASTConfig
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+class WeightsError(ValueError):
+    """A checkpoint that cannot be used; the message is one sentence for its owner."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen encoder one can choose by name."""
+
+    name: str
+    title: str
+    file: str = ""  # in assets/
+    hub: str = ""  # repository on the Hub, in the format of transformers
+
+    @property
+    def embedded(self) -> bool:
+        return bool(self.file)
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            "ast-small",
+            "AST small: 6 blocks, 10.7 M parameters, DINOv2-initialised, YAMNet-distilled",
+            file="ast-small.safetensors",
+        ),
+        Backbone(
+            "ast-base",
+            "AST base: 12 blocks, 86 M parameters, AudioSet, from the Hub",
+            hub="MIT/ast-finetuned-audioset-10-10-0.4593",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A backbone in memory: the model in eval mode, its labels if it has a head, its hash."""
+
+    name: str
+    model: AST
+    labels: tuple[str, ...]
+    sha256: str
+
+
+def load(name: str) -> Loaded:
+    """A backbone by its name in BACKBONES, or a folder in the format of the Hub.
+
+    Raises WeightsError if there is none of that name or it cannot be had here.
+    """
+    backbone = BACKBONES.get(name)
+    if backbone is None and Path(name).is_dir():
+        return load_hub_folder(Path(name))
+    if backbone is None:
+        raise WeightsError(f"There is no backbone '{name}'; there are {', '.join(BACKBONES)}.")
+    if backbone.embedded:
+        return load_embedded(ASSETS / backbone.file, name)
+    return load_hub_folder(_fetch(backbone), name)
+
+
+def _fetch(backbone: Backbone) -> Path:
+    """Files of a Hub checkpoint: from the cache if they are there, else downloaded."""
+    from huggingface_hub import snapshot_download
+
+    files = ["config.json", "model.safetensors"]
+    for local_only in (True, False):
+        try:
+            folder = snapshot_download(
+                backbone.hub, allow_patterns=files, local_files_only=local_only
+            )
+        except (OSError, ValueError):
+            continue
+        if all((Path(folder) / file).exists() for file in files):
+            return Path(folder)
+    raise WeightsError(
+        f"The backbone '{backbone.name}' is not on this machine and the Hub cannot be reached; "
+        "use 'ast-small', which is embedded."
+    )
+
+
+def save_embedded(model: AST, path: str | os.PathLike, dtype: torch.dtype = torch.float16) -> None:
+    """Write the encoder without its head, with its configuration in the header."""
+    config = asdict(model.config) | {"classes": 0}
+    state = {
+        key: value.detach().to(dtype).contiguous()
+        for key, value in model.state_dict().items()
+        if not key.startswith("head.")
+    }
+    save_file(state, path, metadata={"format": "softmoa-backbone-1", "config": json.dumps(config)})
+
+
+def load_embedded(path: str | os.PathLike, name: str = "") -> Loaded:
+    """Read a file of `save_embedded` into float32."""
+    state, metadata = read_safetensors(path)
+    if metadata.get("format") != "softmoa-backbone-1":
+        raise WeightsError(f"{Path(path).name} is not a backbone file of this project.")
+    model = AST(ASTConfig(**json.loads(metadata["config"])))
+    _fill(model, state, Path(path).name)
+    return Loaded(name or Path(path).stem, model.eval(), (), sha256(path))
+
+
+def load_hub_folder(folder: Path, name: str = "") -> Loaded:
+    """Read config.json and model.safetensors as transformers writes them, of either generation."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        raise WeightsError(f"{folder} holds no readable config.json.") from None
+    model = AST(hub_config(config))
+    state, _ = read_safetensors(folder / "model.safetensors")
+    _fill(model, hub_state(state), folder.name)
+    labels = tuple(
+        config.get("id2label", {}).get(str(i), str(i)) for i in range(model.config.classes)
+    )
+    return Loaded(name or folder.name, model.eval(), labels, sha256(folder / "model.safetensors"))
+
+
+def hub_config(config: dict) -> ASTConfig:
+    """The fields of a transformers ASTConfig that shape the network."""
+    if config.get("model_type") != "audio-spectrogram-transformer":
+        raise WeightsError("This checkpoint is not an Audio Spectrogram Transformer.")
+    if config.get("hidden_act", "gelu") != "gelu" or not config.get("qkv_bias", True):
+        raise WeightsError("Only AST checkpoints with GELU and attention biases can be used.")
+    return ASTConfig(
+        width=config["hidden_size"],
+        depth=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        mlp=config["intermediate_size"],
+        patch=config["patch_size"],
+        stride_frequency=config["frequency_stride"],
+        stride_time=config["time_stride"],
+        mels=config["num_mel_bins"],
+        max_frames=config["max_length"],
+        classes=len(config.get("id2label", {})) or config.get("num_labels", 2),
+        eps=config["layer_norm_eps"],
+    )
+
+
+# transformers' names -> ours, in the generation on disk (4.x) and the one in memory (5.x)
+_LAYER = r"(?:encoder\.layer|layers)\.(\d+)\."
+_RENAMES = tuple(
+    (re.compile(pattern + "$"), ours)
+    for pattern, ours in (
+        (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patches.\1"),
+        (_LAYER + r"attention\.(?:attention\.query|q_proj)\.(\w+)", r"blocks.\1.attn.q.\2"),
+        (_LAYER + r"attention\.(?:attention\.key|k_proj)\.(\w+)", r"blocks.\1.attn.k.\2"),
+        (_LAYER + r"attention\.(?:attention\.value|v_proj)\.(\w+)", r"blocks.\1.attn.v.\2"),
+        (_LAYER + r"attention\.(?:output\.dense|o_proj)\.(\w+)", r"blocks.\1.attn.out.\2"),
+        (_LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(\w+)", r"blocks.\1.mlp.up.\2"),
+        (_LAYER + r"(?:output\.dense|mlp\.fc2)\.(\w+)", r"blocks.\1.mlp.down.\2"),
+        (_LAYER + r"layernorm_before\.(\w+)", r"blocks.\1.ln_attn.\2"),
+        (_LAYER + r"layernorm_after\.(\w+)", r"blocks.\1.ln_mlp.\2"),
+        (r"layernorm\.(\w+)", r"ln.\1"),
+        (r"classifier\.layernorm\.(\w+)", r"head.norm.\1"),
+        (r"classifier\.dense\.(\w+)", r"head.linear.\1"),
+    )
+)
+
+
+def hub_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a transformers state dict to ours; raises WeightsError on a name it does not know."""
+    ours = {}
+    for key, value in state.items():
+        short = key.removeprefix("audio_spectrogram_transformer.")
+        if short == "embeddings.cls_token":
+            ours["cls"] = value.flatten()
+        elif short == "embeddings.distillation_token":
+            ours["dist"] = value.flatten()
+        elif short == "embeddings.position_embeddings":
+            ours["pos_special"], ours["pos_grid"] = value[0, :2], value[0, 2:]
+        else:
+            for pattern, name in _RENAMES:
+                if pattern.match(short):
+                    ours[pattern.sub(name, short)] = value
+                    break
+            else:
+                raise WeightsError(
+                    f"The checkpoint holds a tensor this model has no place for: {key}."
+                )
+    return ours
+
+
+def _fill(model: AST, state: dict[str, Tensor], source: str) -> None:
+    """Copy every tensor to its place; raises WeightsError if one is missing, left over or misfits."""
+    own = model.state_dict()
+    if wrong := sorted(own.keys() ^ state.keys()):
+        kind = "lacks" if wrong[0] in own else "has an extra tensor,"
+        raise WeightsError(
+            f"The checkpoint {source} {kind} {wrong[0]} ({len(wrong)} do not match)."
+        )
+    if "pos_grid" in state and state["pos_grid"].ndim == 2:
+        if state["pos_grid"].shape[0] == own["pos_grid"].shape[:2].numel():
+            state["pos_grid"] = state["pos_grid"].reshape(own["pos_grid"].shape)
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise WeightsError(
+                f"In the checkpoint {source}, {key} has shape {(*value.shape,)} where the "
+                f"configuration asks for {(*own[key].shape,)}."
+            )
+        own[key].copy_(value)
+
+
+def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError):
+        raise WeightsError(f"{Path(path).name} cannot be read as a safetensors file.") from None
+
+
+def sha256(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """The Audio Spectrogram Transformer (Gong et al. 2021, arXiv 2104.01778), with empty slots.
 
-    mel (b, frames, 128) -> patches -> [cls, dist, patch tokens] + positions -> blocks -> pool -> head
+    mel (b, frames, 128) -> patches -> cls, dist, patch tokens -> blocks -> pool -> head -> logits
 
 A fine-tuning method never changes or subclasses this encoder: it fills slots, which start out
 as None, with modules of its own. The slots, by owner:

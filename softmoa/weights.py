@@ -133,7 +133,7 @@ def load_hub_folder(folder: Path, name: str = "") -> Loaded:
         raise WeightsError(f"{folder} holds no readable config.json.") from None
     model = AST(hub_config(config))
     state, _ = read_safetensors(folder / "model.safetensors")
-    _fill(model, hub_state(state), folder.name)
+    _fill(model, hub_state(state, model.config.bands), folder.name)
     labels = tuple(
         config.get("id2label", {}).get(str(i), str(i)) for i in range(model.config.classes)
     )
@@ -182,7 +182,7 @@ _RENAMES = tuple(
 )
 
 
-def hub_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
     """Rename a transformers state dict to ours; raises WeightsError on a name it does not know."""
     ours = {}
     for key, value in state.items():
@@ -193,6 +193,7 @@ def hub_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
             ours["dist"] = value.flatten()
         elif short == "embeddings.position_embeddings":
             ours["pos_special"], ours["pos_grid"] = value[0, :2], value[0, 2:]
+            ours["pos_grid"] = ours["pos_grid"].unflatten(0, (bands, -1))
         else:
             for pattern, name in _RENAMES:
                 if pattern.match(short):
@@ -200,22 +201,19 @@ def hub_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
                     break
             else:
                 raise WeightsError(
-                    f"The checkpoint holds a tensor this model has no place for: {key}."
+                    f"The checkpoint holds a tensor that has no place in this model: {key}."
                 )
     return ours
 
 
 def _fill(model: AST, state: dict[str, Tensor], source: str) -> None:
-    """Copy every tensor to its place; raises WeightsError if one is missing, left over or misfits."""
+    """Copy every tensor to its place; raises WeightsError if one is missing, extra or misfits."""
     own = model.state_dict()
     if wrong := sorted(own.keys() ^ state.keys()):
         kind = "lacks" if wrong[0] in own else "has an extra tensor,"
         raise WeightsError(
             f"The checkpoint {source} {kind} {wrong[0]} ({len(wrong)} do not match)."
         )
-    if "pos_grid" in state and state["pos_grid"].ndim == 2:
-        if state["pos_grid"].shape[0] == own["pos_grid"].shape[:2].numel():
-            state["pos_grid"] = state["pos_grid"].reshape(own["pos_grid"].shape)
     for key, value in state.items():
         if value.shape != own[key].shape:
             raise WeightsError(

@@ -1,0 +1,127 @@
+"""A trained method as one small file: what was trained, and all one must know to use it.
+
+A bundle is a .safetensors file with the trained tensors by our own names (slots, head, unfrozen
+norms) and one JSON record in its header. Pickle is never read or written.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from softmoa import audio, weights
+from softmoa.ast import AST
+from softmoa.methods import METHODS, attach, trained_state
+
+FORMAT = "softmoa-bundle-1"
+FEATURES = {
+    "sample_rate": audio.SAMPLE_RATE,
+    "mels": audio.N_MELS,
+    "frame_shift": audio.FRAME_SHIFT,
+    "frame_length": audio.FRAME_LENGTH,
+    "mean": audio.AUDIOSET_MEAN,
+    "std": audio.AUDIOSET_STD,
+}
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message is one sentence for its owner."""
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """The header of a bundle.
+
+    base, base_sha256: name and hash of the backbone it was trained on.
+    multilabel: whether labels exclude each other (softmax) or not (sigmoid).
+    metrics: what was measured, such as {"test_accuracy": 0.95}. seed: of the training run.
+    """
+
+    name: str
+    task: str
+    method: str
+    options: dict[str, Any]
+    labels: tuple[str, ...]
+    base: str
+    base_sha256: str
+    multilabel: bool = False
+    seed: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: str = ""
+    features: dict[str, float] = field(default_factory=lambda: dict(FEATURES))
+
+
+def save(path: str | os.PathLike, model: AST, info: BundleInfo) -> None:
+    """Write the tensors that `model` trains, with `info` in the header."""
+    state = {key: value.cpu().contiguous() for key, value in trained_state(model).items()}
+    save_file(state, path, metadata={"format": FORMAT, "info": json.dumps(asdict(info))})
+
+
+def read_info(path: str | os.PathLike) -> BundleInfo:
+    """The header alone; raises BundleError if the file is not a bundle."""
+    name = Path(path).name
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        raise BundleError(f"{name} cannot be read as a safetensors file.") from None
+    if metadata.get("format") != FORMAT:
+        raise BundleError(f"{name} is not an adapter bundle of this version ({FORMAT}).")
+    try:
+        info = BundleInfo(**json.loads(metadata["info"]))
+        return BundleInfo(**(asdict(info) | {"labels": tuple(info.labels)}))
+    except (KeyError, TypeError, ValueError):
+        raise BundleError(f"The header of the bundle {name} is damaged.") from None
+
+
+def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo]:
+    """A copy of the backbone with the bundle's method on it, in eval mode.
+
+    Frozen weights are shared with `base`, which is left as it is. Raises BundleError if the bundle
+    was trained on another backbone or its tensors do not fit its own header.
+    """
+    info = read_info(path)
+    name = Path(path).name
+    if info.base_sha256 != base.sha256:
+        raise BundleError(
+            f"The bundle {name} was trained on the backbone '{info.base}', not on these weights "
+            f"of '{base.name}'."
+        )
+    if info.method not in METHODS:
+        raise BundleError(f"The bundle {name} uses the method '{info.method}', unknown here.")
+    if info.features != FEATURES:
+        raise BundleError(f"The bundle {name} was trained on other audio features than these.")
+    model = share_frozen(base.model)
+    try:
+        attach(model, info.method, METHODS[info.method].options(**info.options), len(info.labels))
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"The options in the bundle {name} are not usable: {error}") from None
+    state, _ = weights.read_safetensors(path)
+    places = trained_state(model)
+    if wrong := sorted(places.keys() ^ state.keys()):
+        raise BundleError(f"The bundle {name} does not fit its header: {wrong[0]} is out of place.")
+    for key, value in state.items():
+        if value.shape != places[key].shape:
+            raise BundleError(
+                f"In the bundle {name}, {key} has shape {(*value.shape,)}, not "
+                f"{(*places[key].shape,)}."
+            )
+        places[key].copy_(value)
+    return model.requires_grad_(False).eval(), info
+
+
+def share_frozen(model: AST) -> AST:
+    """A copy to plug a method into: norms and head are copied, all other weights are shared."""
+    shared = {
+        id(weight): weight
+        for key, weight in model.named_parameters()
+        if not (".ln_" in key or key.startswith(("ln.", "head.")))
+    }
+    return copy.deepcopy(model, shared)

@@ -59,47 +59,48 @@ class Clip:
         return len(self.waveform) / SAMPLE_RATE
 
 
+@np.errstate(over="ignore", invalid="ignore")  # averaging channels of 1e38 or infinity
 def load(source: Source, max_seconds: float = MAX_SECONDS) -> Clip:
     """Decode a file, or take `(rate, samples)` as Gradio gives them, to a mono 16 kHz `Clip`.
 
     Channels are averaged. Samples may be integers (scaled by their full range) or floats, with
-    shape (samples,) or (samples, channels). Only the first `max_seconds` are decoded.
+    shape (samples,), (samples, channels) or (channels, samples): an axis longer than
+    `MAX_CHANNELS` is time, and where both are short the first is. Only the first `max_seconds`
+    are decoded; a file that breaks off gives what came before the break.
 
     Raises AudioError, with one sentence, for anything that is not a usable sound.
     """
     if isinstance(source, tuple):
-        rate, samples = source
-        rate = _checked_rate(rate)
-        mono, more = _from_array(np.asarray(samples), int(max_seconds * rate))
+        rate, mono, notes = _from_array(*source, max_seconds)
     else:
-        rate, mono, more = _decode(Path(source), max_seconds)
+        rate, mono, notes = _decode(Path(source), max_seconds)
     if not len(mono):
-        raise AudioError("There is no sound in this file: it holds no samples.")
+        raise AudioError("The sound is empty or damaged; please record or export it again.")
 
-    notes = []
-    if more:
-        notes.append(f"Only the first {max_seconds:g} s were used.")
     bad = ~np.isfinite(mono)
     if bad.all():
         raise AudioError("Every sample of this sound is NaN or infinite; please export it again.")
     if bad.any():
         mono = np.where(bad, np.float32(0), mono)
-        notes.append(f"{bad.sum()} samples were NaN or infinite and were set to zero.")
+        notes.append(f"Damaged samples (NaN or infinite) were set to zero: {bad.sum()}.")
     peak = float(np.abs(mono).max())
     if peak > 1:
-        mono = mono / np.float32(peak)
-        notes.append(f"The samples went up to {peak:.3g} times full scale and were scaled down.")
-    elif np.mean(np.abs(mono) >= 0.999) > 0.01:
-        notes.append("The recording is clipped: it was too loud for the microphone or the file.")
+        mono = mono / peak
+        notes.append(f"The sound went beyond full scale ({peak:.3g} times) and was turned down.")
+    elif _flat_tops(mono) > 0.005:  # a full-scale sine in 16 bits has at most 0.0035
+        notes.append("The sound is clipped: it was too loud for the microphone or the file.")
+    mono = mono.astype(np.float32, copy=False)
+    if np.std(mono) < 1e-4:  # before resampling, whose edges turn a constant into two clicks
+        notes.append("This sound is silent, or nearly so, and its labels mean little.")
+    seconds = len(mono) / rate
     if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    mono = np.clip(mono, -1, 1).astype(np.float32)  # the resampler may overshoot a full-scale edge
-    if np.std(mono) < 1e-4:
-        notes.append("This sound is silent, or nearly so; the labels mean little.")
+        resampled = soxr.resample(mono, rate, SAMPLE_RATE)
+        mono = resampled if len(resampled) else mono[:1]  # of less than half a sample soxr keeps 0
+        mono = np.clip(mono, -1, 1)  # it may overshoot a full-scale edge
     if len(mono) < MIN_SAMPLES:
         notes.append(
-            f"The sound lasts {1000 * len(mono) / SAMPLE_RATE:.0f} ms and was padded with silence "
-            f"to {1000 * MIN_SAMPLES // SAMPLE_RATE} ms, one patch of the model."
+            f"The sound lasts {1000 * seconds:.3g} ms and was padded with silence to "
+            f"{1000 * MIN_SAMPLES // SAMPLE_RATE} ms, the least the model can read."
         )
     return Clip(torch.from_numpy(mono), rate, tuple(notes))
 
@@ -126,7 +127,7 @@ def log_mels(
     lengths = [max(len(w), MIN_SAMPLES) for w in waveforms]
     slots = [-(-n // FRAME_SHIFT) * FRAME_SHIFT for n in lengths]
     joined = torch.zeros(sum(slots) + FRAME_LENGTH, dtype=torch.float32)
-    starts = np.cumsum([0, *slots[:-1]])
+    starts = np.cumsum(slots, dtype=int) - slots
     for start, waveform in zip(starts, waveforms, strict=True):
         joined[start : start + len(waveform)] = waveform
     frames = kaldi.fbank(
@@ -158,110 +159,133 @@ def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
 
 
-def _checked_rate(rate: int) -> int:
+def _checked_rate(rate: float) -> int:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(
-            f"The sampling rate is {rate} Hz; rates from {MIN_RATE // 1000} to "
-            f"{MAX_RATE // 1000} kHz can be used."
+            f"The sampling rate is {rate:g} Hz; please convert the sound to a rate from "
+            f"{MIN_RATE // 1000} to {MAX_RATE // 1000} kHz."
         )
     return int(rate)
 
 
-def _checked_channels(channels: int) -> int:
-    if channels > MAX_CHANNELS:
-        raise AudioError(f"The file has {channels} channels; up to {MAX_CHANNELS} can be used.")
-    return channels
+def _check_channels(channels: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(
+            f"The sound has {channels} channels; please convert it to 1 or 2 "
+            f"(up to {MAX_CHANNELS} can be used)."
+        )
 
 
-def _from_array(samples: np.ndarray, limit: int) -> tuple[np.ndarray, bool]:
-    """(samples,) or (samples, channels) of any number type -> mono float32, and if it was cut."""
+def _flat_tops(mono: np.ndarray) -> float:
+    """Share of samples at full scale that equal the one before, as clipping leaves them."""
+    flat = (np.abs(mono[1:]) >= 0.999) & (mono[1:] == mono[:-1])
+    return np.count_nonzero(flat) / len(mono)
+
+
+def _from_array(
+    rate: float, samples: np.ndarray, max_seconds: float
+) -> tuple[int, np.ndarray, list[str]]:
+    """Samples of any number type -> (rate, mono, notes)."""
+    rate, samples = _checked_rate(rate), np.asarray(samples)
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "iuf":
         raise AudioError("Samples must be numbers with shape (samples,) or (samples, channels).")
-    if samples.ndim == 2:
-        _checked_channels(samples.shape[1])
-    more = len(samples) > limit
-    samples = samples[:limit]
-    kind = samples.dtype
-    if kind.kind in "iu":
-        bits = np.iinfo(kind).bits
-        samples = samples.astype(np.float32) / 2.0 ** (bits - 1) - (kind.kind == "u")
-    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
-    return mono.astype(np.float32), more
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    elif samples.shape[0] <= MAX_CHANNELS < samples.shape[1]:
+        samples = samples.T
+    _check_channels(samples.shape[1])
+    # One sample more than will be kept shows that there was more.
+    mono = samples[: int(max_seconds * rate) + 1].mean(axis=1, dtype=np.float64)
+    if samples.dtype.kind in "iu":
+        mono = mono / 2.0 ** (np.iinfo(samples.dtype).bits - 1) - (samples.dtype.kind == "u")
+    return rate, *_gather([mono], rate, max_seconds)
 
 
-def _decode(path: Path, max_seconds: float) -> tuple[int, np.ndarray, bool]:
-    """File -> (rate, mono float32 samples, whether there was more)."""
+class _Stream(soundfile.SoundFile):
+    """Read straight on: soundfile seeks after every read of a seekable file, which garbles MP3."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _decode(path: Path, max_seconds: float) -> tuple[int, np.ndarray, list[str]]:
+    """File -> (rate, mono float32, notes)."""
+    if not os.path.isfile(path):  # never a pipe or a device, which could go on for ever
+        what = "This is a folder" if os.path.isdir(path) else "There is no such file"
+        raise AudioError(f"{what}; please choose a sound file.")
     try:
-        data = path.open("rb")
+        data = path.open("rb", buffering=0)
     except OSError as error:
-        raise AudioError(f"The file cannot be opened: {error.strerror}.") from None
+        raise AudioError(
+            f"The file cannot be opened ({error.strerror}); please choose another."
+        ) from None
     with data:
-        if not data.read(1):
-            raise AudioError("The file is empty.")
-        data.seek(0)
-        # Opened by content and not by path, so that a wrong extension does no harm.
+        if not os.fstat(data.fileno()).st_size:
+            raise AudioError("The file is empty; please record or export it again.")
+        # By descriptor, so that the content decides the format and never the name.
         try:
-            sound = soundfile.SoundFile(data)
-        except (soundfile.LibsndfileError, TypeError, ValueError):
-            return _decode_container(path, max_seconds)
+            sound = _Stream(data.fileno(), closefd=False)
+        except soundfile.LibsndfileError:
+            data.seek(0)
+            return _decode_container(data, max_seconds)
         with sound:
             rate = _checked_rate(sound.samplerate)
-            _checked_channels(sound.channels)
-            mono, more = _gather(_blocks(sound), int(max_seconds * rate))
-    return rate, mono, more
+            _check_channels(sound.channels)
+            return rate, *_gather(_blocks(sound), rate, max_seconds, soundfile.LibsndfileError)
 
 
 def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Half a second at a time; a file that breaks off gives what came before the break."""
-    while True:
-        try:
-            block = sound.read(sound.samplerate // 2, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:
-            return
-        if not len(block):
-            return
+    """Mono, a tenth of a second at a time."""
+    while len(block := sound.read(sound.samplerate // 10, dtype="float32", always_2d=True)):
         yield block.mean(axis=1)
 
 
-def _decode_container(path: Path, max_seconds: float) -> tuple[int, np.ndarray, bool]:
+# What libav may touch. Playlists among its formats would open other files and addresses, and
+# looking at a video stream would decode a picture of any size.
+_LIBAV_OPTIONS = {
+    "format_whitelist": "mov,matroska,aac",
+    "codec_whitelist": "aac,alac,opus,vorbis,flac,mp3,mp3float,pcm_s16le,pcm_s24le,pcm_f32le",
+    "max_samples": str(2**20),  # in one frame
+}
+
+
+def _decode_container(data: io.FileIO, max_seconds: float) -> tuple[int, np.ndarray, list[str]]:
     """m4a, aac, webm and other containers, through PyAV when it is installed."""
-    unreadable = "This is not an audio file that can be read: try WAV, FLAC, OGG or MP3."
+    unreadable = AudioError(
+        "This is not a sound file that can be read; please convert it to WAV, FLAC, OGG or MP3."
+    )
     try:
         import av
     except ImportError:
-        if _is_container(path):
+        if _is_container(data):
             raise AudioError(
                 "Reading m4a, aac and webm needs the package 'av' (pip install av); "
-                "or convert the file to WAV, FLAC, OGG or MP3."
+                "please install it or convert the file to WAV, FLAC, OGG or MP3."
             ) from None
-        raise AudioError(unreadable) from None
+        raise unreadable from None
+    breaks = (av.FFmpegError, ValueError)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.audio:
-                raise AudioError("There is no sound in this file.")
-            stream = container.streams.audio[0]
-            rate = _checked_rate(stream.rate or 0)
-            _checked_channels(stream.channels)
-            to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-            mono, more = _gather(
-                (
-                    planes.to_ndarray().mean(axis=0)
-                    for frame in container.decode(stream)
-                    for planes in to_float.resample(frame)
-                ),
-                int(max_seconds * rate),
-            )
-    except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, AudioError):
-            raise
-        raise AudioError(unreadable) from None
-    return rate, mono, more
+        container = av.open(data, metadata_errors="ignore", options=_LIBAV_OPTIONS)
+    except breaks:
+        raise unreadable from None
+    with container:
+        if not container.streams.audio:
+            raise AudioError("This file holds no sound track; please choose one that does.")
+        stream = container.streams.audio[0]
+        rate = _checked_rate(stream.rate or 0)
+        _check_channels(stream.channels)
+        to_float = av.AudioResampler(format="fltp", rate=rate)
+        blocks = (
+            planes.to_ndarray().mean(axis=0)
+            for frame in container.decode(stream)
+            for planes in to_float.resample(frame)
+        )
+        return rate, *_gather(blocks, rate, max_seconds, breaks)
 
 
-def _is_container(path: Path) -> bool:
+def _is_container(data: io.FileIO) -> bool:
     """ISO media (m4a, mp4), Matroska (webm) or raw AAC, by their first bytes."""
-    with path.open("rb") as data:
-        head = data.read(12)
+    head = data.read(12)
     return (
         head[4:8] == b"ftyp"
         or head[:4] == b"\x1aE\xdf\xa3"
@@ -269,15 +293,27 @@ def _is_container(path: Path) -> bool:
     )
 
 
-def _gather(blocks: Iterable[np.ndarray], limit: int) -> tuple[np.ndarray, bool]:
-    """Mono blocks up to `limit` samples, and whether there were more."""
-    kept, total = [np.zeros(0, np.float32)], 0
-    for block in blocks:
-        kept.append(block)
-        total += len(block)
-        if total > limit:
-            break
-    return np.concatenate(kept)[:limit].astype(np.float32), total > limit
+def _gather(
+    blocks: Iterable[np.ndarray],
+    rate: int,
+    max_seconds: float,
+    breaks: type[Exception] | tuple[type[Exception], ...] = (),
+) -> tuple[np.ndarray, list[str]]:
+    """Mono blocks up to `max_seconds`, and notes on how they ended.
+
+    breaks: what the decoder raises where a file breaks off.
+    """
+    limit, kept, total, notes = int(max_seconds * rate), [np.zeros(0, np.float32)], 0, []
+    try:
+        for block in blocks:
+            kept.append(block)
+            total += len(block)
+            if total > limit:
+                notes.append(f"Only the first {max_seconds:g} s were used.")
+                break
+    except breaks:
+        notes.append("The file is damaged, and only the sound before the damage was used.")
+    return np.concatenate(kept)[:limit], notes
 
 
 def encode_wav(waveform: Tensor, rate: int = SAMPLE_RATE) -> bytes:

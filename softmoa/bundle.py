@@ -6,7 +6,6 @@ norms) and one JSON record in its header. Pickle is never read or written.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from safetensors.torch import save_file
 
 from softmoa import audio, weights
 from softmoa.ast import AST
-from softmoa.methods import METHODS, attach, trained_state
+from softmoa.methods import METHODS, attach, share, trained_state
 
 FORMAT = "softmoa-bundle-1"
 FEATURES = {
@@ -98,7 +97,7 @@ def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo
         raise BundleError(f"The bundle {name} uses the method '{info.method}', unknown here.")
     if info.features != FEATURES:
         raise BundleError(f"The bundle {name} was trained on other audio features than these.")
-    model = share_frozen(base.model)
+    model = share(base.model)
     try:
         attach(model, info.method, METHODS[info.method].options(**info.options), len(info.labels))
     except (TypeError, ValueError) as error:
@@ -116,12 +115,3 @@ def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo
         places[key].copy_(value)
     return model.requires_grad_(False).eval(), info
 
-
-def share_frozen(model: AST) -> AST:
-    """A copy to plug a method into: norms and head are copied, all other weights are shared."""
-    shared = {
-        id(weight): weight
-        for key, weight in model.named_parameters()
-        if not (".ln_" in key or key.startswith(("ln.", "head.")))
-    }
-    return copy.deepcopy(model, shared)

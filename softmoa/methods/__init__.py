@@ -5,12 +5,13 @@ A method is a row in METHODS; one file holds one family. `attach` is the only wa
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softmoa.ast import AST, plugins
 from softmoa.methods import base_weights, mixtures
@@ -61,6 +62,9 @@ def attach(model: AST, name: str, options: Any, classes: int, seed: int = 0) -> 
 
     Raises ValueError if there is no such method, if its options are of another type, or if a slot
     of the model is already filled.
+
+    Frozen weights may be shared with other models (see `share`): a base weight that trains is
+    copied first, so that no method can reach another's.
     """
     if name not in METHODS:
         raise ValueError(f"There is no method '{name}'; there are {', '.join(METHODS)}.")
@@ -76,9 +80,16 @@ def attach(model: AST, name: str, options: Any, classes: int, seed: int = 0) -> 
     model.to(model.cls.device)
     model.reset_head(classes)
     for part in method.trains(options):
-        for key, weight in model.named_parameters():
+        for key, weight in list(model.named_parameters()):
             if part in f".{key}":
-                weight.requires_grad_(True)
+                owner, _, name = key.rpartition(".")
+                own = nn.Parameter(weight.detach().clone())
+                setattr(model.get_submodule(owner), name, own)
+
+
+def share(model: AST) -> AST:
+    """A copy of a bare encoder to plug a method into; all weights are shared with the original."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
 
 
 def trained_state(model: AST) -> dict[str, Tensor]:

@@ -1,0 +1,25 @@
+"""Arrays to figures: pure functions; no model, no user interface.
+
+`scales` turns numbers into places and colours, `screen` draws figures for a web page, `report`
+draws one figure for a file. Arguments may be tensors or arrays.
+"""
+
+from softmoa.plots.report import report_png
+from softmoa.plots.screen import (
+    contribution_bars,
+    expert_bars,
+    experts,
+    overlay,
+    spectrogram,
+    waveform,
+)
+
+__all__ = [
+    "contribution_bars",
+    "expert_bars",
+    "experts",
+    "overlay",
+    "report_png",
+    "spectrogram",
+    "waveform",
+]

@@ -11,7 +11,6 @@ The data sets are looked for in the folder $SOFTMOA_DATA (default ../shared/data
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,11 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from softmoa.ast import AST
@@ -84,16 +83,15 @@ def pooled_features(model: AST, mels: Sequence[Tensor], batch: int = 16) -> np.n
 def probe(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Probe:
     """Leave one group out; the strength is chosen by leaving out groups of the rest in turn."""
     accuracy = []
-    names = sorted(set(groups))
+    names = sorted(set(groups.tolist()))
     for name in names:
         test = groups == name
         classifier = GridSearchCV(
-            make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+            make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
             {"logisticregression__C": STRENGTHS},
             cv=LeaveOneGroupOut(),
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of strengths not chosen
+        with threadpool_limits(1):  # small matrices: several threads make this 100 times slower
             classifier.fit(features[~test], labels[~test], groups=groups[~test])
         accuracy.append(float(classifier.score(features[test], labels[test])))
     return Probe(tuple(names), tuple(accuracy))

@@ -91,9 +91,7 @@ def main(
 
     accuracies = []
     for seed in range(seeds):
-        model, _ = run(
-            base.model, method, replace(options, epochs=best, seed=seed), classes, train
-        )
+        model, _ = run(base.model, method, replace(options, epochs=best, seed=seed), classes, train)
         accuracies.append(training.evaluate(model, mels[test_fold])[1])
         print(f"fold {test_fold}: Soft-MoA, seed {seed}: {accuracies[-1]:.3f}")
         if seed == 0:

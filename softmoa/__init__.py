@@ -1,0 +1,1 @@
+"""Soft-MoA Lab: Soft Mixture of Adapters for the Audio Spectrogram Transformer."""

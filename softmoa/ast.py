@@ -242,7 +242,7 @@ class AST(nn.Module):
 
     def reset_head(self, classes: int, pool: Literal["special", "mean"] = "mean") -> None:
         """A fresh linear head, zero, for so many classes (PETL: on the mean of all tokens)."""
-        self.head = Head(self.config.width, classes).to(self.cls.device)
+        self.head = Head(self.config.width, classes)
         nn.init.zeros_(self.head.linear.weight)
         nn.init.zeros_(self.head.linear.bias)
         self.pooling = pool

@@ -162,7 +162,7 @@ def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def _checked_rate(rate: float) -> int:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(
-            f"The sampling rate is {rate:g} Hz; please convert the sound to a rate from "
+            f"The sampling rate is {rate} Hz; please convert the sound to a rate from "
             f"{MIN_RATE // 1000} to {MAX_RATE // 1000} kHz."
         )
     return int(rate)
@@ -188,7 +188,10 @@ def _from_array(
     """Samples of any number type -> (rate, mono, notes)."""
     rate, samples = _checked_rate(rate), np.asarray(samples)
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "iuf":
-        raise AudioError("Samples must be numbers with shape (samples,) or (samples, channels).")
+        raise AudioError(
+            f"The samples are {samples.dtype} of shape {samples.shape}; please give numbers of "
+            "shape (samples,) or (samples, channels)."
+        )
     if samples.ndim == 1:
         samples = samples[:, None]
     elif samples.shape[0] <= MAX_CHANNELS < samples.shape[1]:
@@ -240,13 +243,13 @@ def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
         yield block.mean(axis=1)
 
 
-# What libav may touch. Playlists among its formats would open other files and addresses, and
-# looking at a video stream would decode a picture of any size.
+# What libav may touch when it opens a file: a playlist would have it read other files and
+# addresses, and a look at a video stream would decode a picture of any size.
 _LIBAV_OPTIONS = {
     "format_whitelist": "mov,matroska,aac",
     "codec_whitelist": "aac,alac,opus,vorbis,flac,mp3,mp3float,pcm_s16le,pcm_s24le,pcm_f32le",
-    "max_samples": str(2**20),  # in one frame
 }
+_LIBAV_MAX_SAMPLES = 2**20  # in one packet, whose header may claim 2**32
 
 
 def _decode_container(data: io.FileIO, max_seconds: float) -> tuple[int, np.ndarray, list[str]]:
@@ -256,6 +259,7 @@ def _decode_container(data: io.FileIO, max_seconds: float) -> tuple[int, np.ndar
     )
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         if _is_container(data):
             raise AudioError(
@@ -263,17 +267,20 @@ def _decode_container(data: io.FileIO, max_seconds: float) -> tuple[int, np.ndar
                 "please install it or convert the file to WAV, FLAC, OGG or MP3."
             ) from None
         raise unreadable from None
-    breaks = (av.FFmpegError, ValueError)
+    breaks = (FFmpegError, ValueError)
     try:
-        container = av.open(data, metadata_errors="ignore", options=_LIBAV_OPTIONS)
+        container = av.open(data, "r", metadata_errors="ignore", options=_LIBAV_OPTIONS)
     except breaks:
         raise unreadable from None
     with container:
         if not container.streams.audio:
             raise AudioError("This file holds no sound track; please choose one that does.")
         stream = container.streams.audio[0]
-        rate = _checked_rate(stream.rate or 0)
+        if not stream.rate:
+            raise unreadable
+        rate = _checked_rate(stream.rate)
         _check_channels(stream.channels)
+        stream.codec_context.options = {"max_samples": str(_LIBAV_MAX_SAMPLES)}
         to_float = av.AudioResampler(format="fltp", rate=rate)
         blocks = (
             planes.to_ndarray().mean(axis=0)

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from softmoa import audio, weights
 from softmoa.ast import AST
@@ -97,21 +99,34 @@ def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo
         raise BundleError(f"The bundle {name} uses the method '{info.method}', unknown here.")
     if info.features != FEATURES:
         raise BundleError(f"The bundle {name} was trained on other audio features than these.")
-    model = share(base.model)
-    try:
-        attach(model, info.method, METHODS[info.method].options(**info.options), len(info.labels))
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"The options in the bundle {name} are not usable: {error}") from None
     state, _ = weights.read_safetensors(path)
+    # The header is a stranger's word: it must agree with the file before it may ask for memory.
+    with torch.device("meta"):
+        _check_fit(_attached(AST(base.model.config), info, name), state, name)
+    model = _attached(share(base.model), info, name)
+    for key, place in trained_state(model).items():
+        place.copy_(state[key])
+    return model.requires_grad_(False).eval(), info
+
+
+def _attached(model: AST, info: BundleInfo, name: str) -> AST:
+    try:
+        options = METHODS[info.method].options(**info.options)
+        attach(model, info.method, options, len(info.labels))
+    except (TypeError, ValueError, RuntimeError):
+        raise BundleError(
+            f"The options in the header of the bundle {name} are not usable."
+        ) from None
+    return model
+
+
+def _check_fit(model: AST, state: dict[str, Tensor], name: str) -> None:
     places = trained_state(model)
     if wrong := sorted(places.keys() ^ state.keys()):
         raise BundleError(f"The bundle {name} does not fit its header: {wrong[0]} is out of place.")
     for key, value in state.items():
         if value.shape != places[key].shape:
             raise BundleError(
-                f"In the bundle {name}, {key} has shape {(*value.shape,)}, not "
-                f"{(*places[key].shape,)}."
+                f"The bundle {name} does not fit its header: {key} has shape {(*value.shape,)}, "
+                f"not {(*places[key].shape,)}."
             )
-        places[key].copy_(value)
-    return model.requires_grad_(False).eval(), info
-

@@ -77,8 +77,8 @@ def attach(model: AST, name: str, options: Any, classes: int, seed: int = 0) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method.plug(model, options)
+        model.reset_head(classes)
     model.to(model.cls.device)
-    model.reset_head(classes)
     for part in method.trains(options):
         for key, weight in list(model.named_parameters()):
             if part in f".{key}":

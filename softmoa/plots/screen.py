@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -43,76 +44,8 @@ from softmoa.plots.scales import (
     ticks,
 )
 
-# Two classes per selector, so that a host page's own text styles do not win.
-_CSS = """
-.moa{color:var(--body-text-color,currentColor);font-size:.8rem;line-height:1.35;max-width:72rem;
- margin:0 0 1rem}
-.moa *{box-sizing:border-box}
-.moa .moa-head{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;align-items:center;margin:0 0 .5rem}
-.moa .moa-head b{font-size:.95rem;margin-right:auto}
-.moa .moa-key{display:inline-flex;gap:.4rem;align-items:center;white-space:nowrap}
-.moa .moa-key u{position:relative;width:4.5rem;height:.75rem;border-radius:2px}
-.moa .moa-key s{position:absolute;top:-3px;bottom:-3px;border-left:2px solid}
-.moa .moa-note{opacity:.8;margin:.3rem 0 0}
-.moa .moa-plot{display:grid;grid-template-columns:3.4rem 1fr;padding:.5rem 1rem 0 0}
-.moa .moa-y{position:relative}
-.moa .moa-y span{position:absolute;right:.5rem;transform:translateY(50%);white-space:nowrap}
-.moa .moa-y span:after{content:"";position:absolute;right:-.45rem;top:50%;width:.3rem;
- border-top:1px solid}
-.moa .moa-x{grid-column:2;position:relative;height:1.5rem}
-.moa .moa-x span{position:absolute;top:.3rem;transform:translateX(-50%);white-space:nowrap}
-.moa .moa-x span:before{content:"";position:absolute;left:50%;top:-.25rem;height:.3rem;
- border-left:1px solid}
-.moa .moa-area{position:relative;height:clamp(9.5rem,20vw,13rem);overflow:hidden}
-.moa .moa-wave{height:5.5rem}
-.moa .moa-area>*,.moa .moa-pic>*{position:absolute;inset:0;width:100%;height:100%;margin:0;
- max-width:none;border-radius:0}
-.moa .moa-tint{image-rendering:pixelated}
-.moa .moa-pad{width:auto;background:repeating-linear-gradient(135deg,#777 0 4px,#999 4px 8px);
- color:#000;padding:.2rem .4rem;overflow:hidden;pointer-events:none;opacity:.85}
-.moa .moa-cells{display:grid;cursor:crosshair}
-.moa .moa-cells i:hover{box-shadow:0 0 0 1px #fff;z-index:1}
-.moa .moa-on{outline:2px solid #fff;box-shadow:0 0 0 4px #0072b2;position:relative;z-index:2}
-.moa .moa-chips{display:flex;flex-wrap:wrap;gap:.4rem;margin:.2rem 0 0 3.4rem}
-.moa .moa-chips span{background:#0e0e0e;color:#fff;border-radius:3px;cursor:pointer}
-.moa .moa-chips span i{display:block;padding:.15rem .5rem;color:#fff;font-style:normal;
- text-shadow:0 0 3px #000,0 0 3px #000}
-.moa .moa-cards{display:grid;gap:.6rem}
-.moa button{display:block;width:100%;max-width:24rem;padding:0;border:0;background:none;
- color:inherit;font:inherit;text-align:left;cursor:pointer}
-.moa .moa-pic{display:block;position:relative;aspect-ratio:2;border-radius:3px;overflow:hidden;
- background:var(--mel) 0 0/100% 100%}
-.moa button:hover .moa-pic,.moa button:focus-visible .moa-pic{outline:2px solid}
-.moa button.moa-on{outline:0;box-shadow:none}
-.moa button.moa-on .moa-pic{outline:3px solid #0072b2;outline-offset:1px}
-.moa button.moa-on .moa-name{font-weight:700}
-.moa .moa-name{display:flex;gap:.35rem;align-items:center;margin-top:.2rem;white-space:nowrap}
-.moa .moa-name small{margin-left:auto;font-size:.75rem;opacity:.8}
-.moa .moa-dot{flex:none;width:.7rem;height:.7rem;border-radius:2px;background:var(--c)}
-.moa .moa-row{display:grid;grid-template-columns:5rem 1fr;gap:.5rem;align-items:center;
- margin-bottom:.25rem}
-.moa .moa-row.moa-all{margin-bottom:.6rem;font-weight:600}
-.moa .moa-bar{position:relative;display:flex;height:1.5rem}
-.moa .moa-seg{display:flex;flex-wrap:wrap;justify-content:center;gap:0 .3rem;overflow:hidden;
- height:100%;line-height:1.5rem;background:var(--c);color:var(--t);cursor:pointer;
- border-right:1px solid var(--block-background-fill,Canvas)}
-.moa .moa-seg:before{content:"";height:100%;margin-right:-.3rem}
-.moa .moa-seg span{color:inherit;white-space:nowrap}
-.moa .moa-seg:hover{filter:brightness(1.15)}
-.moa .moa-seg.moa-on{outline:0;box-shadow:inset 0 0 0 2px var(--t)}
-.moa .moa-even{position:absolute;inset:100% 0 auto 0;height:.2rem;pointer-events:none}
-.moa .moa-even s{position:absolute;top:0;bottom:0;border-left:1px solid}
-.moa .moa-bars{grid-template-columns:3rem 1fr auto;margin:0;padding:.15rem .2rem;cursor:pointer}
-.moa .moa-bars.moa-on{outline:2px solid;box-shadow:none;border-radius:2px}
-.moa .moa-track{position:relative;padding:.1rem 0}
-.moa .moa-track:after{content:"";position:absolute;left:var(--u);top:-.2rem;bottom:-.2rem;
- border-left:2px dashed}
-.moa .moa-track u{display:block;height:.55rem;margin:1px 0;background:var(--c)}
-.moa .moa-second{background:repeating-linear-gradient(135deg,var(--c) 0 3px,transparent 3px 5px)!important;
- box-shadow:inset 0 0 0 1px var(--c)}
-.moa .moa-num{min-width:3.3rem;text-align:right;font-variant-numeric:tabular-nums}
-"""
-_STYLE = f"<style>{_CSS.replace(chr(10), '')}</style>"
+_STYLE = (Path(__file__).with_name("screen.css")).read_text(encoding="utf-8")
+_STYLE = "<style>" + "".join(line.strip() for line in _STYLE.splitlines()[2:]) + "</style>"
 
 
 def waveform(samples: Array, rate: int, points: int = 600) -> str:
@@ -308,10 +241,10 @@ def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None
     columns = {name: array(values) for name, values in series.items()}
     n = len(next(iter(columns.values())))
     end = max(1 / n, *(float(values.max()) for values in columns.values())) * 1.05
-    styles = ["", " class='moa-second'"]
+    styles = ["", "moa-second"]
     keys = "".join(
-        f"<span class='moa-key'><u{style} style='--c:currentColor;background:currentColor;"
-        f"width:1.4rem'></u>{escape(name)}</span>"
+        f"<span class='moa-key'><u class='moa-swatch {style}' style='--c:currentColor'></u>"
+        f"{escape(name)}</span>"
         for name, style in zip(columns, styles, strict=False)
     )
     keys += f"<span class='moa-key'>\u2506 equal share, {100 / n:.1f} %</span>"
@@ -320,7 +253,7 @@ def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None
         of_expert = [float(values[j]) for values in columns.values()]
         tip = ", ".join(f"{k} {100 * v:.2f} %" for k, v in zip(columns, of_expert, strict=True))
         bars = "".join(
-            f"<u{style} style='width:{100 * value / end:.3f}%'></u>"
+            f"<u class='{style}' style='width:{100 * value / end:.3f}%'></u>"
             for value, style in zip(of_expert, styles, strict=False)
         )
         numbers = "".join(f"<div class='moa-num'>{100 * v:.1f} %</div>" for v in of_expert)
@@ -342,7 +275,7 @@ def _figure(body: str) -> str:
 
 
 def _head(title: str, keys: str) -> str:
-    return f"<div class='moa-head'><b>{escape(title)}</b>{keys}</div>"
+    return f"<div class='moa-head'><b>{escape(title)}</b><div class='moa-keys'>{keys}</div></div>"
 
 
 def _plot(
@@ -389,9 +322,10 @@ def _tint(values: np.ndarray, vmin: float, vmax: float) -> str:
 
 
 def _top(vmin: float, vmax: float | None, values: np.ndarray, special=None) -> float:
-    """Upper end of the scale: as given, else the largest value, else anything above vmin."""
+    """Upper end of the scale. By default all but the highest 0.5 % of the values fit on it, so
+    that one extreme patch does not hide the rest, and no value is over four times off it."""
     if vmax is None:
-        vmax = max(float(values.max()), *(special or [vmin]))
+        vmax = max(float(np.quantile(values, 0.995)), float(values.max()) / 4)
     return vmax if vmax > vmin else vmin + 1
 
 
@@ -411,8 +345,8 @@ def _tint_key(
 ) -> str:
     """Colour bar of the tint; what lies beyond its ends is drawn like the ends, and said so."""
     full = f"{TINT}{round(255 * TINT_OPACITY):02x}"
-    low = f"{'\u2264' * bool(values.min() < vmin)}{vmin:.3g}"
-    high = f"{'\u2265' * bool(values.max() > vmax)}{vmax:.3g}"
+    low = "\u2264" * bool(values.min() < vmin) + f"{vmin:.3g}"
+    high = "\u2265" * bool(values.max() > vmax) + f"{vmax:.3g}"
     mark = ""
     if uniform is not None and vmin <= uniform <= vmax:
         mark = f"<s style='left:{100 * (uniform - vmin) / (vmax - vmin):.1f}%'></s>"

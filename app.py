@@ -1,0 +1,54 @@
+"""Soft-MoA Lab, the web app: `python app.py [--host ADDRESS] [--port PORT]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+
+from softmoa.ui import api, explore, texts
+
+CSS = """
+.quiet, .quiet * { font-size: .9rem; opacity: .9 }
+.patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
+.patch th, .patch td { text-align: right; padding: .15rem .6rem }
+.patch th:first-child, .patch td:first-child { text-align: left }
+"""
+
+
+def build() -> gr.Blocks:
+    """The whole app, not yet launched."""
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 1800)) as demo:
+        gr.Markdown(texts.INTRO)
+        with gr.Tab("Explore"):
+            explore.build()
+        gr.Markdown(texts.CITE, elem_classes="quiet")
+        api.build()
+    return demo.queue(max_size=20)
+
+
+def launch(demo: gr.Blocks, **options):
+    """Start serving, with the settings every deployment shares."""
+    return demo.launch(
+        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),
+        css=CSS,
+        footer_links=["api", "settings"],
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size="25mb",
+        state_session_capacity=200,
+        ssr_mode=False,
+        **options,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Soft-MoA Lab")
+    parser.add_argument("--host", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    arguments = parser.parse_args()
+    launch(build(), server_name=arguments.host, server_port=arguments.port)

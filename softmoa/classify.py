@@ -1,0 +1,178 @@
+"""From a sound to its labels and the routing behind them: the one path that the app, the command
+line and the HTTP interface share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softmoa import audio, bundle, weights
+from softmoa.ast import AST
+from softmoa.bundle import BundleInfo
+from softmoa.contribution import PatchGrid, expert_contribution, expert_share
+from softmoa.methods import METHODS, attach, share
+from softmoa.recording import LayerRecord, record_routing
+
+BUNDLES = weights.ASSETS / "bundles"
+DEFAULT_BUNDLE = "esc10-soft-moa"
+FRESH = "fresh"  # Soft-MoA at its defaults, untrained, on a backbone that has labels of its own
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A backbone with a bundle on it, and what its outputs mean.
+
+    info: header of the bundle, or None for a fresh, untrained mixture.
+    """
+
+    name: str
+    backbone: str
+    model: AST
+    labels: tuple[str, ...]
+    multilabel: bool
+    info: BundleInfo | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds spent in each stage."""
+
+    decode: float
+    features: float
+    forward: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One sound, classified. Arrays are on the CPU; records have a batch axis of one clip.
+
+    mel: (frames, 128). probabilities: (classes,), in the order of `classifier.labels`.
+    """
+
+    classifier: Classifier
+    clip: audio.Clip
+    mel: Tensor
+    probabilities: Tensor
+    records: tuple[LayerRecord, ...]
+    timing: Timing
+
+    @property
+    def grid(self) -> PatchGrid:
+        return PatchGrid.of(self.classifier.model.config, len(self.mel))
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable labels, best first."""
+        order = self.probabilities.argsort(descending=True)[:k].tolist()
+        return [(self.classifier.labels[i], self.probabilities[i].item()) for i in order]
+
+
+def bundles() -> dict[str, Path]:
+    """Names and files of the embedded bundles."""
+    return {path.stem: path for path in sorted(BUNDLES.glob("*.safetensors"))}
+
+
+def open_classifier(name: str = DEFAULT_BUNDLE, backbone: str | None = None) -> Classifier:
+    """A bundle by its embedded name or its path, on the backbone it was trained on.
+
+    `backbone` may be given for the bundle "fresh": an untrained Soft-MoA on a backbone with labels.
+    Raises BundleError or WeightsError with one sentence if something is missing or does not fit.
+    """
+    if name == FRESH:
+        return _fresh(backbone or "ast-base")
+    path = bundles().get(name, Path(name))
+    if not path.is_file():
+        raise bundle.BundleError(f"There is no bundle '{name}'; there are {', '.join(bundles())}.")
+    trained_on = bundle.read_info(path).base
+    if backbone and backbone != trained_on:
+        raise bundle.BundleError(f"The bundle '{name}' belongs to the backbone '{trained_on}'.")
+    return _opened(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, modified: int) -> Classifier:
+    del modified  # part of the cache's key: a file that was written again is read again
+    model, info = bundle.load(path, load_backbone(bundle.read_info(path).base))
+    return Classifier(path.stem, info.base, model, info.labels, info.multilabel, info)
+
+
+@lru_cache(maxsize=2)
+def _fresh(backbone: str) -> Classifier:
+    base = load_backbone(backbone)
+    if not base.labels:
+        raise bundle.BundleError(f"The backbone '{backbone}' has no labels of its own.")
+    model = share(base.model)
+    attach(model, "soft-moa", METHODS["soft-moa"].options(), len(base.labels))
+    model.head, model.pooling = base.model.head, base.model.pooling
+    model.requires_grad_(False).eval()
+    return Classifier(FRESH, base.name, model, base.labels, True, None)
+
+
+@lru_cache(maxsize=2)
+def load_backbone(name: str) -> weights.Loaded:
+    """A backbone, kept in memory once."""
+    return weights.load(name)
+
+
+def classify(classifier: Classifier, source: audio.Source, record: bool = True) -> Classification:
+    """Decode, compute the log-mel, run the model and record its routing.
+
+    Raises AudioError with one sentence if the sound cannot be used.
+    """
+    began = time.perf_counter()
+    clip = audio.load(source)
+    decoded = time.perf_counter()
+    mel = audio.log_mel(clip.waveform)
+    prepared = time.perf_counter()
+    model = classifier.model
+    with torch.inference_mode():
+        if record:
+            with record_routing(model) as records:
+                logits = model(mel[None])[0]
+        else:
+            records, logits = [], model(mel[None])[0]
+    probabilities = logits.sigmoid() if classifier.multilabel else logits.softmax(dim=0)
+    done = time.perf_counter()
+    return Classification(
+        classifier,
+        clip,
+        mel,
+        probabilities.float().cpu(),
+        tuple(records),
+        Timing(
+            decode=1000 * (decoded - began),
+            features=1000 * (prepared - decoded),
+            forward=1000 * (done - prepared),
+        ),
+    )
+
+
+def report(result: Classification, file: str, top_k: int = 5) -> dict:
+    """The classification as plain JSON values; the contract of the command line and the API."""
+    classifier, timing = result.classifier, result.timing
+    return {
+        "file": file,
+        "bundle": classifier.name,
+        "backbone": classifier.backbone,
+        "device": str(classifier.model.cls.device),
+        "duration_s": round(result.clip.seconds, 4),
+        "labels": [{"label": label, "probability": round(p, 6)} for label, p in result.top(top_k)],
+        "experts": [
+            {
+                "layer": record.layer,
+                "site": record.site,
+                "share": [round(x, 6) for x in expert_share(record)[0].tolist()],
+                "contribution": [round(x, 6) for x in expert_contribution(record)[0].tolist()],
+            }
+            for record in result.records
+        ],
+        "timing_ms": {
+            "decode": round(timing.decode, 2),
+            "features": round(timing.features, 2),
+            "forward": round(timing.forward, 2),
+        },
+    }

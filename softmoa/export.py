@@ -1,0 +1,88 @@
+"""A classification as files: every routing weight as CSV, everything as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+
+from torch import Tensor
+
+from softmoa.ast import SPECIAL_TOKENS
+from softmoa.classify import Classification, report
+from softmoa.contribution import PatchGrid, expert_norms
+from softmoa.recording import LayerRecord
+
+SPECIAL = ("class", "distillation")
+COLUMNS = (
+    "layer", "site", "expert", "slot", "token", "band", "column",
+    "start_s", "end_s", "low_hz", "high_hz", "dispatch", "combine",
+)  # fmt: skip
+
+
+def weights_csv(result: Classification) -> str:
+    """One row per layer, site, expert, slot and token, with the place of its patch."""
+    text = io.StringIO()
+    out = csv.writer(text)
+    out.writerow(COLUMNS)
+    places = [_place(result.grid, token) for token in range(result.grid.tokens)]
+    for record in result.records:
+        dispatch, combine = weights_of(record)
+        for expert, of_expert in enumerate(zip(dispatch.tolist(), combine.tolist(), strict=True)):
+            for slot, of_slot in enumerate(zip(*of_expert, strict=True)):
+                for place, d, c in zip(places, *of_slot, strict=True):
+                    head = (record.layer, record.site, expert, slot)
+                    out.writerow((*head, *place, f"{d:.6g}", f"{c:.6g}"))
+    return text.getvalue()
+
+
+def everything_json(result: Classification, file: str) -> str:
+    """Labels, notes, geometry, and for each mixture its weights and the experts' output norms."""
+    classifier, grid = result.classifier, result.grid
+    mixtures = []
+    for record in result.records:
+        dispatch, combine = weights_of(record)
+        mixtures.append(
+            {
+                "layer": record.layer,
+                "site": record.site,
+                "expert_norm": _rounded(expert_norms(record)[0]),
+                "dispatch": _rounded(dispatch),
+                "combine": _rounded(combine),
+            }
+        )
+    return json.dumps(
+        report(result, file, top_k=len(classifier.labels))
+        | {
+            "notes": result.clip.notes,
+            "bundle_info": asdict(classifier.info) if classifier.info else None,
+            "grid": asdict(grid),
+            "seconds": [grid.seconds(column) for column in range(grid.columns)],
+            "hertz": [grid.hertz(band) for band in range(grid.bands)],
+            "weights_axes": ["expert", "slot", "token"],
+            "tokens": [*SPECIAL, "patches, band by band from the lowest, each along time"],
+            "mixtures": mixtures,
+        }
+    )
+
+
+def weights_of(record: LayerRecord) -> tuple[Tensor, Tensor]:
+    """Dispatch and combine weights of the one clip, each (n, p, m)."""
+    routing = record.routing
+    return routing.dispatch_weights[0].movedim(0, -1), routing.combine_weights[0].movedim(0, -1)
+
+
+def _place(grid: PatchGrid, token: int) -> tuple:
+    """Token, band, column, seconds and Hz; the last six empty for a special token."""
+    if token < SPECIAL_TOKENS:
+        return (SPECIAL[token], "", "", "", "", "", "")
+    band, column = grid.place(token)
+    low, high = grid.hertz(band)
+    return (token, band, column, *grid.seconds(column), f"{low:.1f}", f"{high:.1f}")
+
+
+def _rounded(values: Tensor) -> list:
+    return (
+        [round(x, 7) for x in values.tolist()] if values.ndim == 1 else list(map(_rounded, values))
+    )

@@ -1,0 +1,1 @@
+"""The web interface: one file per tab, the texts apart; nothing else imports gradio."""

@@ -1,0 +1,78 @@
+"""Every sentence the visitor reads."""
+
+TITLE = "Soft-MoA Lab"
+INTRO = (
+    "# Soft-MoA Lab\n"
+    "An audio transformer with a **soft mixture of adapters**: small experts that share the work "
+    "on every sound. Record or upload one, see what it is, and which expert handled which part."
+)
+SOUND = "Your sound"
+SOUND_HELP = (
+    "Up to {seconds:g} seconds are used. What you record or upload stays on this server, is read "
+    "only to answer you and is deleted after at most an hour."
+)
+EXAMPLES = "Or try one of these"
+BUNDLE = "Trained adapters (bundle)"
+BUNDLE_INFO = "What the model was taught: one small file of experts on a frozen backbone."
+BACKBONE = "Backbone"
+BACKBONE_INFO = "The frozen transformer underneath."
+LABELS = "What it is"
+EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
+NO_MIXTURE = "This bundle holds no mixture of experts, so there is no routing to show."
+
+HEARD = (
+    "### What the model is given\n"
+    "The sound as a picture: time runs to the right, pitch upwards, brightness is loudness. "
+    "The model cuts it into square patches and never sees anything else."
+)
+WHERE = (
+    "### Who looks where\n"
+    "Each layer has a handful of experts. Before an expert works, the router mixes all patches "
+    "into its slot (**dispatch**); afterwards every patch takes a blend of the experts' answers "
+    "(**combine**)."
+)
+VIEWS = {
+    "Dispatch: what the expert reads": "dispatch",
+    "Combine: who answers a patch": "combine",
+}
+VIEW_NOTES = {
+    "dispatch": (
+        "Strong colour: this expert reads the patch more than the average one. The weights of a "
+        "slot over all patches sum to 1: $D_{ij} = e^{x_i \\cdot \\phi_j} / "
+        "\\sum_{i'} e^{x_{i'} \\cdot \\phi_j}$. Shown as a multiple of an even spread."
+    ),
+    "combine": (
+        "Strong colour: the patch takes more from this expert than an equal share. The weights of "
+        "a patch over all slots sum to 1: $C_{ij} = e^{x_i \\cdot \\phi_j} / "
+        "\\sum_{j'} e^{x_i \\cdot \\phi_{j'}}$. Shown as a multiple of an equal share."
+    ),
+}
+LAYER = "Layer"
+SITE = "Mixture beside"
+SITES = {"Attention (MHSA)": "mhsa", "MLP (FFN)": "ffn"}
+VIEW = "Picture"
+EXPERT = "Expert"
+SLOT = "Slot of the expert"
+PICK = "Click a patch in the picture to read its exact weights."
+ALL_EXPERTS = (
+    "### All experts of this layer\nOne picture per expert, on the same colour scale. "
+    "Click one to enlarge it above."
+)
+WHO = (
+    "### Who contributed\n"
+    "What expert $j$ adds to patch $i$ is the vector $\\sum_k C_{ijk} Y_{jk}$ (its answers, "
+    "weighted by combine); over the experts these add up exactly to what the mixture adds. The "
+    "**contribution** of an expert is the mean length of its vectors over all patches, as a "
+    "share of all experts'. A long vector is a loud voice, not proof that it mattered for the "
+    "label."
+)
+SHARE_NOTE = (
+    "**Share** is the mean combine weight of the expert: how much patches listen. "
+    "**Contribution** also counts how much the expert says."
+)
+TAKE_HOME = "### Take it home"
+PNG, CSV, JSON = "Figure (PNG)", "All weights (CSV)", "Everything (JSON)"
+CITE = (
+    "Method: Cappellazzo, Falavigna, Brutti, *Efficient Fine-tuning of Audio Spectrogram "
+    "Transformers via Soft Mixture of Adapters*, Interspeech 2024 (arXiv 2402.00828)."
+)

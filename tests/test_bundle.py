@@ -1,0 +1,133 @@
+"""A bundle gives back the same logits, names itself, and refuses what does not fit."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from softmoa import bundle, weights
+from softmoa.ast import AST, ASTConfig
+from softmoa.bundle import BundleError, BundleInfo
+from softmoa.methods import attach, share
+from softmoa.methods.mixtures import SoftMoAOptions
+
+LABELS = ("dog", "rain", "owl")
+
+
+@pytest.fixture
+def base() -> weights.Loaded:
+    torch.manual_seed(0)
+    model = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean")).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return weights.Loaded("tiny", model, (), "0123abcd")
+
+
+@pytest.fixture
+def trained(base, tmp_path):
+    options = SoftMoAOptions(3, 2, 8)
+    model = share(base.model)
+    attach(model, "soft-moa", options, len(LABELS))
+    for weight in model.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.1)
+    info = BundleInfo(
+        "test", "task", "soft-moa", asdict(options), LABELS, "tiny", base.sha256,
+        metrics={"test_accuracy": 0.5}, seed=3,
+    )  # fmt: skip
+    path = tmp_path / "test.safetensors"
+    bundle.save(path, model, info)
+    return path, model.eval(), info
+
+
+def rewrite(path, state=None, **changes):
+    """Write the file again with other tensors or another header."""
+    info = json.dumps(asdict(bundle.read_info(path)) | changes)
+    state = state or load_file(path)
+    save_file(state, path, metadata={"format": bundle.FORMAT, "info": info})
+
+
+def test_round_trip_to_identical_logits(base, trained):
+    path, model, info = trained
+    loaded, read = bundle.load(path, base)
+    assert read == info and bundle.read_info(path) == info
+    mel = torch.randn(2, 64, 128)
+    with torch.inference_mode():
+        assert torch.equal(loaded(mel), model(mel))
+
+
+def test_it_holds_what_was_trained_and_shares_the_rest(base, trained):
+    path, _, _ = trained
+    keys = load_file(path).keys()
+    assert {key.partition(".")[0] for key in keys} == {"blocks", "ln", "head"}
+    assert all("beside_attn" in key or "ln_attn" in key for key in keys if "blocks" in key)
+    loaded, _ = bundle.load(path, base)
+    assert loaded.blocks[0].mlp.up.weight is base.model.blocks[0].mlp.up.weight
+    assert path.stat().st_size < 100_000
+
+
+def test_the_backbone_is_left_as_it_was(base, trained):
+    before = {key: weight.clone() for key, weight in base.model.state_dict().items()}
+    bundle.load(trained[0], base)
+    after = base.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def refusal(path, base) -> str:
+    with pytest.raises(BundleError) as error:
+        bundle.load(path, base)
+    message = str(error.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+def test_another_backbone_is_refused(base, trained):
+    assert "trained on the backbone 'tiny'" in refusal(trained[0], replace(base, sha256="ffff"))
+
+
+def test_a_wrong_shape_is_refused(base, trained):
+    path = trained[0]
+    state = load_file(path)
+    state["head.linear.bias"] = torch.zeros(7)
+    rewrite(path, state)
+    assert "head.linear.bias has shape (7,), not (3,)" in refusal(path, base)
+
+
+def test_a_missing_or_foreign_tensor_is_refused(base, trained):
+    path = trained[0]
+    state = load_file(path)
+    del state["head.linear.bias"]
+    rewrite(path, state)
+    assert "head.linear.bias" in refusal(path, base)
+    rewrite(path, state | {"head.linear.bias": torch.zeros(3), "pos_grid": torch.zeros(1)})
+    assert "pos_grid" in refusal(path, base)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"method": "magic"}, "method 'magic'"),
+        ({"options": {"experts": -1}}, "not usable"),
+        ({"options": {"nonsense": 1}}, "not usable"),
+        ({"options": {"experts": 10**12}}, "does not fit"),
+        ({"options": {"experts": 10**30}}, "not usable"),
+        ({"labels": ["one"] * 10**6}, "does not fit"),
+        ({"features": {"mels": 64}}, "features"),
+    ],
+)
+def test_a_header_that_lies_is_refused(base, trained, changes, words):
+    rewrite(trained[0], **changes)
+    assert words in refusal(trained[0], base)
+
+
+def test_what_is_no_bundle_is_refused(base, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"\x80\x04K\x01.")  # a pickle
+    assert "cannot be read" in refusal(path, base)
+    save_file({"x": torch.zeros(1)}, path)
+    assert "not an adapter bundle" in refusal(path, base)
+    save_file({"x": torch.zeros(1)}, path, metadata={"format": bundle.FORMAT, "info": "{"})
+    assert "damaged" in refusal(path, base)

@@ -1,0 +1,105 @@
+"""The identities that justify the pictures."""
+
+import librosa
+import pytest
+import torch
+
+from softmoa.ast import ASTConfig
+from softmoa.contribution import (
+    PatchGrid,
+    expert_contribution,
+    expert_norms,
+    expert_outputs,
+    expert_share,
+    mel_edge_hz,
+)
+from softmoa.moa import Experts, MoA, Slots, SoftRouter
+from softmoa.recording import LayerRecord
+
+
+def test_contributions_add_up_to_the_mixtures_output():
+    torch.manual_seed(0)
+    moa = MoA(SoftRouter(16, 5, 2), Experts(16, 5, 3)).requires_grad_(False)
+    for weight in moa.experts.parameters():
+        torch.nn.init.normal_(weight)
+    x = torch.randn(2, 9, 16)
+    routing = moa.router(x)
+    record = LayerRecord(0, "mhsa", routing, moa.experts(routing.dispatch(x)))
+    assert (expert_outputs(record).sum(dim=2) - moa(x)).abs().max() < 1e-5
+
+
+def record_of(combine, expert_out, mask=None) -> LayerRecord:
+    combine = torch.tensor(combine)[None, :, :, None]
+    return LayerRecord(0, "mhsa", Slots(combine, combine, mask), torch.tensor(expert_out)[None])
+
+
+def test_by_hand():
+    """Tokens take (3/4, 1/4) and (1/4, 3/4); experts answer (3, 4), length 5, and (0, 1), 1.
+
+    Shares 1/2 each; lengths (3.75, 1.25) and (0.25, 0.75): means 2.5 and 0.5, so 5/6 and 1/6.
+    """
+    record = record_of([[0.75, 0.25], [0.25, 0.75]], [[[3.0, 4.0]], [[0.0, 1.0]]])
+    assert torch.allclose(expert_share(record), torch.tensor([[0.5, 0.5]]))
+    assert torch.allclose(expert_norms(record), torch.tensor([[2.5, 0.5]]))
+    assert torch.allclose(expert_contribution(record), torch.tensor([[5 / 6, 1 / 6]]))
+
+
+def test_padding_is_not_counted():
+    mask = torch.tensor([[True, False]])
+    record = record_of([[0.75, 0.25], [0.0, 1.0]], [[[1.0]], [[1.0]]], mask)
+    assert torch.allclose(expert_share(record), torch.tensor([[0.75, 0.25]]))
+    assert torch.allclose(expert_contribution(record), torch.tensor([[0.75, 0.25]]))
+
+
+def test_silent_experts_contribute_equally_little():
+    record = record_of([[0.5, 0.5]], [[[0.0]], [[0.0]]])
+    assert torch.equal(expert_contribution(record), torch.tensor([[0.5, 0.5]]))
+
+
+@pytest.mark.parametrize("stride, frames", [(16, 498), (10, 998), (10, 16)])
+def test_tokens_and_places_are_a_bijection(stride, frames):
+    config = ASTConfig(stride_frequency=stride, stride_time=stride)
+    grid = PatchGrid.of(config, frames)
+    assert grid.tokens == 2 + config.bands * config.columns(frames)
+    places = [grid.place(token) for token in range(2, grid.tokens)]
+    assert [grid.token(*place) for place in places] == list(range(2, grid.tokens))
+    assert sorted(set(places)) == [(f, t) for f in range(grid.bands) for t in range(grid.columns)]
+    for outside in (0, 1, grid.tokens):
+        with pytest.raises(ValueError):
+            grid.place(outside)
+    with pytest.raises(ValueError):
+        grid.token(grid.bands, 0)
+
+
+def test_unfolding_puts_each_token_in_its_place():
+    grid = PatchGrid(bands=3, columns=4)
+    picture = grid.unfold(torch.arange(grid.tokens))
+    assert picture.shape == (3, 4)
+    assert all(picture[grid.place(token)] == token for token in range(2, grid.tokens))
+
+
+def test_a_tone_falls_into_the_patch_that_says_so():
+    """Round trip through the real features: where the energy is, the patch's Hz and s say so."""
+    from softmoa import audio
+
+    time = torch.arange(3 * 16000) / 16000
+    tone = torch.sin(2 * torch.pi * 1500 * time) * ((time > 1) & (time < 2))
+    mel = audio.log_mel(tone)
+    grid = PatchGrid.of(ASTConfig(stride_frequency=16, stride_time=16), len(mel))
+    patches = mel[: grid.columns * 16].unflatten(0, (-1, 16)).unflatten(2, (-1, 16))
+    energy = patches.exp().sum(dim=(1, 3)).T  # (bands, columns)
+    band = energy.sum(dim=1).argmax().item()
+    low, high = grid.hertz(band)
+    assert low < 1500 < high
+    loud = [c for c in range(grid.columns) if energy[band, c] > 0.5 * energy[band].max()]
+    assert abs(grid.seconds(loud[0])[0] - 1) < 0.16 and abs(grid.seconds(loud[-1])[1] - 2) < 0.16
+
+
+def test_bands_lie_between_neighbouring_mel_filters():
+    """Edges are halfway, in mel, between the peaks that librosa gives for the same filters."""
+    peaks = librosa.mel_frequencies(130, fmin=20, fmax=8000, htk=True)[1:-1]
+    for k in (1, 16, 64, 127):
+        mel = librosa.hz_to_mel([peaks[k - 1], peaks[k], mel_edge_hz(k)], htk=True)
+        assert mel[2] == pytest.approx((mel[0] + mel[1]) / 2, abs=1e-3)
+    grid = PatchGrid(bands=8, columns=1)
+    assert all(grid.hertz(f)[1] == grid.hertz(f + 1)[0] for f in range(7))

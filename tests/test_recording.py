@@ -1,0 +1,86 @@
+"""Looking inside changes nothing, leaves nothing behind and never sees another thread."""
+
+import threading
+
+import pytest
+import torch
+
+from softmoa.ast import AST, ASTConfig
+from softmoa.methods import attach
+from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.recording import record_routing
+
+
+@pytest.fixture(scope="module")
+def model() -> AST:
+    torch.manual_seed(0)
+    model = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean"))
+    attach(model, "soft-moa", SoftMoAOptions(3, 2, 8, "houlsby"), 4)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return model.requires_grad_(False).eval()
+
+
+def hooks(model: AST) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_shapes_and_places(model):
+    with record_routing(model) as records:
+        model(torch.randn(5, 64, 128))
+    assert [(r.layer, r.site) for r in records] == [
+        (0, "mhsa"),
+        (0, "ffn"),
+        (1, "mhsa"),
+        (1, "ffn"),
+    ]
+    for record in records:
+        assert record.routing.dispatch_weights.shape == (5, 62, 3, 2)
+        assert record.routing.combine_weights.shape == (5, 62, 3, 2)
+        assert record.expert_out.shape == (5, 3, 2, 32)
+
+
+def test_logits_are_the_same_with_and_without(model):
+    mel = torch.randn(2, 64, 128)
+    with record_routing(model):
+        recorded = model(mel)
+    assert torch.equal(recorded, model(mel))
+
+
+def test_no_hook_is_left_even_after_an_error(model):
+    with record_routing(model):
+        assert hooks(model) > 0
+    assert hooks(model) == 0
+    with pytest.raises(ZeroDivisionError), record_routing(model):
+        _ = 1 / 0
+    assert hooks(model) == 0
+
+
+def test_threads_do_not_mix(model):
+    """Eight threads record the shared model at once; each must find its own clip's routing."""
+    mels = [torch.randn(1, 64, 128) for _ in range(8)]
+    alone = []
+    for mel in mels:
+        with record_routing(model) as records:
+            model(mel)
+        alone.append(records)
+    start, wrong = threading.Barrier(len(mels)), []
+
+    def work(k: int) -> None:
+        start.wait()
+        for _ in range(10):
+            with record_routing(model) as records:
+                model(mels[k])
+            if len(records) != len(alone[k]) or not all(
+                torch.equal(a.routing.dispatch_weights, b.routing.dispatch_weights)
+                and torch.equal(a.expert_out, b.expert_out)
+                for a, b in zip(records, alone[k], strict=True)
+            ):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(mels))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and hooks(model) == 0

@@ -1,0 +1,113 @@
+"""Checkpoints of both generations, and every way they can be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import ASTConfig as HubConfig
+from transformers import ASTForAudioClassification
+
+from softmoa import weights
+from softmoa.ast import AST, ASTConfig
+from softmoa.weights import WeightsError
+
+
+@pytest.fixture
+def hub(tmp_path) -> tuple[Path, ASTForAudioClassification]:
+    config = HubConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_length=64,
+        id2label={0: "dog", 1: "rain", 2: "owl"},
+    )
+    model = ASTForAudioClassification(config).eval()
+    model.save_pretrained(tmp_path / "hub")
+    return tmp_path / "hub", model
+
+
+def rewrite(folder: Path, change) -> None:
+    state = load_file(folder / "model.safetensors")
+    save_file(change(state), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_folder_of_the_hub_gives_the_same_logits(hub):
+    folder, model = hub
+    loaded = weights.load(str(folder))
+    mel = torch.randn(1, 64, 128)
+    with torch.inference_mode():
+        assert torch.allclose(loaded.model(mel), model(mel).logits, atol=1e-6)
+    assert loaded.labels == ("dog", "rain", "owl")
+    assert loaded.sha256 == weights.sha256(folder / "model.safetensors")
+
+
+def test_both_generations_of_names_are_read(hub):
+    """On disk the names of transformers 4, in memory those of 5: one state after the map."""
+    folder, model = hub
+    disk = weights.hub_state(load_file(folder / "model.safetensors"), bands=12)
+    memory = weights.hub_state(model.state_dict(), bands=12)
+    assert (
+        disk.keys()
+        == memory.keys()
+        == AST(weights.load(str(folder)).model.config).state_dict().keys()
+    )
+    assert all(torch.equal(disk[key], memory[key]) for key in disk)
+    assert any("encoder.layer" in key for key in load_file(folder / "model.safetensors"))
+    assert not any("encoder.layer" in key for key in model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda s: {k: v for k, v in s.items() if "layernorm.weight" not in k}, "lacks"),
+        (lambda s: s | {"audio_spectrogram_transformer.extra": torch.zeros(1)}, "no place"),
+        (
+            lambda s: {k: v[:1] if k == "classifier.dense.bias" else v for k, v in s.items()},
+            "shape",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(hub, change, words):
+    folder, _ = hub
+    rewrite(folder, change)
+    with pytest.raises(WeightsError, match=words) as error:
+        weights.load(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, hub):
+    with pytest.raises(WeightsError, match="no backbone 'nonsense'"):
+        weights.load("nonsense")
+    with pytest.raises(WeightsError, match="config.json"):
+        weights.load(str(tmp_path))
+    (tmp_path / "text.safetensors").write_text("this is no checkpoint")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        weights.load_embedded(tmp_path / "text.safetensors")
+    folder, _ = hub
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "vit"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="not an Audio Spectrogram Transformer"):
+        weights.load(str(folder))
+
+
+def test_embedded_file_round_trip(tmp_path):
+    model = AST(ASTConfig(16, 1, 2, 32, max_frames=64, classes=4)).eval()
+    weights.save_embedded(model, tmp_path / "tiny.safetensors", torch.float32)
+    loaded = weights.load_embedded(tmp_path / "tiny.safetensors")
+    tokens, _ = loaded.model.features(torch.ones(1, 64, 128))
+    assert torch.equal(tokens, model.features(torch.ones(1, 64, 128))[0])
+    assert loaded.model.config.classes == 0 and loaded.labels == ()
+    with pytest.raises(WeightsError, match="not a backbone file"):
+        save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+        weights.load_embedded(tmp_path / "other.safetensors")
+
+
+def test_the_embedded_backbone_is_what_the_card_says():
+    path = weights.ASSETS / weights.BACKBONES["ast-small"].file
+    assert path.stat().st_size < 25e6
+    config = weights.load("ast-small").model.config
+    assert (config.depth, config.width, config.heads) == (6, 384, 6)
+    assert (config.bands, config.columns(1024)) == (8, 64)

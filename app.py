@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -13,7 +14,7 @@ import gradio as gr
 from softmoa.ui import api, explore, texts
 
 CSS = """
-.quiet, .quiet * { font-size: .9rem; opacity: .9 }
+.quiet, .quiet p { font-size: .9rem; color: var(--body-text-color-subdued) }
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
 .patch th:first-child, .patch td:first-child { text-align: left }
@@ -34,7 +35,13 @@ def build() -> gr.Blocks:
 def launch(demo: gr.Blocks, **options):
     """Start serving, with the settings every deployment shares."""
     return demo.launch(
-        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate"),
+        # System fonts: the semi-bold faces that gradio 6.31 carries lack the Latin alphabet.
+        theme=gr.themes.Default(
+            primary_hue="blue",
+            neutral_hue="slate",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
         css=CSS,
         footer_links=["api", "settings"],
         run_history=False,
@@ -51,4 +58,5 @@ if __name__ == "__main__":
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     arguments = parser.parse_args()
+    threading.Thread(target=explore.warm_up, daemon=True).start()
     launch(build(), server_name=arguments.host, server_port=arguments.port)

@@ -77,10 +77,16 @@ def bundles(as_json: Json = False) -> None:
 def backbones(as_json: Json = False) -> None:
     """The backbones one can choose."""
     rows = [
-        {"name": b.name, "title": b.title, "embedded": b.embedded, "hub": b.hub or None}
+        {
+            "name": b.name,
+            "title": b.title,
+            "about": b.about,
+            "embedded": b.embedded,
+            "hub": b.hub or None,
+        }
         for b in BACKBONES.values()
     ]
-    _print(rows, as_json, "{name}: {title}")
+    _print(rows, as_json, "{name}: {title}, {about}")
 
 
 def _print(rows: list[dict], as_json: bool, line: str) -> None:

@@ -153,6 +153,15 @@ def frames_in(samples: int) -> int:
     return 1 + (max(samples, MIN_SAMPLES) - FRAME_LENGTH) // FRAME_SHIFT
 
 
+def pad_as_trained(mel: Tensor, frames: int = 1024) -> Tensor:
+    """Cut or pad (n, mels) to `frames` as the published checkpoints were trained.
+
+    The padding is zero before normalisation, so it is louder than the average sound.
+    """
+    padding = -AUDIOSET_MEAN / (2 * AUDIOSET_STD)
+    return torch.nn.functional.pad(mel[:frames], (0, 0, 0, max(frames - len(mel), 0)), value=padding)
+
+
 def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """[(frames_i, 128)] -> (b, max frames, 128) padded with zeros, and the true frames (b,)."""
     frames = torch.tensor([len(mel) for mel in mels])
@@ -276,16 +285,18 @@ def _decode_container(data: io.FileIO, max_seconds: float) -> tuple[int, np.ndar
         if not container.streams.audio:
             raise AudioError("This file holds no sound track; please choose one that does.")
         stream = container.streams.audio[0]
-        if not stream.rate:
+        codec = stream.codec_context
+        if codec is None or not codec.sample_rate:  # unknown to libav, or a header of noise
             raise unreadable
-        rate = _checked_rate(stream.rate)
-        _check_channels(stream.channels)
-        stream.codec_context.options = {"max_samples": str(_LIBAV_MAX_SAMPLES)}
-        to_float = av.AudioResampler(format="fltp", rate=rate)
+        rate = _checked_rate(codec.sample_rate)
+        _check_channels(codec.channels)
+        codec.options = {"max_samples": str(_LIBAV_MAX_SAMPLES)}
+        # Not "fltp": PyAV 18 reads past the last plane of frames with 8 channels or more.
+        to_float = av.AudioResampler(format="flt", rate=rate)
         blocks = (
-            planes.to_ndarray().mean(axis=0)
+            packed.to_ndarray().reshape(packed.samples, -1).mean(axis=1)
             for frame in container.decode(stream)
-            for planes in to_float.resample(frame)
+            for packed in to_float.resample(frame)
         )
         return rate, *_gather(blocks, rate, max_seconds, breaks)
 

@@ -34,6 +34,7 @@ class Backbone:
 
     name: str
     title: str
+    about: str
     file: str = ""  # in assets/
     hub: str = ""  # repository on the Hub, in the format of transformers
 
@@ -47,12 +48,14 @@ BACKBONES = {
     for backbone in (
         Backbone(
             "ast-small",
-            "AST small: 6 blocks, 10.7 M parameters, DINOv2-initialised, YAMNet-distilled",
+            "AST small (embedded)",
+            "6 blocks, 10.7 M parameters, DINOv2-initialised, YAMNet-distilled",
             file="ast-small.safetensors",
         ),
         Backbone(
             "ast-base",
-            "AST base: 12 blocks, 86 M parameters, AudioSet, from the Hub",
+            "AST base (from the Hub)",
+            "12 blocks, 86 M parameters, trained on AudioSet",
             hub="MIT/ast-finetuned-audioset-10-10-0.4593",
         ),
     )

@@ -21,6 +21,7 @@ from softmoa.plots.scales import (
     expert_colour,
     hertz_ticks,
     mel_range,
+    scale_top,
     ticks,
 )
 
@@ -56,33 +57,36 @@ def report_png(
     contribution, overall = array(contribution), array(overall)
     across = min(len(maps), 4 if len(maps) <= 12 else 8)
     down = math.ceil(len(maps) / across)
-    heights = [1.0, 2.1, (8.0 / across + 0.1) * down * 0.62 + 0.5, 0.26 * len(layers) + 1.1]
+    heights = [3.4, (5.0 / across + 0.2) * down + 0.6, 0.26 * len(layers) + 1.1]
     figure = Figure(figsize=(10, sum(heights) + 0.7), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     text = {"parse_math": False}  # a file name may hold dollar signs
-    figure.suptitle(heading, fontweight="bold", fontsize=13, **text)
-    waves, mels, experts, bars = figure.subfigures(4, 1, height_ratios=heights)
+    figure.suptitle(heading, fontweight="bold", fontsize=13, wrap=True, **text)
+    sounds, experts, bars = figure.subfigures(3, 1, height_ratios=heights)
 
     seconds = len(mel) / FRAMES_PER_SECOND
     extent = (0, seconds, 0, mel.shape[1])
     hertz = hertz_ticks(mel.shape[1])
     places, names = [at * mel.shape[1] for _, at in hertz], [name for name, _ in hertz]
 
-    axes = waves.subplots()
-    axes.plot(np.arange(len(sound)) / rate, sound, color="0.25", linewidth=0.4)
-    axes.set(xlim=(0, seconds), ylabel="amplitude", xticks=ticks(seconds), xticklabels=[])
-    axes.set_title(details, fontsize=9, **text)
+    wave, axes = sounds.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    wave.plot(np.arange(len(sound)) / rate, sound, color="0.25", linewidth=0.4)
+    wave.set(xlim=(0, seconds), ylabel="amplitude")
+    wave.set_title(details, fontsize=9, **text)
+    wave.tick_params(labelsize=8)
 
     low, high = mel_range(mel, real_frames)
     level = (mel.T - high) * DB_PER_UNIT
     span = {"vmin": (low - high) * DB_PER_UNIT or -1.0, "vmax": 0.0}
-    axes = mels.subplots()
     magma = LinearSegmentedColormap.from_list("level", MAGMA_STOPS)
     drawn = axes.imshow(level, magma, aspect="auto", origin="lower", extent=extent, **span)
     axes.set(xlabel="time in s", ylabel="frequency", xticks=ticks(seconds))
     axes.set_yticks(places, names)
     _hatch(axes, real_frames, seconds, mel.shape[1])
-    mels.colorbar(drawn, ax=axes, label="dB below the loudest point", pad=0.01)
+    axes.tick_params(labelsize=8)
+    sounds.colorbar(
+        drawn, ax=[wave, axes], label="dB, loudest = 0", pad=0.01, shrink=0.6, anchor=(0, 0)
+    )
 
     experts.suptitle(map_title, fontsize=10, **text)
     left, bottom = (grid.patch - grid.stride_time) / 2, (grid.patch - grid.stride_frequency) / 2
@@ -94,22 +98,28 @@ def report_png(
     )
     greys = LinearSegmentedColormap.from_list("sound", GREY_STOPS)
     tint = LinearSegmentedColormap.from_list("tint", [to_rgba(TINT, a) for a in (0, TINT_OPACITY)])
-    panels = experts.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
-    top = float(maps.max()) or 1.0
-    for axes, values, name in zip(panels, maps, titles, strict=False):
+    panels = experts.subplots(down, across, squeeze=False).ravel()
+    top = scale_top(maps)
+    # Not shared axes, whose bookkeeping takes seconds for 64 panels: ticks at the outer ones.
+    for k, (axes, values, name) in enumerate(zip(panels, maps, titles, strict=False)):
         axes.imshow(level, greys, aspect="auto", origin="lower", extent=extent, **span)
         drawn = axes.imshow(
             values, tint, aspect="auto", origin="lower", extent=cells, vmin=0, vmax=top
         )
-        axes.set(xlim=extent[:2], ylim=extent[2:], xticks=ticks(seconds, 4))
-        axes.set_yticks(places[1::2], names[1::2])
+        axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
+        if k + across >= len(maps):
+            axes.set_xticks(ticks(seconds, 4))
+        if k % across == 0:
+            axes.set_yticks(places[1::2], names[1::2])
         axes.tick_params(labelsize=7)
         axes.set_title(name, fontsize=8, pad=2, **text)
         _hatch(axes, real_frames, seconds, mel.shape[1])
     for axes in panels[len(maps) :]:
         axes.set_axis_off()
     experts.supxlabel("time in s", fontsize=8)
-    scale = experts.colorbar(drawn, ax=list(panels), pad=0.01)
+    over = "max" if maps.max() > top else "neither"
+    scale = experts.colorbar(drawn, ax=list(panels), pad=0.01, extend=over, aspect=16 * down)
+    scale.ax.tick_params(labelsize=8)
     scale.set_label(unit, **text)
     scale.ax.set_facecolor(GREY_STOPS[0])
 
@@ -126,6 +136,7 @@ def report_png(
         axes.axvline(j / len(overall), color="0", linewidth=0.5, linestyle=":")
     axes.set_yticks(range(len(rows)), ["All layers", *layers], fontsize=8, **text)
     axes.set(xlim=(0, 1), xlabel="contribution (dotted: equal shares)")
+    axes.tick_params(labelsize=8)
     axes.invert_yaxis()
 
     file = io.BytesIO()

@@ -91,6 +91,15 @@ def shrunk(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
+def scale_top(values: np.ndarray, vmin: float = 0.0, vmax: float | None = None) -> float:
+    """Upper end of a colour scale, above `vmin`. Unless it is given, all but the highest 0.5 % of
+    the values fit on it, so that one extreme patch does not hide the rest; none is over 4 times
+    off it."""
+    if vmax is None:
+        vmax = max(float(np.quantile(values, 0.995)), float(values.max()) / 4)
+    return vmax if vmax > vmin else vmin + 1
+
+
 def png(image: np.ndarray, palette: Palette, alpha: np.ndarray | None = None) -> str:
     """Levels (rows, columns) -> data URI of a palette PNG; alpha (levels,) uint8."""
     drawn = Image.fromarray(np.ascontiguousarray(image, np.uint8), "L")
@@ -137,5 +146,5 @@ def expert_colour(expert: int) -> tuple[str, str]:
     rgb = np.array(_rgb(_EXPERTS[expert % 8]))
     if expert // 8 % 2:
         rgb = (rgb + 255) // 2
-    text = "#000" if rgb @ (0.299, 0.587, 0.114) > 110 else "#fff"
+    text = "#000" if rgb @ (0.299, 0.587, 0.114) > 95 else "#fff"
     return "#{:02x}{:02x}{:02x}".format(*rgb), text

@@ -40,11 +40,12 @@ from softmoa.plots.scales import (
     neat_limit,
     picture,
     png,
+    scale_top,
     shrunk,
     ticks,
 )
 
-_STYLE = (Path(__file__).with_name("screen.css")).read_text(encoding="utf-8")
+_STYLE = Path(__file__).with_name("screen.css").read_text(encoding="utf-8")
 _STYLE = "<style>" + "".join(line.strip() for line in _STYLE.splitlines()[2:]) + "</style>"
 
 
@@ -113,12 +114,13 @@ def overlay(
 
     mel: (frames, mels). values: (bands, columns), lowest band first, as `PatchGrid.unfold` gives.
     special: values of the class and the distillation token. uniform: a value to mark on the scale.
-    selected: token to outline. Opacity goes from `vmin` to `vmax` (default: the largest value).
+    selected: token to outline. Opacity goes from `vmin` to `vmax`; by default all but the
+    highest 0.5 % of the values fit on the scale.
     Where patches overlap, a cell is one stride wide and lies in the middle of its patch.
     """
     mel, values = array(mel), array(values)
-    vmax = _top(vmin, vmax, values, special)
-    backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 400, 128), GREYS)
+    vmax = scale_top(values, vmin, vmax)
+    backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 360, 128), GREYS)
     place = _cells_place(grid, len(mel))
     cells = [
         f"<i data-token='{grid.token(band, column)}' title='{_where(grid, band, column)}: "
@@ -163,16 +165,16 @@ def experts(
     selected: index of the map to outline. Other arguments as in `overlay`.
     """
     mel, maps = array(mel), array(maps)
-    vmax = _top(vmin, vmax, maps)
+    vmax = scale_top(maps, vmin, vmax)
     backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 256, 64), GREYS)
     place = _cells_place(grid, len(mel))
     cards = []
     for k, (values, name) in enumerate(zip(maps, titles, strict=True)):
         where = _where(grid, *np.unravel_index(values.argmax(), values.shape))
         cards.append(
-            f"<button type='button' data-expert='{k // slots}' data-slot='{k % slots}' "
+            f"<button type='button' class='moa-card{' moa-on' * (k == selected)}' data-expert='{k // slots}' data-slot='{k % slots}' "
             f"aria-pressed='{'true' if k == selected else 'false'}' "
-            f"title='{escape(name)}: largest {values.max():.3g} at {where}'{_on(k == selected)}>"
+            f"title='{escape(name)}: largest {values.max():.3g} at {where}'>"
             f"<span class='moa-pic'><img alt='' class='moa-tint' style='{place}' "
             f"src='{_tint(values, vmin, vmax)}'/>{_padding(mel, real_frames, '')}</span>"
             f"<span class='moa-name'>{_dot(k // slots)}{escape(name)}"
@@ -321,18 +323,11 @@ def _tint(values: np.ndarray, vmin: float, vmax: float) -> str:
     return png(levels(values[::-1], vmin, vmax, len(TINTS)), TINTS, TINT_ALPHA)
 
 
-def _top(vmin: float, vmax: float | None, values: np.ndarray, special=None) -> float:
-    """Upper end of the scale. By default all but the highest 0.5 % of the values fit on it, so
-    that one extreme patch does not hide the rest, and no value is over four times off it."""
-    if vmax is None:
-        vmax = max(float(np.quantile(values, 0.995)), float(values.max()) / 4)
-    return vmax if vmax > vmin else vmin + 1
-
-
 def _key(name: str, background: str, low: str, high: str, mark: str = "") -> str:
+    """A named colour bar with the numbers or words of its two ends."""
     return (
-        f"<span class='moa-key'>{escape(name)}: {low}<u style='background:{background}'>{mark}</u>"
-        f"{high}</span>"
+        f"<span class='moa-key'>{escape(name)}:<span>{low}<u style='background:{background}'>"
+        f"{mark}</u>{high}</span></span>"
     )
 
 
@@ -347,12 +342,12 @@ def _tint_key(
     full = f"{TINT}{round(255 * TINT_OPACITY):02x}"
     low = "\u2264" * bool(values.min() < vmin) + f"{vmin:.3g}"
     high = "\u2265" * bool(values.max() > vmax) + f"{vmax:.3g}"
-    mark = ""
+    mark = note = ""
     if uniform is not None and vmin <= uniform <= vmax:
         mark = f"<s style='left:{100 * (uniform - vmin) / (vmax - vmin):.1f}%'></s>"
-        high += f" (mark: uniform, {uniform:.3g})"
+        note = f"<span class='moa-key'>mark: uniform, {uniform:.3g}</span>"
     bar = f"linear-gradient(90deg,{TINT}00,{full}),{GREY_STOPS[0]}"
-    return _key(unit, bar, low, high, mark)
+    return _key(unit, bar, low, high, mark) + note
 
 
 def _chips(special: Sequence[float] | None, vmin: float, vmax: float, selected: int | None) -> str:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import torch
 
 from softmoa import export, plots
@@ -36,6 +37,8 @@ from softmoa.weights import ASSETS, BACKBONES, WeightsError
 EXAMPLES = ASSETS / "examples"
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
+
+FIGURE = {"apply_default_css": False}  # figures bring their own style
 
 # Clicks on a figure: the nearest element that says what it stands for.
 ON_CLICK = """
@@ -78,21 +81,23 @@ def build() -> None:
                     label=texts.BUNDLE,
                     info=texts.BUNDLE_INFO,
                     elem_id="bundle",
+                    min_width=240,
                 )
                 backbone = gr.Dropdown(
                     [(b.title, b.name) for b in BACKBONES.values()],
                     value="ast-small",
                     label=texts.BACKBONE,
-                    info=texts.BACKBONE_INFO,
+                    info=texts.BACKBONE_INFO.format(about=BACKBONES["ast-small"].about),
                     elem_id="backbone",
+                    min_width=240,
                 )
             labels = gr.Label(num_top_classes=5, label=texts.LABELS, elem_id="labels")
             status = gr.Markdown(texts.EMPTY, elem_id="status", elem_classes="quiet")
 
     with gr.Column(visible=False) as heard:
         gr.Markdown(texts.HEARD)
-        waveform = gr.HTML(elem_id="waveform")
-        spectrogram = gr.HTML(elem_id="spectrogram")
+        waveform = gr.HTML(elem_id="waveform", **FIGURE)
+        spectrogram = gr.HTML(elem_id="spectrogram", **FIGURE)
     with gr.Column(visible=False) as inside:
         gr.Markdown(texts.WHERE)
         with gr.Row(equal_height=True):
@@ -106,14 +111,14 @@ def build() -> None:
         with gr.Row(equal_height=True):
             expert = gr.Radio([("1", 0)], value=0, label=texts.EXPERT, elem_id="expert")
             slot = gr.Radio([("1", 0)], value=0, label=texts.SLOT, elem_id="slot")
-        overlay = gr.HTML(elem_id="overlay", js_on_load=ON_CLICK)
+        overlay = gr.HTML(elem_id="overlay", js_on_load=ON_CLICK, **FIGURE)
         view_note = gr.Markdown(elem_classes="quiet", latex_delimiters=MATH, elem_id="view-note")
-        patch = gr.HTML(elem_id="patch")
+        patch = gr.HTML(elem_id="patch", **FIGURE)
         gr.Markdown(texts.ALL_EXPERTS)
-        mosaic = gr.HTML(elem_id="experts", js_on_load=ON_CLICK)
+        mosaic = gr.HTML(elem_id="experts", js_on_load=ON_CLICK, **FIGURE)
         gr.Markdown(texts.WHO, latex_delimiters=MATH)
-        contributions = gr.HTML(elem_id="contributions", js_on_load=ON_CLICK)
-        layer_bars = gr.HTML(elem_id="layer-bars", js_on_load=ON_CLICK)
+        contributions = gr.HTML(elem_id="contributions", js_on_load=ON_CLICK, **FIGURE)
+        layer_bars = gr.HTML(elem_id="layer-bars", js_on_load=ON_CLICK, **FIGURE)
         gr.Markdown(texts.SHARE_NOTE, elem_classes="quiet")
         gr.Markdown(texts.TAKE_HOME)
         with gr.Row():
@@ -147,11 +152,7 @@ def build() -> None:
     sound.change(**run)
     bundle.input(**run)
     backbone.input(
-        lambda name: gr.Dropdown(_bundle_choices(name), value=_bundle_choices(name)[0][1]),
-        backbone,
-        bundle,
-        queue=False,
-        api_visibility="private",
+        choose_backbone, backbone, [backbone, bundle], queue=False, api_visibility="private"
     ).then(**run)
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
@@ -177,6 +178,20 @@ def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
     if not BACKBONES[backbone].embedded:
         choices.append(("its own labels, with an untrained Soft-MoA", FRESH))
     return choices
+
+
+def choose_backbone(name: str) -> list:
+    """What the backbone is, and the bundles that were trained on it."""
+    choices = _bundle_choices(name)
+    return [
+        gr.Dropdown(info=texts.BACKBONE_INFO.format(about=BACKBONES[name].about)),
+        gr.Dropdown(choices, value=choices[0][1]),
+    ]
+
+
+def warm_up() -> None:
+    """Load the default model and run it once, so that the first visitor need not wait for it."""
+    classify(open_classifier(), (SAMPLE_RATE, np.zeros(SAMPLE_RATE, np.float32)))
 
 
 def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
@@ -244,18 +259,13 @@ def draw_choice(
     if result is None:
         return [gr.skip()] * 6
     row, record = _find(result, layer, site)
-    dispatch, combine = export.weights_of(record)  # (n, p, m)
-    weights, even = {
-        "dispatch": (dispatch, 1 / dispatch.shape[-1]),
-        "combine": (combine, 1 / combine.shape[:2].numel()),
-    }[view]
-    n, p, _ = weights.shape
-    multiple = weights / even
+    multiple, unit = _multiples(record, view)  # (n, p, m)
+    n, p, _ = multiple.shape
     maps = result.grid.unfold(multiple).flatten(0, 1)  # (n p, bands, columns)
     name = f"Expert {expert + 1}" + (f", slot {slot + 1}" if p > 1 else "")
     where = f"layer {layer}, beside {record.site.upper()}"
     scale = {
-        "unit": "times an even spread" if view == "dispatch" else "times an equal share",
+        "unit": unit,
         "vmin": maps.min().item(),
         "vmax": maps.max().item(),
         "uniform": 1.0,
@@ -277,7 +287,7 @@ def draw_choice(
             result.mel,
             maps,
             result.grid,
-            titles=[f"E{j + 1}" + f".{k + 1}" * (p > 1) for j in range(n) for k in range(p)],
+            titles=_slot_names(n, p),
             title=f"{view.capitalize()} of all experts, {where}",
             slots=p,
             selected=expert * p + slot,
@@ -304,7 +314,7 @@ def draw_choice(
 
 def pick_patch(result, layer, site, view, expert, slot, token, event: gr.EventData) -> list:
     """A click on a patch: show its exact weights."""
-    token = _whole(event, "token", token)
+    token = _whole(event, "token")
     return [token, *draw_choice(result, layer, site, view, expert, slot, token)]
 
 
@@ -312,26 +322,39 @@ def pick_expert(result, layer, site, view, expert, slot, token, event: gr.EventD
     """A click on an expert's picture or bar: choose it, and the bar's layer."""
     if result is None:
         return [gr.skip()] * 10
-    row = _whole(event, "layer", None)
+    row = _whole(event, "layer")
     if row is not None and 0 <= row < len(result.records):
         layer, site = result.records[row].layer + 1, result.records[row].site
     n, p = result.records[0].expert_out.shape[1:3]
-    expert = min(max(_whole(event, "expert", expert), 0), n - 1)
-    slot = min(max(_whole(event, "slot", slot), 0), p - 1)
+    expert = min(_whole(event, "expert") or 0, n - 1)
+    slot = min(_whole(event, "slot") or 0, p - 1)
     drawn = draw_choice(result, layer, site, view, expert, slot, token)
     return [layer, site, expert, slot, *drawn]
 
 
-def _whole(event: gr.EventData, name: str, default: int | None) -> int | None:
+def _whole(event: gr.EventData, name: str) -> int | None:
     """A whole number from a click; the page says what it likes, so anything else is ignored."""
-    value = (event._data or {}).get(name)
-    return int(value) if str(value).isdecimal() and len(str(value)) < 7 else default
+    value = str((event._data or {}).get(name))
+    return int(value) if value.isdecimal() and len(value) < 7 else None
 
 
 def overall_contribution(result: Classification) -> torch.Tensor:
     """(n,): what each expert adds, summed over all mixtures, as a share of all experts'."""
     norms = torch.cat([expert_norms(record) for record in result.records]).sum(dim=0)
     return norms / norms.sum() if norms.sum() > 0 else torch.full_like(norms, 1 / len(norms))
+
+
+def _multiples(record: LayerRecord, view: str) -> tuple[torch.Tensor, str]:
+    """Dispatch or combine weights (n, p, m) as multiples of an even spread, and that unit."""
+    dispatch, combine = export.weights_of(record)
+    n, p, m = dispatch.shape
+    if view == "dispatch":
+        return dispatch * m, "times an even spread"
+    return combine * (n * p), "times an equal share"
+
+
+def _slot_names(n: int, p: int) -> list[str]:
+    return [f"E{j + 1}" + f".{k + 1}" * (p > 1) for j in range(n) for k in range(p)]
 
 
 def _find(result: Classification, layer: int, site: str) -> tuple[int, LayerRecord]:
@@ -400,19 +423,16 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
 def report_png(result: Classification, layer: int, site: str, view: str) -> bytes:
     """One page: waveform, log-mel, all experts of the layer and the contributions."""
     _, record = _find(result, layer, site)
-    dispatch, combine = export.weights_of(record)
-    weights = dispatch if view == "dispatch" else combine
-    even = 1 / dispatch.shape[-1] if view == "dispatch" else 1 / combine.shape[:2].numel()
-    n, p, _ = weights.shape
+    multiple, unit = _multiples(record, view)
     label, probability = result.top(1)[0]
     return plots.report_png(
         result.clip.waveform,
         SAMPLE_RATE,
         result.mel,
-        result.grid.unfold(weights / even).flatten(0, 1),
+        result.grid.unfold(multiple).flatten(0, 1),
         result.grid,
-        titles=[f"E{j + 1}" + f".{k + 1}" * (p > 1) for j in range(n) for k in range(p)],
-        unit="times an even spread" if view == "dispatch" else "times an equal share",
+        titles=_slot_names(*multiple.shape[:2]),
+        unit=unit,
         contribution=torch.cat([expert_contribution(r) for r in result.records]),
         overall=overall_contribution(result),
         layers=_row_names(result),

@@ -13,9 +13,9 @@ SOUND_HELP = (
 )
 EXAMPLES = "Or try one of these"
 BUNDLE = "Trained adapters (bundle)"
-BUNDLE_INFO = "What the model was taught: one small file of experts on a frozen backbone."
+BUNDLE_INFO = "What the model was taught: a small file of experts and labels."
 BACKBONE = "Backbone"
-BACKBONE_INFO = "The frozen transformer underneath."
+BACKBONE_INFO = "The frozen transformer underneath: {about}."
 LABELS = "What it is"
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
 NO_MIXTURE = "This bundle holds no mixture of experts, so there is no routing to show."

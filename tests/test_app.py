@@ -1,0 +1,281 @@
+"""The real app in a real server process, driven in a real browser."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from playwright.sync_api import Page, expect, sync_playwright
+
+from softmoa.classify import classify, open_classifier
+from softmoa.ui import explore
+from softmoa.weights import ASSETS
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ASSETS / "examples"
+TONE_HZ = 1234
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Address of the running app, and the folder of its uploads."""
+    uploads = tmp_path_factory.mktemp("uploads")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"GRADIO_TEMP_DIR": str(uploads)},
+    )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(address + "config", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None, "the app ended at its start"
+                time.sleep(0.5)
+        yield address, uploads
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
+    time_axis = np.arange(48_000 * 10) / 48_000
+    soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=[
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={tone}",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The app's page; afterwards: no console error, and no request left the machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    problems, hosts = [], set()
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
+    page.goto(server[0])
+    page.wait_for_selector("#examples button")
+    yield page
+    context.close()
+    assert problems == []
+    assert {host for host in hosts if "." in host or host == "localhost"} == {"127.0.0.1"}
+
+
+def pick_example(page: Page, name: str) -> None:
+    page.locator("#examples button", has_text=name).click()
+    expect(page.locator("#overlay [data-token]").first).to_be_attached(timeout=60_000)
+
+
+def upload(page: Page, path: Path) -> None:
+    page.locator("#sound").get_by_label("Upload file").click()
+    page.locator("#sound input[type=file]").set_input_files(path)
+
+
+def test_an_example_shows_labels_heatmaps_and_bars(page):
+    pick_example(page, "dog bark")
+    expect(page.locator("#labels")).to_contain_text("dog bark")
+    expect(page.locator("#waveform svg")).to_be_visible()
+    expect(page.locator("#spectrogram img")).to_be_visible()
+    result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
+    patches = result.grid.bands * result.grid.columns
+    assert page.locator("#overlay .moa-cells [data-token]").count() == patches
+    assert page.locator("#experts button[data-expert]").count() == 7
+    assert page.locator("#contributions [data-layer='5']").count() == 7
+    assert page.locator("#layer-bars [data-expert]").count() == 7
+
+
+def test_what_the_bars_say_is_what_the_command_line_says(page):
+    pick_example(page, "rooster")
+    command = [sys.executable, "-m", "softmoa", "classify", EXAMPLES / "rooster.ogg", "--json"]
+    report = json.loads(subprocess.run(command, capture_output=True, cwd=ROOT).stdout)
+    shown = page.locator("#contributions [data-layer='2'][data-expert='3']").get_attribute("title")
+    expected = 100 * report["experts"][2]["contribution"][3]
+    assert float(re.search(r"([\d.]+) %", shown)[1]) == pytest.approx(expected, abs=0.006)
+
+
+def test_a_patch_shows_its_exact_weights(page):
+    pick_example(page, "dog bark")
+    result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
+    token = result.grid.token(4, 6)
+    page.locator(f"#overlay [data-token='{token}']").click()
+    row = page.locator("#patch tbody tr").nth(2)
+    expect(row).to_be_visible()
+    routing = result.records[0].routing
+    assert row.locator("td").nth(1).text_content() == (
+        f"{routing.dispatch_weights[0, token, 2, 0]:.5f}"
+    )
+    assert row.locator("td").nth(2).text_content() == (
+        f"{routing.combine_weights[0, token, 2, 0]:.5f}"
+    )
+    start, end = result.grid.seconds(6)
+    expect(page.locator("#patch")).to_contain_text(f"{start:.2f}–{end:.2f} s")
+
+
+def test_layer_view_and_expert_change_the_pictures_without_running_the_model(page):
+    pick_example(page, "dog bark")
+    status = page.locator("#status").text_content()
+    title = page.locator("#overlay b")
+    page.locator("#experts button[data-expert='4']").click()
+    expect(title).to_have_text("Dispatch of expert 5, layer 1, beside MHSA")
+    page.locator("#contributions [data-layer='3'][data-expert='1']").click()
+    expect(title).to_have_text("Dispatch of expert 2, layer 4, beside MHSA")
+    expect(page.locator("#layer input[type=number]")).to_have_value("4")
+    page.locator("#view label", has_text="Combine").click()
+    expect(title).to_have_text("Combine of expert 2, layer 4, beside MHSA")
+    page.locator("#expert label", has_text="7").click()
+    expect(title).to_have_text("Combine of expert 7, layer 4, beside MHSA")
+    page.locator("#layer input[type=number]").fill("6")
+    page.locator("#layer input[type=number]").press("Enter")
+    expect(title).to_have_text("Combine of expert 7, layer 6, beside MHSA")
+    assert page.locator("#status").text_content() == status
+
+
+@pytest.mark.parametrize("kind", ["png", "csv", "json"])
+def test_downloads(page, kind, tmp_path):
+    pick_example(page, "bell")
+    with page.expect_download() as download:
+        page.locator(f"#make-{kind}").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.suffix == f".{kind}"
+    content = path.read_bytes()
+    if kind == "png":
+        assert content.startswith(b"\x89PNG") and len(content) > 50_000
+    elif kind == "csv":
+        assert content.startswith(b"layer,site,expert,slot,token")
+    else:
+        assert len(json.loads(content)["mixtures"]) == 6
+
+
+def test_the_microphone_is_recorded_and_classified(page, server):
+    before = set(server[1].rglob("*.wav"))
+    page.locator("#sound .record-button").click()
+    page.wait_for_timeout(2500)
+    page.locator("#sound .stop-button:visible").first.click()
+    expect(page.locator("#overlay [data-token]").first).to_be_attached(timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("s of sound")
+    [recorded] = set(server[1].rglob("*.wav")) - before
+    samples, rate = soundfile.read(recorded)
+    assert rate == 16_000 and samples.ndim == 1 and len(samples) > rate
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 8 * len(samples)))
+    peak = spectrum.argmax() * rate / (8 * len(samples))
+    assert abs(peak - TONE_HZ) < 2
+
+
+def test_an_uploaded_clip_is_classified(page):
+    upload(page, EXAMPLES / "speech.flac")
+    expect(page.locator("#overlay [data-token]").first).to_be_attached(timeout=60_000)
+    expect(page.locator("#contributions")).to_contain_text("All layers")
+
+
+def test_a_bad_upload_gets_one_sentence(page, tmp_path):
+    pick_example(page, "dog bark")
+    page.locator("#sound").get_by_label("Clear").click()
+    expect(page.locator("#status")).to_contain_text("Record or upload a sound")
+    expect(page.locator("#overlay")).to_have_count(0)
+    fake = tmp_path / "song.wav"
+    fake.write_text("this is a text")
+    upload(page, fake)
+    sentence = "This is not an audio file that can be read"
+    expect(page.locator("#status")).to_contain_text(sentence)
+    expect(page.locator(".toast-body")).to_contain_text(sentence)
+    expect(page.locator("#overlay")).to_have_count(0)
+
+
+def test_it_fits_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    pick_example(page, "train")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server[0], verbose=False)
+
+
+def test_http_classify(client):
+    report = client.predict(
+        file=handle_file(EXAMPLES / "dog_bark.ogg"),
+        bundle="esc10-soft-moa",
+        top_k=2,
+        api_name="/classify",
+    )
+    assert report["labels"][0]["label"] == "dog bark" and len(report["labels"]) == 2
+    assert [row["layer"] for row in report["experts"]] == list(range(6))
+
+
+def test_http_routing(client):
+    routing = client.predict(
+        file=handle_file(EXAMPLES / "dog_bark.ogg"), layer=3, expert=5, api_name="/routing"
+    )
+    record = classify(open_classifier(), EXAMPLES / "dog_bark.ogg").records[3]
+    expected = record.routing.dispatch_weights[0, :, 5, 0].tolist()
+    flat = routing["special"]["dispatch"] + sum(routing["dispatch"], [])
+    assert flat == pytest.approx(expected, abs=1e-6)
+    assert len(routing["hertz"]) == 8 and len(routing["seconds"]) == len(routing["dispatch"][0])
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"bundle": "../../etc/passwd"}, "no bundle of that name"),
+        ({"top_k": 0}, "top_k"),
+    ],
+)
+def test_http_refuses_bad_values_with_one_sentence(client, values, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(file=handle_file(EXAMPLES / "bell.ogg"), api_name="/classify", **values)
+
+
+def test_http_contract(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    names = {
+        name: [p["parameter_name"] for p in endpoint["parameters"]]
+        for name, endpoint in endpoints.items()
+    }
+    assert names == {
+        "/classify": ["file", "bundle", "top_k"],
+        "/routing": ["file", "bundle", "layer", "expert", "slot", "site"],
+    }
+
+
+def test_a_change_of_layer_sends_little():
+    """A 10 s clip: all figures that a choice redraws, as JSON, stay under 150 kB."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+    result = classify(open_classifier(), (16_000, noise))
+    drawn = explore.draw_choice(result, 3, "mhsa", "dispatch", 2, 0, 40)
+    assert len(json.dumps(drawn)) < 150_000

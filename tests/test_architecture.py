@@ -1,0 +1,68 @@
+"""Imports go one way, and only the interface knows gradio."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "audio": set(),
+    "ast": set(),
+    "moa": set(),
+    "weights": {"ast"},
+    "methods": {"ast", "moa", "methods"},
+    "recording": {"moa"},
+    "contribution": {"ast", "recording"},
+    "probe": {"ast", "audio"},
+    "training": {"audio"},
+    "tasks": {"audio"},
+    "bundle": {"audio", "ast", "methods", "weights"},
+    "classify": {"audio", "ast", "bundle", "contribution", "methods", "recording", "weights"},
+    "export": {"ast", "classify", "contribution", "recording"},
+    "plots": {"contribution", "plots"},
+}
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "softmoa").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules("softmoa"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    if room(path) in ("ui", "__main__", "__init__"):
+        return
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("softmoa.")}
+    assert ours <= MAY_IMPORT[room(path)]
+
+
+def test_only_the_interface_imports_gradio():
+    for path in modules("softmoa") + modules("analysis"):
+        knows_gradio = any(name.split(".")[0] == "gradio" for name in imports(path))
+        assert not knows_gradio or path.parent == ROOT / "softmoa" / "ui", path
+
+
+def test_analysis_never_imports_the_interface():
+    for path in modules("analysis"):
+        assert not any(name.startswith(("softmoa.ui", "app")) for name in imports(path)), path
+
+
+def test_pickle_is_never_read():
+    for path in modules("softmoa") + modules("analysis"):
+        assert not imports(path) & {"pickle", "joblib", "dill"}, path
+        assert "torch.load" not in path.read_text(), path

@@ -1,0 +1,101 @@
+"""The command line and its JSON contract, on real clips and the shipped weights."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softmoa.__main__ import main
+from softmoa.weights import ASSETS
+
+DOG = ASSETS / "examples" / "dog_bark.ogg"
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = main([*arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_classify_json_contract(capsys):
+    code, out, _ = run(capsys, "classify", str(DOG), "--json", "--top-k", "3")
+    report = json.loads(out)
+    assert code == 0
+    assert list(report) == [
+        "file",
+        "bundle",
+        "backbone",
+        "device",
+        "duration_s",
+        "labels",
+        "experts",
+        "timing_ms",
+    ]
+    assert report["file"] == str(DOG) and report["backbone"] == "ast-small"
+    assert report["duration_s"] == pytest.approx(1.83, abs=0.05)
+    assert len(report["labels"]) == 3
+    probabilities = [row["probability"] for row in report["labels"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert [row["layer"] for row in report["experts"]] == list(range(6))
+    for row in report["experts"]:
+        assert row["site"] == "mhsa" and len(row["share"]) == len(row["contribution"]) == 7
+        assert sum(row["share"]) == pytest.approx(1, abs=1e-4)
+        assert sum(row["contribution"]) == pytest.approx(1, abs=1e-4)
+    assert list(report["timing_ms"]) == ["decode", "features", "forward"]
+
+
+def test_esc10_bundle_names_the_gallery_clips_of_its_classes(capsys):
+    for clip, label in (("dog_bark", "dog bark"), ("rain", "rain"), ("rooster", "rooster")):
+        path = next((ASSETS / "examples").glob(f"{clip}.*"))
+        _, out, _ = run(capsys, "classify", str(path), "--bundle", "esc10-soft-moa", "--json")
+        assert json.loads(out)["labels"][0]["label"] == label
+
+
+def test_classify_as_text(capsys):
+    code, out, err = run(capsys, "classify", str(DOG))
+    assert code == 0 and "dog bark" in out and "layer  6 mhsa" in out and err == ""
+
+
+def test_a_bundle_may_be_given_by_path(capsys):
+    path = ASSETS / "bundles" / "esc10-soft-moa.safetensors"
+    code, out, _ = run(capsys, "classify", str(DOG), "--bundle", str(path), "--json")
+    assert code == 0 and json.loads(out)["bundle"] == "esc10-soft-moa"
+
+
+def test_bundles_and_backbones(capsys):
+    code, out, _ = run(capsys, "bundles", "--json")
+    bundles = {row["name"]: row for row in json.loads(out)}
+    assert code == 0 and len(bundles["esc10-soft-moa"]["labels"]) == 10
+    code, out, _ = run(capsys, "backbones", "--json")
+    assert [row["name"] for row in json.loads(out)] == ["ast-small", "ast-base"]
+    assert run(capsys, "bundles")[1].startswith("esc10")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["classify", "nowhere.wav"], "cannot be opened"),
+        (["classify", str(DOG), "--bundle", "magic"], "no bundle 'magic'"),
+        (["classify", str(DOG), "--bundle", "pyproject.toml"], "cannot be read"),
+        (["classify", str(DOG), "--backbone", "ast-base"], "belongs to the backbone 'ast-small'"),
+        (["classify", "pyproject.toml"], "not an audio file"),
+        (["classify", str(DOG), "--top-k", "0"], "--top-k"),
+        (["classify", str(DOG), "--top-k", "many"], "--top-k"),
+        (["classify"], "file"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert words.lower() in err.lower() and err.startswith("Error: ") and err.count("\n") == 1
+
+
+def test_as_a_real_process():
+    command = [sys.executable, "-m", "softmoa", "classify", "nowhere.wav"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1

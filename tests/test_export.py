@@ -1,0 +1,51 @@
+"""Files for download: they hold the weights that were recorded, in the places they belong to."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from softmoa import export
+from softmoa.classify import classify, open_classifier
+from softmoa.weights import ASSETS
+
+
+@pytest.fixture(scope="module")
+def result():
+    return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
+
+
+def test_csv_holds_every_weight_once(result):
+    rows = list(csv.DictReader(io.StringIO(export.weights_csv(result))))
+    assert len(rows) == 6 * 7 * result.grid.tokens
+    for layer in range(6):
+        for expert in range(7):
+            slot = [
+                float(row["dispatch"])
+                for row in rows
+                if (row["layer"], row["expert"]) == (str(layer), str(expert))
+            ]
+            assert sum(slot) == pytest.approx(1, abs=1e-4)
+    band, column, expert, layer = 3, 5, 2, 4
+    token = result.grid.token(band, column)
+    [row] = [
+        row
+        for row in rows
+        if (row["layer"], row["expert"], row["token"]) == (str(layer), str(expert), str(token))
+    ]
+    weights = result.records[layer].routing.combine_weights[0, token, expert, 0].item()
+    assert float(row["combine"]) == pytest.approx(weights, rel=1e-4)
+    assert (row["band"], row["column"]) == ("3", "5")
+    assert float(row["start_s"]) == result.grid.seconds(column)[0]
+
+
+def test_json_holds_everything(result):
+    everything = json.loads(export.everything_json(result, "dog_bark.ogg"))
+    assert everything["file"] == "dog_bark.ogg" and len(everything["labels"]) == 10
+    assert len(everything["mixtures"]) == 6
+    dispatch = everything["mixtures"][0]["dispatch"]
+    assert len(dispatch) == 7 and len(dispatch[0]) == 1
+    assert len(dispatch[0][0]) == result.grid.tokens == len(everything["seconds"]) * 8 + 2
+    assert sum(dispatch[0][0]) == pytest.approx(1, abs=1e-4)
+    assert everything["bundle_info"]["task"] == "esc10"

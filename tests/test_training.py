@@ -1,0 +1,112 @@
+"""The trainer on toy tasks whose answers are known, and the probe against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from softmoa.ast import AST, ASTConfig
+from softmoa.methods import METHODS, attach
+from softmoa.probe import fit_linear
+from softmoa.training import (
+    Evaluated,
+    Finished,
+    Started,
+    Step,
+    TrainingOptions,
+    evaluate,
+    fit,
+    parameter_groups,
+)
+
+QUICK = TrainingOptions(epochs=4, batch=8, learning_rate=0.01, mask_mels=8, mask_frames=8)
+
+
+def toy_examples(count: int, seed: int) -> list:
+    """Two classes: energy in the lower or in the upper half of the bands; lengths differ."""
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for k in range(count):
+        mel = 0.5 * torch.randn(32 + 8 * (k % 3), 128, generator=generator)
+        half = slice(0, 64) if k % 2 else slice(64, 128)
+        mel[:, half] += 1
+        examples.append((mel, k % 2))
+    return examples
+
+
+def toy_model(method: str = "soft-moa", options: dict | None = None) -> AST:
+    torch.manual_seed(0)
+    model = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean"))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    attach(model, method, METHODS[method].options(**(options or {})), 2)
+    return model
+
+
+@pytest.mark.parametrize("method, options", [("linear", {}), ("soft-moa", {"reduction": 8})])
+def test_learns_a_separable_task(method, options):
+    model = toy_model(method, options)
+    events = list(fit(model, toy_examples(48, 0), toy_examples(16, 1), QUICK))
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    assert events[0].steps == sum(isinstance(event, Step) for event in events) == 24
+    curve = [event for event in events if isinstance(event, Evaluated)]
+    assert len(curve) == 5 and curve[-1].loss < 0.5 * curve[0].loss
+    assert max(point.accuracy for point in curve) > 0.9
+
+
+def test_the_same_seed_gives_the_same_losses():
+    def losses(seed):
+        options = TrainingOptions(epochs=2, batch=8, mask_mels=16, mask_frames=8, seed=seed)
+        events = fit(toy_model(), toy_examples(24, 0), options=options)
+        return [event.loss for event in events if isinstance(event, Step)]
+
+    assert losses(1) == losses(1) != losses(2)
+
+
+def test_the_best_weights_are_kept_not_the_last():
+    """A rate that wrecks the model: what comes back is the copy of the best evaluation."""
+    model, valid = toy_model(), toy_examples(16, 1)
+    wild = TrainingOptions(epochs=6, batch=8, learning_rate=3.0, mask_mels=0, mask_frames=0)
+    events = list(fit(model, toy_examples(24, 0), valid, wild))
+    curve = [event for event in events if isinstance(event, Evaluated)]
+    best = max(curve, key=lambda point: (point.accuracy, -point.loss))
+    assert events[-1].best_step == best.step < curve[-1].step
+    assert evaluate(model, valid) == pytest.approx((best.loss, best.accuracy), rel=1e-5)
+
+
+def test_closing_the_generator_stops_and_leaves_a_usable_model():
+    model = toy_model()
+    run = fit(model, toy_examples(24, 0), toy_examples(8, 1), QUICK)
+    steps = 0
+    for event in run:
+        steps += isinstance(event, Step)
+        if steps == 4:
+            run.close()
+    assert steps == 4 and not model.training
+    assert np.isfinite(evaluate(model, toy_examples(8, 1))[0])
+
+
+def test_only_matrices_decay():
+    model = toy_model(options={"normalize": True})
+    decayed, free = parameter_groups(model, 0.1)
+    names = {id(weight): key for key, weight in model.named_parameters()}
+    assert {names[id(w)].rpartition(".")[2] for w in decayed["params"]} == {"down", "up", "weight"}
+    assert not any("ln" in names[id(w)] for w in decayed["params"])
+    assert {"phi", "scale", "bias"} <= {names[id(w)].rpartition(".")[2] for w in free["params"]}
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+
+
+def test_the_linear_solution_equals_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(90, 12, generator=generator) * torch.arange(1, 13) + 5
+    y = torch.arange(90) % 3
+    x[:, 0] += 4 * y
+    l2 = 0.1
+    weight, bias = fit_linear(x, y, 3, l2)
+    scaler = StandardScaler().fit(x)
+    oracle = LogisticRegression(C=1 / (l2 * len(x)), tol=1e-8, max_iter=1000)
+    oracle.fit(scaler.transform(x), y)
+    expected = oracle.predict_proba(scaler.transform(x))
+    ours = (x @ weight.T + bias).softmax(dim=1)
+    assert np.abs(ours.numpy() - expected).max() < 0.01

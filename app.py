@@ -14,7 +14,7 @@ import gradio as gr
 from softmoa.ui import api, explore, texts
 
 CSS = """
-.quiet, .quiet p { font-size: .9rem; color: var(--body-text-color-subdued) }
+.quiet, .quiet p { font-size: .9rem; opacity: .9 }
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
 .patch th:first-child, .patch td:first-child { text-align: left }

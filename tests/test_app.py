@@ -78,11 +78,17 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, server):
+def problems() -> list[str]:
+    """What the page complained about."""
+    return []
+
+
+@pytest.fixture
+def page(browser, server, problems):
     """The app's page; afterwards: no console error, and no request left the machine."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
-    problems, hosts = [], set()
+    hosts = set()
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
@@ -201,7 +207,7 @@ def test_an_uploaded_clip_is_classified(page):
     expect(page.locator("#contributions")).to_contain_text("All layers")
 
 
-def test_a_bad_upload_gets_one_sentence(page, tmp_path):
+def test_a_bad_upload_gets_one_sentence(page, problems, tmp_path):
     pick_example(page, "dog bark")
     page.locator("#sound").get_by_label("Clear").click()
     expect(page.locator("#status")).to_contain_text("Record or upload a sound")
@@ -209,10 +215,14 @@ def test_a_bad_upload_gets_one_sentence(page, tmp_path):
     fake = tmp_path / "song.wav"
     fake.write_text("this is a text")
     upload(page, fake)
-    sentence = "This is not an audio file that can be read"
+    sentence = "This is not a sound file that can be read"
     expect(page.locator("#status")).to_contain_text(sentence)
     expect(page.locator(".toast-body")).to_contain_text(sentence)
     expect(page.locator("#overlay")).to_have_count(0)
+    page.wait_for_timeout(500)
+    # The browser's own player cannot read the file either, and says so.
+    assert set(problems) <= {"Waveform load error: MediaError"}
+    problems.clear()
 
 
 def test_it_fits_a_phone(page):

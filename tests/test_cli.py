@@ -80,7 +80,7 @@ def test_bundles_and_backbones(capsys):
         (["classify", str(DOG), "--bundle", "magic"], "no bundle 'magic'"),
         (["classify", str(DOG), "--bundle", "pyproject.toml"], "cannot be read"),
         (["classify", str(DOG), "--backbone", "ast-base"], "belongs to the backbone 'ast-small'"),
-        (["classify", "pyproject.toml"], "not an audio file"),
+        (["classify", "pyproject.toml"], "not a sound file"),
         (["classify", str(DOG), "--top-k", "0"], "--top-k"),
         (["classify", str(DOG), "--top-k", "many"], "--top-k"),
         (["classify"], "file"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 
@@ -61,8 +62,8 @@ def report_png(
     figure = Figure(figsize=(10, sum(heights) + 0.7), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     text = {"parse_math": False}  # a file name may hold dollar signs
-    figure.suptitle(heading, fontweight="bold", fontsize=13, wrap=True, **text)
-    sounds, experts, bars = figure.subfigures(3, 1, height_ratios=heights)
+    figure.suptitle(fill(heading, 80), fontweight="bold", fontsize=13, **text)
+    sounds, experts, bars = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
 
     seconds = len(mel) / FRAMES_PER_SECOND
     extent = (0, seconds, 0, mel.shape[1])

@@ -44,7 +44,7 @@ def neat_limit(peak: float) -> float:
     if peak <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(peak))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= peak * (1 - 1e-9))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= peak * (1 - 1e-6))
 
 
 def mel_place(hertz: float, mels: int = 128) -> float:

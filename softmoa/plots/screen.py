@@ -120,7 +120,7 @@ def overlay(
     """
     mel, values = array(mel), array(values)
     vmax = scale_top(values, vmin, vmax)
-    backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 360, 128), GREYS)
+    backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 256, 128), GREYS)
     place = _cells_place(grid, len(mel))
     cells = [
         f"<i data-token='{grid.token(band, column)}' title='{_where(grid, band, column)}: "
@@ -134,8 +134,7 @@ def overlay(
         f"<div class='moa-cells' style='{place};grid:repeat({grid.bands},1fr)/"
         f"repeat({grid.columns},1fr)'>{''.join(cells)}</div>" + _padding(mel, real_frames)
     )
-    highest = np.unravel_index(values.argmax(), values.shape)
-    words = f"{title}: {unit}, largest {values.max():.3g} at {_where(grid, *highest)}."
+    words = f"{title}: {unit}, largest {values.max():.3g} at {_highest(grid, values)}."
     plot = _plot(area, len(mel) / FRAMES_PER_SECOND, hertz_ticks(grid.mels), words)
     return _figure(
         _head(title, _tint_key(unit, vmin, vmax, values, uniform) + _grey_key())
@@ -170,11 +169,11 @@ def experts(
     place = _cells_place(grid, len(mel))
     cards = []
     for k, (values, name) in enumerate(zip(maps, titles, strict=True)):
-        where = _where(grid, *np.unravel_index(values.argmax(), values.shape))
         cards.append(
-            f"<button type='button' class='moa-card{' moa-on' * (k == selected)}' data-expert='{k // slots}' data-slot='{k % slots}' "
+            f"<button type='button' class='moa-card{' moa-on' * (k == selected)}' "
+            f"data-expert='{k // slots}' data-slot='{k % slots}' "
             f"aria-pressed='{'true' if k == selected else 'false'}' "
-            f"title='{escape(name)}: largest {values.max():.3g} at {where}'>"
+            f"title='{escape(name)}: largest {values.max():.3g} at {_highest(grid, values)}'>"
             f"<span class='moa-pic'><img alt='' class='moa-tint' style='{place}' "
             f"src='{_tint(values, vmin, vmax)}'/>{_padding(mel, real_frames, '')}</span>"
             f"<span class='moa-name'>{_dot(k // slots)}{escape(name)}"
@@ -315,8 +314,12 @@ def _cells_place(grid: PatchGrid, frames: int) -> str:
 
 
 def _where(grid: PatchGrid, band: int, column: int) -> str:
-    (start, stop), (low, high) = grid.seconds(int(column)), grid.hertz(int(band))
+    (start, stop), (low, high) = grid.seconds(column), grid.hertz(band)
     return f"{start:g}\u2013{stop:g} s, {low:.0f}\u2013{high:.0f} Hz"
+
+
+def _highest(grid: PatchGrid, values: np.ndarray) -> str:
+    return _where(grid, *divmod(int(values.argmax()), grid.columns))
 
 
 def _tint(values: np.ndarray, vmin: float, vmax: float) -> str:

@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 
+from softmoa import plots
 from softmoa.ui import api, explore, texts
 
 CSS = """
@@ -42,7 +43,7 @@ def launch(demo: gr.Blocks, **options):
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
-        css=CSS,
+        css=CSS + plots.CSS,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

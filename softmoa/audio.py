@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
 SAMPLE_RATE = 16_000  # Hz, of every waveform after `load`
@@ -158,14 +158,14 @@ def pad_as_trained(mel: Tensor, frames: int = 1024) -> Tensor:
 
     The padding is zero before normalisation, so it is louder than the average sound.
     """
-    padding = -AUDIOSET_MEAN / (2 * AUDIOSET_STD)
-    return torch.nn.functional.pad(mel[:frames], (0, 0, 0, max(frames - len(mel), 0)), value=padding)
+    zero = -AUDIOSET_MEAN / (2 * AUDIOSET_STD)
+    return nn.functional.pad(mel[:frames], (0, 0, 0, max(frames - len(mel), 0)), value=zero)
 
 
 def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """[(frames_i, 128)] -> (b, max frames, 128) padded with zeros, and the true frames (b,)."""
     frames = torch.tensor([len(mel) for mel in mels])
-    return torch.nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
+    return nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
 
 
 def _checked_rate(rate: float) -> int:

@@ -5,7 +5,9 @@ draws one figure for a file. Arguments may be tensors or arrays.
 """
 
 from softmoa.plots.report import report_png
+from softmoa.plots.scales import scale_top
 from softmoa.plots.screen import (
+    CSS,
     contribution_bars,
     expert_bars,
     experts,
@@ -15,11 +17,13 @@ from softmoa.plots.screen import (
 )
 
 __all__ = [
+    "CSS",
     "contribution_bars",
     "expert_bars",
     "experts",
     "overlay",
     "report_png",
+    "scale_top",
     "spectrogram",
     "waveform",
 ]

@@ -1,4 +1,4 @@
-"""Figures for a web page, each one self-contained string of well-formed HTML.
+"""Figures for a web page, each one string of well-formed HTML; the page carries `CSS` once.
 
 Pictures stretch with the page and text does not: areas hold an SVG or PNGs in data coordinates,
 axis labels are HTML beside them, placed in percent. Colours of text and lines are the page's.
@@ -45,8 +45,7 @@ from softmoa.plots.scales import (
     ticks,
 )
 
-_STYLE = Path(__file__).with_name("screen.css").read_text(encoding="utf-8")
-_STYLE = "<style>" + "".join(line.strip() for line in _STYLE.splitlines()[2:]) + "</style>"
+CSS = Path(__file__).with_name("screen.css").read_text(encoding="utf-8")
 
 
 def waveform(samples: Array, rate: int, points: int = 600) -> str:
@@ -272,7 +271,7 @@ def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None
 
 
 def _figure(body: str) -> str:
-    return f"<div class='moa'>{_STYLE}{body}</div>"
+    return f"<div class='moa'>{body}</div>"
 
 
 def _head(title: str, keys: str) -> str:

@@ -267,7 +267,7 @@ def draw_choice(
     scale = {
         "unit": unit,
         "vmin": maps.min().item(),
-        "vmax": maps.max().item(),
+        "vmax": plots.scale_top(maps, maps.min().item()),
         "uniform": 1.0,
         "real_frames": _real_frames(result),
     }

@@ -10,6 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.ui import api, explore, texts
@@ -37,7 +38,7 @@ def launch(demo: gr.Blocks, **options):
     """Start serving, with the settings every deployment shares."""
     return demo.launch(
         # System fonts: the semi-bold faces that gradio 6.31 carries lack the Latin alphabet.
-        theme=gr.themes.Default(
+        theme=Default(
             primary_hue="blue",
             neutral_hue="slate",
             font=["system-ui", "sans-serif"],

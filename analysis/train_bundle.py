@@ -29,10 +29,8 @@ from softmoa.training import Example, TrainingOptions
 def warm_start(model: AST, backbone: AST, train: Sequence[Example], classes: int) -> None:
     """Give the head of `model` the linear solution on the features of the bare backbone."""
     features = pooled_features(backbone, [mel for mel, _ in train])
-    weight, bias = fit_linear(features, torch.tensor([label for _, label in train]), classes)
-    with torch.no_grad():
-        model.head.linear.weight.copy_(weight)
-        model.head.linear.bias.copy_(bias)
+    labels = torch.tensor([label for _, label in train])
+    model.set_head(*fit_linear(features, labels, classes))
 
 
 def run(

@@ -102,9 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Exception as error:
         # A usage error of typer, whose class has no public name since typer carries its own click.
-        if not hasattr(error, "format_message"):
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
             raise
-        print(f"Error: {error.format_message()}", file=sys.stderr)
+        print(f"Error: {format_message()}", file=sys.stderr)
         return 2
     return 0
 

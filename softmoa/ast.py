@@ -64,6 +64,7 @@ class Linear(nn.Linear):
     """nn.Linear with the slot `delta`."""
 
     SLOTS = ("delta",)
+    delta: nn.Module | None
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
@@ -78,6 +79,7 @@ class Attention(nn.Module):
     """Multi-head self-attention (MHSA) with the slot `prefix`."""
 
     SLOTS = ("prefix",)
+    prefix: nn.Module | None
 
     def __init__(self, config: ASTConfig):
         super().__init__()
@@ -119,6 +121,8 @@ class Block(nn.Module):
     """Pre-norm transformer block; a branch beside a sublayer reads the same normed input."""
 
     SLOTS = ("beside_attn", "beside_mlp")
+    beside_attn: nn.Module | None
+    beside_mlp: nn.Module | None
 
     def __init__(self, config: ASTConfig):
         super().__init__()
@@ -152,6 +156,7 @@ class AST(nn.Module):
     """mel -> logits; `features` and `pool` are the two steps before the head."""
 
     SLOTS = ("prompts",)
+    prompts: nn.Module | None
 
     def __init__(self, config: ASTConfig):
         super().__init__()
@@ -168,7 +173,7 @@ class AST(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.ln = nn.LayerNorm(config.width, config.eps)
         self.pooling = config.pool
-        self.head: nn.Module = nn.Identity()
+        self.head: Head | nn.Identity = nn.Identity()
         if config.classes:
             self.head = Head(config.width, config.classes, config.head_norm, config.eps)
         self.register_module("prompts", None)
@@ -243,9 +248,15 @@ class AST(nn.Module):
     def reset_head(self, classes: int, pool: Literal["special", "mean"] = "mean") -> None:
         """A fresh linear head, zero, for so many classes (PETL: on the mean of all tokens)."""
         self.head = Head(self.config.width, classes)
-        nn.init.zeros_(self.head.linear.weight)
-        nn.init.zeros_(self.head.linear.bias)
+        self.set_head(torch.zeros(classes, self.config.width), torch.zeros(classes))
         self.pooling = pool
+
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Give the linear layer of the head these values, (classes, d) and (classes,)."""
+        assert isinstance(self.head, Head)
+        with torch.no_grad():
+            self.head.linear.weight.copy_(weight)
+            self.head.linear.bias.copy_(bias)
 
 
 def plugins(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -283,7 +283,7 @@ def _decode_container(data: io.FileIO, max_seconds: float) -> tuple[int, np.ndar
         raise unreadable from None
     with container:
         if not container.streams.audio:
-            raise AudioError("This file holds no sound track; please choose one that does.")
+            raise AudioError("No sound track was found in this file; please choose another.")
         stream = container.streams.audio[0]
         codec = stream.codec_context
         if codec is None or not codec.sample_rate:  # unknown to libav, or a header of noise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def read_info(path: str | os.PathLike) -> BundleInfo:
         raise BundleError(f"{name} is not an adapter bundle of this version ({FORMAT}).")
     try:
         info = BundleInfo(**json.loads(metadata["info"]))
-        return BundleInfo(**(asdict(info) | {"labels": tuple(info.labels)}))
+        return replace(info, labels=tuple(info.labels))
     except (KeyError, TypeError, ValueError):
         raise BundleError(f"The header of the bundle {name} is damaged.") from None
 

@@ -7,6 +7,7 @@ and every later choice of layer, expert or patch is drawn from it.
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -38,7 +39,7 @@ EXAMPLES = ASSETS / "examples"
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
-FIGURE = {"apply_default_css": False}  # figures bring their own style
+Figure = partial(gr.HTML, apply_default_css=False)  # figures bring their own style
 
 # Clicks on a figure: the nearest element that says what it stands for.
 ON_CLICK = """
@@ -96,8 +97,8 @@ def build() -> None:
 
     with gr.Column(visible=False) as heard:
         gr.Markdown(texts.HEARD)
-        waveform = gr.HTML(elem_id="waveform", **FIGURE)
-        spectrogram = gr.HTML(elem_id="spectrogram", **FIGURE)
+        waveform = Figure(elem_id="waveform")
+        spectrogram = Figure(elem_id="spectrogram")
     with gr.Column(visible=False) as inside:
         gr.Markdown(texts.WHERE)
         with gr.Row(equal_height=True):
@@ -111,14 +112,14 @@ def build() -> None:
         with gr.Row(equal_height=True):
             expert = gr.Radio([("1", 0)], value=0, label=texts.EXPERT, elem_id="expert")
             slot = gr.Radio([("1", 0)], value=0, label=texts.SLOT, elem_id="slot")
-        overlay = gr.HTML(elem_id="overlay", js_on_load=ON_CLICK, **FIGURE)
+        overlay = Figure(elem_id="overlay", js_on_load=ON_CLICK)
         view_note = gr.Markdown(elem_classes="quiet", latex_delimiters=MATH, elem_id="view-note")
-        patch = gr.HTML(elem_id="patch", **FIGURE)
+        patch = Figure(elem_id="patch")
         gr.Markdown(texts.ALL_EXPERTS)
-        mosaic = gr.HTML(elem_id="experts", js_on_load=ON_CLICK, **FIGURE)
+        mosaic = Figure(elem_id="experts", js_on_load=ON_CLICK)
         gr.Markdown(texts.WHO, latex_delimiters=MATH)
-        contributions = gr.HTML(elem_id="contributions", js_on_load=ON_CLICK, **FIGURE)
-        layer_bars = gr.HTML(elem_id="layer-bars", js_on_load=ON_CLICK, **FIGURE)
+        contributions = Figure(elem_id="contributions", js_on_load=ON_CLICK)
+        layer_bars = Figure(elem_id="layer-bars", js_on_load=ON_CLICK)
         gr.Markdown(texts.SHARE_NOTE, elem_classes="quiet")
         gr.Markdown(texts.TAKE_HOME)
         with gr.Row():
@@ -267,7 +268,7 @@ def draw_choice(
     scale = {
         "unit": unit,
         "vmin": maps.min().item(),
-        "vmax": plots.scale_top(maps, maps.min().item()),
+        "vmax": plots.scale_top(maps.numpy(), maps.min().item()),
         "uniform": 1.0,
         "real_frames": _real_frames(result),
     }

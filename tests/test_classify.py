@@ -1,0 +1,99 @@
+"""The path from a sound to labels and routing, on the shipped weights and on a Hub folder."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import ASTConfig as HubConfig
+from transformers import ASTFeatureExtractor, ASTForAudioClassification
+
+from softmoa import audio, weights
+from softmoa.bundle import BundleError
+from softmoa.classify import FRESH, bundles, classify, open_classifier, report
+from softmoa.weights import ASSETS
+
+DOG = ASSETS / "examples" / "dog_bark.ogg"
+
+
+def test_every_embedded_bundle_opens_on_its_backbone():
+    assert bundles()
+    for name in bundles():
+        classifier = open_classifier(name)
+        assert classifier.info.base == classifier.backbone
+        assert open_classifier(name) is classifier  # kept in memory
+        result = classify(classifier, DOG)
+        assert torch.isfinite(result.probabilities).all()
+        assert len(result.probabilities) == len(classifier.labels)
+
+
+def test_bundles_share_the_weights_of_their_backbone():
+    first = open_classifier(next(iter(bundles()))).model
+    backbone = weights.load("ast-small").model
+    assert sum(w.numel() for w in backbone.parameters()) > 10e6
+    from softmoa.classify import load_backbone
+
+    shared = load_backbone("ast-small").model
+    assert first.blocks[0].mlp.up.weight is shared.blocks[0].mlp.up.weight
+
+
+def test_recording_does_not_change_the_answer():
+    classifier = open_classifier()
+    with_routing, without = (classify(classifier, DOG, record=r) for r in (True, False))
+    assert torch.equal(with_routing.probabilities, without.probabilities)
+    assert len(with_routing.records) == 6 and without.records == ()
+
+
+def test_a_file_and_its_samples_give_the_same_answer():
+    clip = audio.load(DOG)
+    samples = (clip.waveform.numpy() * 32767).round().astype(np.int16)
+    from_file = classify(open_classifier(), DOG)
+    from_samples = classify(open_classifier(), (16_000, samples))
+    assert (from_file.probabilities - from_samples.probabilities).abs().max() < 0.01
+
+
+def test_a_clip_costs_its_own_length():
+    second = np.zeros(16_000, np.float32)
+    short, long = (classify(open_classifier(), (16_000, np.tile(second, n))) for n in (1, 4))
+    assert (short.grid.columns, long.grid.columns) == (6, 24)
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.02, 0.5, 12])
+def test_any_length_is_classified(seconds):
+    noise = np.random.default_rng(0).normal(0, 0.1, max(1, int(16_000 * seconds)))
+    result = classify(open_classifier(), (16_000, noise))
+    assert result.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
+    for record in result.records:
+        assert record.routing.dispatch_weights.shape[1] == result.grid.tokens
+
+
+@pytest.fixture
+def hub_folder(tmp_path):
+    config = HubConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        id2label={i: f"sound {i}" for i in range(6)},
+    )
+    torch.manual_seed(0)
+    model = ASTForAudioClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    return tmp_path, model
+
+
+def test_a_hub_checkpoint_keeps_its_labels_under_a_fresh_mixture(hub_folder):
+    """Padded as it was trained, our answer is transformers' answer; the mixture adds nothing."""
+    folder, model = hub_folder
+    classifier = open_classifier(FRESH, str(folder))
+    result = classify(classifier, DOG, pad_frames=1024)
+    features = ASTFeatureExtractor()(audio.load(DOG).waveform.numpy(), sampling_rate=16_000)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(np.stack(features.input_values))).logits[0].sigmoid()
+    assert (result.probabilities - expected).abs().max() < 1e-5
+    assert classifier.labels == tuple(f"sound {i}" for i in range(6))
+    assert len(result.records) == 2 and result.grid.columns == 101
+    assert report(result, "x")["experts"][0]["contribution"] == [pytest.approx(1 / 7, abs=1e-6)] * 7
+
+
+def test_a_fresh_mixture_needs_labels():
+    with pytest.raises(BundleError, match="has no labels of its own"):
+        open_classifier(FRESH, "ast-small")

@@ -1,0 +1,43 @@
+"""What the README tells people to type works as written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from softmoa.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^python -m softmoa (.+)$", README, flags=re.MULTILINE)
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out
+
+
+def test_the_printed_tree_is_the_tree():
+    """Every file and folder named in the annotated tree exists, and every module is named."""
+    tree = README.partition("app.py                 ")[2].partition("```")[0]
+    named = set(re.findall(r"^  ([\w/]+(?:\.py)?) ", tree, flags=re.MULTILINE))
+    assert all((ROOT / "softmoa" / name).exists() for name in named)
+    modules = {path.name for path in (ROOT / "softmoa").glob("*.py")} - {"__init__.py"}
+    assert modules == {name for name in named if name.endswith(".py")}
+
+
+def test_targets_of_the_makefile_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([\w-]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_local_links_lead_somewhere():
+    for link in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / link).exists(), link

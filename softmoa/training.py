@@ -1,15 +1,18 @@
 """Training as a generator of plain events: a model and examples in, what happened out.
 
 Nothing is printed and nothing is kept: the command line, the app, the studies and the tests drive
-the same generator, and closing it stops the run at the next step.
+the same generator, and closing it stops the run at the next step. An event comes at least with
+every batch, so whoever drives it can stop, draw or let another run have its turn.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,32 +26,66 @@ Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """AdamW and cosine annealing to zero; the paper's recipe with no decay on vectors and phi.
+    """AdamW with a cosine to zero; the paper's betas, and no decay on phi, biases and norms.
 
-    mask_mels, mask_frames: widest bands SpecAugment hides, 0 for none.
+    The run ends after `epochs`, or earlier after `steps` or `seconds` of training, where given.
+    warmup: share of the run in which the rate rises. mask_mels, mask_frames: widest bands
+    SpecAugment hides, 0 for none. precision: "bf16" computes in bfloat16 where it can, "auto" does
+    so on a GPU that has it.
     """
 
     epochs: int = 8
+    steps: int | None = None
+    seconds: float | None = None
     batch: int = 16
     learning_rate: float = 1e-3
+    warmup: float = 0.1
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     mask_mels: int = 24
     mask_frames: int = 80
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("steps", "seconds", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+
+
+PAPER = TrainingOptions(epochs=50, batch=32, learning_rate=5e-3, warmup=0.0)
 
 
 @dataclass(frozen=True)
 class Started:
+    """trained_parameters: all that train, with the head. steps: planned, at most."""
+
     trained_parameters: int
     steps: int
 
 
 @dataclass(frozen=True)
 class Step:
+    """After one batch. seconds: spent in this run's own steps and evaluations so far."""
+
     step: int
     seconds: float
     loss: float
+    clips: int
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """A part of the validation examples is done."""
+
+    step: int
+    seconds: float
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +93,7 @@ class Evaluated:
     """Loss and accuracy on the validation examples after `step` steps (0: before training)."""
 
     step: int
+    epoch: int
     seconds: float
     loss: float
     accuracy: float
@@ -64,14 +102,18 @@ class Evaluated:
 @dataclass(frozen=True)
 class Finished:
     """The model holds the weights of `best_step`: of the highest validation accuracy, or of the
-    last step where there are no validation examples."""
+    last step where there are no validation examples. step_memory_mb: what training holds beside
+    the model: activations kept for the backward pass, gradients and optimiser state."""
 
     step: int
     seconds: float
     best_step: int
+    best_accuracy: float
+    clips_per_second: float
+    step_memory_mb: float
 
 
-Event = Started | Step | Evaluated | Finished
+Event = Started | Step | Evaluating | Evaluated | Finished
 
 
 def fit(
@@ -79,60 +121,161 @@ def fit(
     train: Sequence[Example],
     valid: Sequence[Example] = (),
     options: TrainingOptions | None = None,
+    extra_loss: Callable[[nn.Module], Tensor | float] | None = None,
 ) -> Iterator[Event]:
     """Train what requires a gradient in `model`, on the device it lies on.
 
     Evaluates before training and after each epoch, keeps a copy of the best weights by validation
     accuracy (ties: the lower loss) and puts them back at the end or when the generator is closed.
-    The same seed gives the same losses on the CPU.
+    `extra_loss(model)` is added to the cross-entropy after each forward pass. The same seed gives
+    the same losses on the CPU, unless the run is limited by seconds. Raises ValueError if there is
+    nothing to train or a loss is not finite.
     """
     options = options or TrainingOptions()
     weights = [w for w in model.parameters() if w.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, options.weight_decay), options.learning_rate, options.betas
-    )
-    steps = options.epochs * math.ceil(len(train) / options.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    generator = torch.Generator().manual_seed(options.seed)
+    if not weights or not train:
+        raise ValueError("there is nothing to train" if train else "there are no examples")
     device = weights[0].device
+    groups = parameter_groups(model, options.weight_decay)
+    optimizer = torch.optim.AdamW(groups, options.learning_rate, options.betas)
+    steps = options.epochs * math.ceil(len(train) / options.batch)
+    steps = min(steps, options.steps or steps)
+    generator = torch.Generator().manual_seed(options.seed)
+    clock = Clock()
 
-    step, began = 0, time.perf_counter()
-    best, best_step = (-1.0, -math.inf), 0
-    best_weights: list[Tensor] = []
+    step = epoch = clips = 0
+    memory = 0.0
+    best, best_step, best_weights = (-1.0, -math.inf), 0, []
+
+    def done() -> float:
+        """Share of the run that is over, by steps or by seconds."""
+        by_time = clock.seconds / options.seconds if options.seconds else 0.0
+        return max(step / steps, by_time)
+
+    def evaluate_all() -> Iterator[Event]:
+        nonlocal best, best_step, best_weights
+        logits, labels = [], []
+        for i in range(0, len(valid), options.batch):
+            with clock:
+                part = predict(model, valid[i : i + options.batch], options.batch)
+            logits.append(part[0])
+            labels.append(part[1])
+            yield Evaluating(step, clock.seconds, min(i + options.batch, len(valid)), len(valid))
+        loss, accuracy = scores(torch.cat(logits), torch.cat(labels))
+        if (accuracy, -loss) > best:
+            best, best_step = (accuracy, -loss), step
+            best_weights = [w.detach().clone() for w in weights]
+        yield Evaluated(step, epoch, clock.seconds, loss, accuracy)
+
     yield Started(sum(w.numel() for w in weights), steps)
     try:
-        for epoch in range(options.epochs + 1):
-            if epoch:
-                model.train()
-                order = torch.randperm(len(train), generator=generator).tolist()
-                for i in range(0, len(order), options.batch):
+        if valid:
+            yield from evaluate_all()
+        training_began = clock.seconds
+        while done() < 1:
+            epoch += 1
+            order = torch.randperm(len(train), generator=generator).tolist()
+            for i in range(0, len(order), options.batch):
+                if done() >= 1:
+                    break
+                with clock, _one_step_memory(weights, wanted=not step) as held:
+                    model.train()
+                    for group in optimizer.param_groups:
+                        group["lr"] = options.learning_rate * rate(done(), options.warmup)
                     mel, frames, label = collate([train[k] for k in order[i : i + options.batch]])
                     mel = spec_augment(mel, options, generator)
-                    loss = F.cross_entropy(model(mel.to(device), frames), label.to(device))
+                    with autocast(device, options.precision):
+                        logits = model(mel.to(device), frames)
+                        loss = F.cross_entropy(logits.float(), label.to(device))
+                        if extra_loss is not None:
+                            loss = loss + extra_loss(model)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
-                    schedule.step()
-                    step += 1
-                    yield Step(step, time.perf_counter() - began, loss.item())
+                    value = loss.item()
+                memory = memory or held[0]
+                if not math.isfinite(value):
+                    raise ValueError(f"the loss became {value} at step {step + 1}")
+                step += 1
+                clips += len(label)
+                yield Step(step, clock.seconds, value, len(label))
+            trained_for = clock.seconds - training_began
             if valid:
-                loss, accuracy = evaluate(model, valid, options.batch)
-                if (accuracy, -loss) > best:
-                    best, best_step = (accuracy, -loss), step
-                    best_weights = [w.detach().clone() for w in weights]
-                yield Evaluated(step, time.perf_counter() - began, loss, accuracy)
+                yield from evaluate_all()
     finally:
         for weight, kept in zip(weights, best_weights, strict=False):
             weight.data.copy_(kept)
         model.eval()
-    yield Finished(step, time.perf_counter() - began, best_step if best_weights else step)
+        del optimizer
+    yield Finished(
+        step,
+        clock.seconds,
+        best_step if best_weights else step,
+        best[0],
+        clips / trained_for,
+        memory,
+    )
+
+
+class Clock:
+    """Seconds spent inside its `with` blocks: a run is not charged for others' turns."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
+def rate(done: float, warmup: float) -> float:
+    """Factor of the learning rate when a share `done` of the run is over: rise, then cosine."""
+    if done < warmup:
+        return (done + 0.01) / (warmup + 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 where it is asked for, or where a GPU gains from it."""
+    gains = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    wanted = precision == "bf16" or (precision == "auto" and gains)
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+@contextmanager
+def _one_step_memory(weights: Sequence[Tensor], wanted: bool) -> Iterator[list[float]]:
+    """Megabytes that a step holds beside the model, counted as autograd saves them."""
+    held = [0.0]
+    if not wanted:
+        yield held
+        return
+    known = {w.untyped_storage().data_ptr() for w in weights}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        # A frozen weight is saved as a leaf of the graph and belongs to the model.
+        if not isinstance(tensor, nn.Parameter) and storage.data_ptr() not in known:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield held
+    state = 3 * sum(w.numel() * w.element_size() for w in weights)  # gradient and two moments
+    held[0] = (sum(saved.values()) + state) / 1e6
 
 
 def evaluate(model: nn.Module, examples: Sequence[Example], batch: int = 16) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
-    logits, labels = predict(model, examples, batch)
-    loss = F.cross_entropy(logits, labels).item()
-    return loss, (logits.argmax(dim=1) == labels).double().mean().item()
+    return scores(*predict(model, examples, batch))
+
+
+def scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of logits (clips, classes) for labels (clips,)."""
+    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    return F.cross_entropy(logits, labels).item(), accuracy
 
 
 def predict(
@@ -161,14 +304,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     decayed, free = [], []
     for key, weight in model.named_parameters():
         if weight.requires_grad:
-            name = key.rpartition(".")[2]
-            (decayed if name in ("weight", "down", "up") and weight.ndim > 1 else free).append(
-                weight
-            )
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
+            matrix = weight.ndim > 1 and key.rpartition(".")[2] in ("weight", "down", "up")
+            (decayed if matrix else free).append(weight)
+    groups = (decayed, weight_decay), (free, 0.0)
+    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
 def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generator) -> Tensor:
@@ -182,3 +321,8 @@ def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generat
         x = FrequencyMasking(options.mask_mels, iid_masks=True)(x)
         x = TimeMasking(min(options.mask_frames, mel.shape[1] // 2), iid_masks=True)(x)
     return x[:, 0].transpose(1, 2)
+
+
+def without_augmentation(options: TrainingOptions) -> TrainingOptions:
+    """The same run on features that SpecAugment makes no sense for."""
+    return replace(options, mask_mels=0, mask_frames=0)

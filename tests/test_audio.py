@@ -375,6 +375,7 @@ def test_beyond_full_scale_is_turned_down():
     assert np.allclose(clip.waveform.numpy(), samples, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("huge", [np.float32(3e38), np.float64(1e300)])
 def test_the_largest_numbers_do_not_overflow(huge):
     clip = load((SAMPLE_RATE, np.stack([tone(440), tone(440)], axis=1).astype(type(huge)) * huge))
@@ -392,6 +393,7 @@ def test_nan_and_infinity_become_zero(tmp_path):
     assert np.array_equal(clip.waveform.numpy(), samples)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [np.nan, np.inf, [np.inf, -np.inf]])
 def test_nothing_but_nan_or_infinity(tmp_path, value):
     samples = np.array([value] * 1000, np.float32)
@@ -455,15 +457,31 @@ def test_files_that_are_no_sound(tmp_path, content, words):
     assert words in refusal(tmp_path / "sound.wav")
 
 
+def write_film(path: Path, side: int, sound: np.ndarray | None = None) -> Path:
+    """One picture, and (samples,) at 16 kHz if given."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=1)
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+        picture = av.VideoFrame(side, side, "yuv420p")
+        for plane in picture.planes:
+            plane.update(bytes(plane.buffer_size))
+        film = stream.encode(picture) + stream.encode(None)
+        if sound is not None:
+            film += list(packets(container, sound[None], SAMPLE_RATE, "mono", "aac"))
+        container.mux(film)
+    return path
+
+
 def test_a_video_without_sound(tmp_path):
-    with av.open(str(tmp_path / "film.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        for frame in (av.VideoFrame(64, 64, "yuv420p"), None):
-            for packet in stream.encode(frame):
-                container.mux(packet)
-    assert "No sound track" in refusal(tmp_path / "film.mp4")
+    assert "No sound track" in refusal(write_film(tmp_path / "film.mp4", 64))
+
+
+def test_a_codec_that_libav_lacks(tmp_path):
+    path = write_libav(tmp_path / "sound", noise(8000)[None], 16_000, "aac", "matroska")
+    content = path.read_bytes()
+    assert content.count(b"A_AAC") == 1
+    path.write_bytes(content.replace(b"A_AAC", b"A_XYZ"))
+    assert "not a sound file" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -625,7 +643,7 @@ def test_an_hour_costs_no_more_memory_than_30_s(tmp_path):
         return tmp_path / name
 
     pairs = {"flac": (flac("30.flac", 16_000, 1, 30), flac("hour.flac", 16_000, 1, 3600))}
-    pairs["6 channels"] = flac("w30.flac", 192_000, 6, 30), flac("w90.flac", 192_000, 6, 90)
+    pairs["6 channels"] = flac("w30.flac", 192_000, 6, 30), flac("w60.flac", 192_000, 6, 60)
     for name, codec, form, options in [
         ("mp3", "libmp3lame", "mp3", {"write_xing": "0"}),
         ("ogg", "libopus", "ogg", {}),
@@ -637,6 +655,8 @@ def test_an_hour_costs_no_more_memory_than_30_s(tmp_path):
             write_hour(tmp_path / f"{seconds}.{name}", 16_000, codec, form, seconds, **options)
             for seconds in (30, 3600)
         )
+    silence = np.zeros(31 * SAMPLE_RATE)
+    pairs["film"] = tuple(write_film(tmp_path / f"{n}.mp4", n, silence) for n in (64, 4080))
     assert max(path.stat().st_size for pair in pairs.values() for path in pair) < 8e6
 
     runs = [f"{path}@30" for pair in pairs.values() for path in pair]
@@ -650,7 +670,7 @@ def test_an_hour_costs_no_more_memory_than_30_s(tmp_path):
         assert short[1] == pytest.approx(30 * SAMPLE_RATE, abs=SAMPLE_RATE), name
         assert hour[1] == 30 * SAMPLE_RATE, name
         assert hour[2] == 2, f"{name}: silent, and cut to 30 s"
-        assert hour[0] < short[0] + 4000, f"{name}: {short[0]} kB for 30 s, {hour[0]} for the hour"
+        assert hour[0] < short[0] + 8000, f"{name}: {short[0]} kB against {hour[0]} kB"
     assert control_cost > 30_000, "five minutes unbounded: the measurement would show a leak"
 
 
@@ -724,7 +744,7 @@ def test_random_bytes_load_or_are_refused(scratch, magic, content):
     loads_or_refuses(scratch)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(["wav-16", "wav-float", "flac", "vorbis", "opus", *LIBAV_FORMATS]),
     changes=st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), min_size=1, max_size=6),

@@ -1,0 +1,319 @@
+"""How evenly the experts of a mixture share the work: numbers, what they are and how to read them.
+
+Functions on arrays come first, then `Balance`, their inputs as means over any number of clips, and
+METRICS, the table of what can be read off it. Balance is read on the combine side: by construction
+each slot's dispatch weights sum to 1, so the load of a soft mixture's slots is always equal.
+
+Axes as in `moa`: b clips, m tokens, n experts, p slots, d width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softmoa.contribution import expert_share
+from softmoa.moa import Gates, Slots
+from softmoa.recording import LayerRecord
+
+Place = tuple[int, str]  # (layer, site)
+DEAD = 0.01  # of an equal part: experts with less than this much of the combine mass are dead
+MOST = 0.9  # of a slot's dispatch weight
+
+
+def entropy(share: Tensor) -> Tensor:
+    """In nats, of shares (..., n) that sum to 1."""
+    return -torch.xlogy(share, share).sum(dim=-1)
+
+
+def effective_experts(share: Tensor) -> Tensor:
+    """exp(entropy): so many experts with equal shares would be as uneven."""
+    return entropy(share).exp()
+
+
+def cv_squared(share: Tensor) -> Tensor:
+    """Squared coefficient of variation, (population std / mean)^2, of (..., n)."""
+    return share.var(dim=-1, correction=0) / share.mean(dim=-1).square()
+
+
+def max_min_ratio(share: Tensor) -> Tensor:
+    """Largest over smallest of (..., n); infinite if the smallest is 0."""
+    return share.amax(dim=-1) / share.amin(dim=-1)
+
+
+def max_violation(load: Tensor) -> Tensor:
+    """MaxVio, (max load - mean load) / mean load, of (..., n)."""
+    return load.amax(dim=-1) / load.mean(dim=-1) - 1
+
+
+def switch_balance(load: Tensor, probability: Tensor) -> Tensor:
+    """The load-balancing loss of Switch before its coefficient, N sum_j f_j p_j, of (..., n)."""
+    return load.shape[-1] * (load * probability).sum(dim=-1)
+
+
+def dead_experts(share: Tensor, threshold: float = DEAD) -> Tensor:
+    """Number of experts with less than `threshold` / N of the mass (..., n)."""
+    return (share < threshold / share.shape[-1]).sum(dim=-1)
+
+
+def expert_choices(record: LayerRecord) -> Tensor:
+    """Part of the real tokens' choices that falls on each expert, (b, n), summing to 1.
+
+    Under top-k routing a token chooses its k experts; where all experts answer every token (soft
+    and dense mixtures) it chooses the one it weighs most.
+    """
+    weights = record.routing.expert_weights
+    k = int((weights > 0).sum(dim=-1).max())
+    k = k if k < weights.shape[-1] else 1
+    chosen = torch.zeros_like(weights).scatter(-1, weights.topk(k).indices, 1.0)
+    chosen = (chosen * (weights > 0) * _real(record)[..., None]).sum(dim=1)
+    return chosen / chosen.sum(dim=-1, keepdim=True)
+
+
+def expert_probabilities(record: LayerRecord) -> Tensor:
+    """Mean probability of each expert before any choice, (b, n); of a soft mixture, its share."""
+    routing, real = record.routing, _real(record)[..., None]
+    weights = routing.probabilities if isinstance(routing, Gates) else routing.expert_weights
+    return (weights * real).sum(dim=1) / real.sum(dim=1)
+
+
+def max_combine(record: LayerRecord) -> Tensor:
+    """Mean over real tokens of the largest combine weight, of a slot or an expert, (b,)."""
+    _, combine = record.routing.per_slot()
+    real = _real(record)
+    return (combine.flatten(2).amax(dim=-1) * real).sum(dim=1) / real.sum(dim=1)
+
+
+def max_dispatch(routing: Slots) -> Tensor:
+    """Mean over slots of the largest dispatch weight, (b,)."""
+    return routing.dispatch_weights.amax(dim=1).flatten(1).mean(dim=-1)
+
+
+def tokens_for(dispatch: Tensor, part: float = MOST) -> Tensor:
+    """How few tokens carry `part` of each slot's dispatch weight: (b, m, n, p) -> (b, n, p)."""
+    carried = dispatch.sort(dim=1, descending=True).values.cumsum(dim=1)
+    return 1 + (carried < part - 1e-6).sum(dim=1)  # sums are rounded
+
+
+def slot_cosines(phi: Tensor) -> Tensor:
+    """Cosine similarity of every two slot vectors: phi (d, n, p) -> (n p, n p)."""
+    columns = F.normalize(phi.detach().float().flatten(1), dim=0)
+    return columns.T @ columns
+
+
+def slot_similarity(phi: Tensor) -> tuple[float | None, float | None]:
+    """Mean cosine of two slots (within one expert, between experts); None where there are none."""
+    _, experts, slots = phi.shape
+    cosines = slot_cosines(phi).cpu()
+    owner = torch.arange(experts).repeat_interleave(slots)
+    same = owner[:, None] == owner
+    pairs = ~torch.eye(len(owner), dtype=torch.bool)
+    within, between = cosines[same & pairs], cosines[~same]
+    return (
+        within.mean().item() if len(within) else None,
+        between.mean().item() if len(between) else None,
+    )
+
+
+def _real(record: LayerRecord) -> Tensor:
+    """1 for real tokens and 0 for padding, (b, m)."""
+    weights, mask = record.routing.expert_weights, record.routing.mask
+    return torch.ones(weights.shape[:2]) if mask is None else mask.to(weights.dtype)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """One mixture, as means over clips, in which every clip counts the same.
+
+    share, load, probability: (n,), each summing to 1: combine mass, choices, and probability
+    before any choice (see `expert_choices` and `expert_probabilities`).
+    max_combine, max_dispatch: the collapse monitors. tokens_90: tokens for 90 % of a slot, of
+    `tokens`. within, between: cosines of slot vectors. None: the mixture has no such thing. NaN:
+    all experts are switched off.
+    """
+
+    clips: int
+    share: Tensor
+    load: Tensor
+    probability: Tensor
+    max_combine: float
+    tokens: float
+    max_dispatch: float | None = None
+    tokens_90: float | None = None
+    within: float | None = None
+    between: float | None = None
+
+    @classmethod
+    def of(cls, record: LayerRecord, phi: Tensor | None = None) -> Balance:
+        """Of the clips in one record; phi: (d, n, p), the slot vectors of its router."""
+        routing, share = record.routing, expert_share(record)
+        slots = routing if isinstance(routing, Slots) else None
+        within, between = (None, None) if phi is None else slot_similarity(phi)
+        return cls(
+            clips=len(share),
+            share=share.mean(dim=0),
+            load=expert_choices(record).mean(dim=0),
+            probability=expert_probabilities(record).mean(dim=0),
+            max_combine=max_combine(record).mean().item(),
+            tokens=_real(record).sum(dim=1).mean().item(),
+            max_dispatch=max_dispatch(slots).mean().item() if slots else None,
+            tokens_90=tokens_for(slots.dispatch_weights).float().mean().item() if slots else None,
+            within=within,
+            between=between,
+        )
+
+    def __add__(self, other: Balance) -> Balance:
+        """The balance over the clips of both."""
+        clips = self.clips + other.clips
+
+        def mean(name: str) -> Any:
+            a, b = getattr(self, name), getattr(other, name)
+            return None if a is None or b is None else (self.clips * a + other.clips * b) / clips
+
+        return Balance(clips, *(mean(field.name) for field in fields(self)[1:]))
+
+
+class Tally:
+    """Adds up the records of many forward passes, by (layer, site).
+
+    phi: the slot vectors (d, n, p) at each place, if their similarity is wanted.
+    """
+
+    def __init__(self, phi: Mapping[Place, Tensor] | None = None):
+        self._phi = phi or {}
+        self.balances: dict[Place, Balance] = {}
+
+    def add(self, records: Iterable[LayerRecord]) -> None:
+        for record in records:
+            place = record.layer, record.site
+            balance = Balance.of(record, self._phi.get(place))
+            before = self.balances.get(place)
+            self.balances[place] = before + balance if before else balance
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table. formula: LaTeX. reading: one line for who sees the number.
+
+    value: the number; None if the mixture has no such thing.
+    """
+
+    name: str
+    formula: str
+    source: str
+    reading: str
+    value: Callable[[Balance], float | None]
+
+
+# P_j: share of the combine mass; f_j: of the choices; p_j: mean probability; C, D: combine and
+# dispatch weights of token i and slot k of expert j; N experts.
+METRICS = (
+    Metric(
+        "Largest share",
+        r"\max_j P_j,\quad P_j = \operatorname{mean}_i \sum_k C_{i,jk}",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 24, middle",
+        "1/N = perfectly balanced; 1 = one expert does everything.",
+        lambda balance: balance.share.max().item(),
+    ),
+    Metric(
+        "Entropy",
+        r"H = -\sum_j P_j \ln P_j",
+        "Shannon 1948",
+        "In nats: ln N = perfectly balanced; 0 = one expert does everything.",
+        lambda balance: entropy(balance.share).item(),
+    ),
+    Metric(
+        "Normalised entropy",
+        r"H / \ln N",
+        "Shannon 1948",
+        "1.0 = perfectly balanced; 0 = one expert does everything.",
+        lambda balance: (
+            entropy(balance.share).item() / math.log(len(balance.share))
+            if len(balance.share) > 1
+            else None
+        ),
+    ),
+    Metric(
+        "Effective experts",
+        r"e^{H}",
+        "Hill 1973, diversity of order 1",
+        "N = perfectly balanced; 1 = one expert does everything.",
+        lambda balance: effective_experts(balance.share).item(),
+    ),
+    Metric(
+        "Importance CV²",
+        r"\left(\operatorname{std}_j P_j / \operatorname{mean}_j P_j\right)^2",
+        "Shazeer et al. 2017 (arXiv 1701.06538), section 4",
+        "0 = perfectly balanced; N - 1 = one expert does everything.",
+        lambda balance: cv_squared(balance.share).item(),
+    ),
+    Metric(
+        "Max/min ratio",
+        r"\max_j P_j / \min_j P_j",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 24, middle",
+        "1.0 = perfectly balanced; Soft MoE reports 3 to 14, by layer.",
+        lambda balance: max_min_ratio(balance.share).item(),
+    ),
+    Metric(
+        "MaxVio",
+        r"\left(\max_j f_j - \tfrac{1}{N}\right) / \tfrac{1}{N}",
+        "Wang et al. 2024 (arXiv 2408.15664), eq. 4, global: over all clips together",
+        "0 = every expert is chosen equally often; N - 1 = every token chooses the same one.",
+        lambda balance: max_violation(balance.load).item(),
+    ),
+    Metric(
+        "Switch balance",
+        r"N \sum_j f_j p_j",
+        "Fedus et al. 2021 (arXiv 2101.03961), eq. 4, without its coefficient",
+        "1.0 = perfectly balanced; N = one expert does everything.",
+        lambda balance: switch_balance(balance.load, balance.probability).item(),
+    ),
+    Metric(
+        "Dead experts",
+        rf"\left|\{{j : P_j < {DEAD:g} / N\}}\right|",
+        f"No canonical definition; here: below {100 * DEAD:g} % of an equal share",
+        "0 = every expert takes part.",
+        lambda balance: dead_experts(balance.share).item(),
+    ),
+    Metric(
+        "Mean max combine",
+        r"\operatorname{mean}_i \max_{jk} C_{i,jk}",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 13 and 14",
+        "1 / slots = a token listens to all alike; 1.0 = to one alone (collapse).",
+        lambda balance: balance.max_combine,
+    ),
+    Metric(
+        "Mean max dispatch",
+        r"\operatorname{mean}_{jk} \max_i D_{i,jk}",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 13 and 14",
+        "1 / tokens = a slot is the mean token; 1.0 = it is a single token (collapse).",
+        lambda balance: balance.max_dispatch,
+    ),
+    Metric(
+        "Tokens for 90 % of a slot",
+        r"\operatorname{mean}_{jk} \min\{|T| : \sum_{i \in T} D_{i,jk} \ge 0.9\}",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 24, right",
+        "0.9 m of m tokens = a slot is the mean token; 1 = it is a single token.",
+        lambda balance: balance.tokens_90,
+    ),
+    Metric(
+        "Slot similarity within experts",
+        r"\operatorname{mean}_{j,\,k \ne l} \cos(\phi_{jk}, \phi_{jl})",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 28 to 30",
+        "0 = an expert's slots look for different things; 1.0 = for the same.",
+        lambda balance: balance.within,
+    ),
+    Metric(
+        "Slot similarity between experts",
+        r"\operatorname{mean}_{j \ne q,\,k,l} \cos(\phi_{jk}, \phi_{ql})",
+        "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 28 to 30",
+        "0 = experts look for different things; 1.0 = for the same.",
+        lambda balance: balance.between,
+    ),
+)

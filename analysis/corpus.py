@@ -1,6 +1,7 @@
 """The pretraining audio: Debian packages -> mono 16 kHz clips of at most 10 s and a manifest.
 
     python -m analysis.corpus
+    python -m analysis.corpus --check      # is a clip of ESC-10 among them under another name?
 
 Packages are downloaded and read, never installed (`apt-get download`; run `apt-get update` once
 before). Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
@@ -26,21 +27,29 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import soundfile
 import soxr
+import torch
+import torch.nn.functional as F
 import typer
+
+from analysis.evaluate_backbone import esc10
+from softmoa.audio import load
 
 SAMPLE_RATE = 16_000  # Hz
 CLIP_SECONDS = 10
 FILE_SECONDS = 60  # of one file, so that no long piece of music outweighs a hundred effects
 MIN_SECONDS = 0.15
 MIN_RMS = 1e-3  # below: silence
+SAME_VOTES = 8  # landmarks that agree on one shift; chance reached 7 in a minute of music
 AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".mp3", ".g722")
 ARCHIVES = (".zip", ".pk3", ".pk4")
 
@@ -68,7 +77,6 @@ PACKAGES = (
     Package("unknown-horizons"),
     Package("lincity-ng-data"),
     Package("freedroidrpg-data"),
-    Package("warzone2100-data"),
     Package("supertuxkart-data"),
     Package("ufoai-sound"),
     Package("planetblupi-common"),
@@ -133,8 +141,17 @@ PACKAGES = (
     Package("asterisk-core-sounds-ru-g722", kind="speech", keep=0.5),
 )
 
-# The clips of assets/examples, by the end of their paths.
+# By the end of their paths: the clips of assets/examples, and files that hold the same recordings
+# as clips of ESC-10 (found by `--check`).
 HELD_OUT = (
+    "battlemage/sounds/battlemage_hit3.wav",
+    "battlemage/sounds/battlemage_hit4.wav",
+    "opensfx.cat/8752859.wav",
+    "simutrans/pak/sound/tree-cutting.wav",
+    "sounds/fire_small.ogg",
+    "Sounds/AMB_Intro_6.ogg",
+    "Sounds/fire_loop.ogg",
+    "snd/music/collective1.ogg",
     "LRBark_1_LA_cut.ogg",
     "LRRain_in_garden_01_LA_cut.ogg",
     "LRTrain_slowing_down_01_LA_cut.ogg",
@@ -184,23 +201,24 @@ def members(deb: Path) -> Iterator[tuple[str, bytes]]:
         for member in tar:
             path = member.name.removeprefix("./")
             name = path.lower()
-            if not member.isfile():
+            file = tar.extractfile(member) if member.isfile() else None
+            if file is None:  # a folder or a link
                 continue
             if name.endswith(AUDIO) or name.endswith("/copyright"):
-                yield path, tar.extractfile(member).read()
+                yield path, file.read()
             elif name.endswith(ARCHIVES):
-                data = io.BytesIO(tar.extractfile(member).read())
+                data = io.BytesIO(file.read())
                 if zipfile.is_zipfile(data):
                     with zipfile.ZipFile(data) as archive:
                         for inner in archive.namelist():
                             if inner.lower().endswith(AUDIO):
                                 yield f"{path}/{inner}", archive.read(inner)
             elif name.endswith(".rcc"):
-                for inner, data in qt_resources(tar.extractfile(member).read()):
+                for inner, data in qt_resources(file.read()):
                     if inner.lower().endswith(AUDIO):
                         yield path + inner, data
             elif name.endswith(".cat"):
-                yield from openttd_sounds(path, tar.extractfile(member).read())
+                yield from openttd_sounds(path, file.read())
     unpack.wait()
 
 
@@ -246,7 +264,7 @@ def decode(path: str, data: bytes) -> np.ndarray:
         if path.endswith(".g722"):
             import av
 
-            with av.open(io.BytesIO(data), format="g722") as container:
+            with av.open(io.BytesIO(data), mode="r", format="g722") as container:
                 frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
             return np.concatenate(frames)[: FILE_SECONDS * SAMPLE_RATE] / np.float32(2**15)
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
@@ -285,7 +303,7 @@ def decode_package(package: Package) -> str:
         if path.endswith("/copyright"):
             licence = licences(data.decode("utf-8", "replace"))
             continue
-        if path.endswith(HELD_OUT) or zlib.crc32(path.encode()) % 1000 >= 1000 * package.keep:
+        if zlib.crc32(path.encode()) % 1000 >= 1000 * package.keep:
             continue
         samples = decode(path, data)
         digest = hashlib.sha256(np.round(samples * 2000).astype(np.int16).tobytes()).hexdigest()
@@ -307,12 +325,23 @@ def decode_package(package: Package) -> str:
 
 
 def merge(packages: tuple[Package, ...]) -> None:
-    """Join the packages into corpus.i16 and corpus.csv; of copies, the first is kept.
+    """Join the packages into corpus.i16 and corpus.csv: no HELD_OUT, and of copies the first.
 
-    The hash is that of the file's decoded samples rounded to 1/2000, which also finds most
+    The hash is that of the file's decoded samples rounded to 1/2000, which also finds many
     re-encoded copies.
     """
-    seen: dict[str, str] = {}
+    files = {
+        package.name: folder() / "packages" / f"{package.name}.npz"
+        for package in packages
+        if (folder() / "packages" / f"{package.name}.npz").exists()
+    }
+    # Hashes taken already and by which file; a held-out file takes its hash from all others.
+    taken = {
+        digest: "held out"
+        for file in files.values()
+        for path, _, digest, _ in np.load(file)["rows"]
+        if path.endswith(HELD_OUT)
+    }
     start = 0
     with (
         (folder() / "corpus.i16").open("wb") as audio,
@@ -320,21 +349,15 @@ def merge(packages: tuple[Package, ...]) -> None:
     ):
         writer = csv.writer(table)
         writer.writerow(["start", "samples", "package", "path", "at", "kind", "licence", "hash"])
-        for package in packages:
-            file = folder() / "packages" / f"{package.name}.npz"
-            if not file.exists():
-                continue
+        for name, file in files.items():
             content = np.load(file)
-            samples, at = content["samples"], 0
-            for length, (path, kind, digest, offset) in zip(
-                content["lengths"], content["rows"], strict=True
-            ):
-                source = f"{package.name}/{path}"
-                if seen.setdefault(digest, source) == source:
+            samples, licence, at = content["samples"], content["licence"], 0
+            clips = zip(content["lengths"], content["rows"], strict=True)
+            for length, (path, kind, digest, offset) in clips:
+                source = f"{name}/{path}"
+                if taken.setdefault(digest, source) == source:
                     audio.write(samples[at : at + length].tobytes())
-                    licence = content["licence"]
-                    row = [start, length, package.name, path, offset, kind, licence, digest]
-                    writer.writerow(row)
+                    writer.writerow([start, length, name, path, offset, kind, licence, digest])
                     start += length
                 at += length
 
@@ -346,8 +369,50 @@ def read() -> tuple[np.ndarray, list[dict[str, str]]]:
     return np.memmap(folder() / "corpus.i16", np.int16, mode="r"), rows
 
 
-def main(workers: int = 2) -> None:
+def landmarks(samples: np.ndarray) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """Pairs of spectral peaks (bin, bin, frames between) and the frame of the first.
+
+    Two encodings of one recording share many, at a constant shift, whatever their level; other
+    sounds share few (Wang 2003, "An industrial-strength audio search algorithm").
+    """
+    if len(samples) < 2048:
+        return
+    frames = torch.from_numpy(samples).unfold(0, 1024, 256) * torch.hann_window(1024)
+    level = torch.log(torch.fft.rfft(frames).abs()[:, :400] + 1e-4)
+    highest = F.max_pool2d(level[None, None], (15, 25), 1, (7, 12))[0, 0]
+    peaks = torch.nonzero((level == highest) & (level > level.mean() + 1)).tolist()
+    for i, (frame, low) in enumerate(peaks):
+        later = [(t - frame, high) for t, high in peaks[i + 1 : i + 30] if 2 <= t - frame <= 60]
+        for gap, high in later[:4]:
+            yield (low, high, gap), frame
+
+
+def check() -> None:
+    """Print the clips of the corpus that hold the same recording as a clip of ESC-10."""
+    files, _, _ = esc10()
+    known = defaultdict(list)
+    for number, file in enumerate(files):
+        for mark, frame in landmarks(load(file).waveform.numpy()):
+            known[mark].append((number, frame))
+    samples, rows = read()
+    for row in rows:
+        start, length = int(row["start"]), int(row["samples"])
+        clip = samples[start : start + length].astype(np.float32) / 32768
+        votes: Counter[tuple[int, int]] = Counter()
+        for mark, frame in landmarks(clip):
+            votes.update((number, (at - frame) // 2) for number, at in known.get(mark, ()))
+        for (number, _), count in votes.most_common(1):
+            if count >= SAME_VOTES:
+                typer.echo(f"{count} {files[number].name} {row['package']} {row['path']}")
+
+
+def main(
+    workers: int = 2,
+    compare: Annotated[bool, typer.Option("--check", help="only compare with ESC-10")] = False,
+) -> None:
     """Download, decode and merge; a second run only merges."""
+    if compare:
+        return check()
     (folder() / "packages").mkdir(parents=True, exist_ok=True)
     download(PACKAGES)
     with ProcessPoolExecutor(workers) as pool:

@@ -327,7 +327,7 @@ def train(start: Student, options: Options, batches: Batches, held_out: Scenes) 
                 f"step {steps}: loss {np.mean(recent[-50:]):.3f}, {audio / 3600:.1f} h of sound, "
                 f"{audio / seconds:.0f} s of sound a second, {(budget - seconds) / 60:.1f} min left"
             )
-        if steps % 250 == 0 or seconds >= budget:
+        if steps % 500 == 0 or seconds >= budget:
             typer.echo(f"held-out loss {held_out_loss(average, held_out, batches):.3f} (average)")
             saved = {
                 "student": student.state_dict(),

@@ -115,7 +115,8 @@ def mel_filters() -> Tensor:
     def mel(hertz: Tensor) -> Tensor:
         return 1127 * torch.log1p(hertz / 700)
 
-    edges = torch.linspace(*(mel(torch.tensor([125.0, 7500.0]))).tolist(), 66)
+    lowest, highest = mel(torch.tensor([125.0, 7500.0])).tolist()
+    edges = torch.linspace(lowest, highest, 66)
     bins = mel(torch.linspace(0, SAMPLE_RATE / 2, 257))[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -155,7 +156,8 @@ class Teacher:
             self.session.run(None, {self.input: part.contiguous().numpy()})
             for part in patches.split(90)  # larger batches fall out of the cache
         ]
-        return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+        logits, embeddings = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(embeddings)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -61,15 +61,15 @@ def main(
     experts: int = 7,
     slots: int = 1,
     reduction: int = 32,
-    epochs: int = 12,
-    learning_rate: float = 1e-3,
+    epochs: Annotated[int, typer.Option(help="At most; validation chooses.")] = 6,
+    learning_rate: float = 3e-4,
     seeds: int = 3,
 ) -> None:
     base = weights.load("ast-small")
     data = tasks.load(task)
     classes = len(data.labels)
     method = SoftMoAOptions(experts=experts, slots=slots, reduction=reduction)
-    options = TrainingOptions(epochs=epochs, learning_rate=learning_rate)
+    options = TrainingOptions(epochs=epochs, learning_rate=learning_rate, precision="bf16")
     folds = [group for group in data.groups if group != test_fold]
     mels = {group: tasks.log_mels(data.split(group)) for group in data.groups}
     train = [example for group in folds for example in mels[group]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from softmoa.audio import AudioError
 from softmoa.bundle import BundleError, read_info
+from softmoa.tasks import TaskError
 from softmoa.weights import BACKBONES, WeightsError
 
 app = typer.Typer(
@@ -19,6 +21,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+class UserError(ValueError):
+    """Words on the command line that cannot be followed, in one sentence."""
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -89,6 +97,114 @@ def backbones(as_json: Json = False) -> None:
     _print(rows, as_json, "{name}: {title}, {about}")
 
 
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """The fine-tuning methods."""
+    from softmoa.methods import METHODS
+
+    rows = [
+        {
+            "name": method.name,
+            "title": method.title,
+            "paper": method.paper,
+            "learning_rate": method.learning_rate,
+            "options": asdict(method.options()),
+        }
+        for method in METHODS.values()
+    ]
+    _print(rows, as_json, "{name}: {title} {paper}")
+
+
+@app.command()
+def tasks(as_json: Json = False) -> None:
+    """The labelled tasks, and whether their sounds are at hand."""
+    from softmoa import tasks as t
+
+    rows = []
+    for name in t.TASKS:
+        try:
+            task = t.load(name)
+        except t.TaskError as error:
+            rows.append({"name": name, "available": False, "about": str(error)})
+        else:
+            rows.append(
+                {
+                    "name": name,
+                    "available": True,
+                    "about": f"{task.title}. {task.summary} {task.about}",
+                    "labels": list(task.labels),
+                    "clips": {split: len(getattr(task, split)) for split in t.SPLITS},
+                }
+            )
+    _print(rows, as_json, "{name}: {about}")
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Option(help="Name of a task.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.csv, events.jsonl, bundles/.")],
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "",
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    seconds: Annotated[float, typer.Option(help="Training seconds of each run; 0: no limit.")] = 0,
+    shots: Annotated[int, typer.Option(help="Training clips per class; 0: all.")] = 0,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    as_json: Json = False,
+) -> None:
+    """Train several methods on one task and compare them."""
+    from softmoa import experiment, run_directory, training, weights
+    from softmoa import tasks as t
+    from softmoa.methods import METHODS
+
+    chosen = methods.split(",") if methods else list(METHODS)
+    if unknown := [name for name in chosen if name not in METHODS]:
+        raise UserError(f"There is no method '{unknown[0]}'; there are {', '.join(METHODS)}.")
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+        raise UserError("Seeds are whole numbers separated by commas, such as 0,1,2.")
+    try:
+        comparison = experiment.Comparison(
+            tuple(experiment.Choice.of(name) for name in chosen),
+            # A limit in seconds decides alone: epochs are then without end.
+            training.TrainingOptions(
+                epochs=10**6 if seconds else epochs, seconds=seconds or None, batch=batch
+            ),
+            tuple(int(seed) for seed in seeds.split(",")),
+            shots or None,
+        )
+    except ValueError as error:
+        raise UserError(f"This comparison cannot be run: {error}.") from None
+    data, base = t.load(task), weights.load("ast-small")
+    rows = []
+    for event in run_directory.record(experiment.compare(base, data, comparison), out):
+        if isinstance(event, experiment.RunFinished):
+            line = run_directory.as_line(event)
+            rows.append({name: line[name] for name in run_directory.COLUMNS})
+        if not as_json:
+            _progress(event)
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        print(f"Results, events and bundles are in {out}.")
+
+
+def _progress(event: object) -> None:
+    """One line for the events a person waits for."""
+    from softmoa import experiment, training
+
+    if isinstance(event, experiment.Preparing) and event.done == event.total:
+        print(f"{event.what}: {event.total} clips")
+    elif isinstance(event, experiment.RunEvent) and isinstance(event.event, training.Evaluated):
+        e = event.event
+        print(f"{event.run}: epoch {e.epoch}, {e.seconds:.1f} s, validation {e.accuracy:.3f}")
+    elif isinstance(event, experiment.RunFinished):
+        print(
+            f"{event.run}: test {event.test_accuracy:.3f}, {event.trained_parameters} parameters, "
+            f"{event.seconds:.1f} s"
+        )
+    elif isinstance(event, experiment.RunFailed):
+        print(f"{event.run}: {event.message}", file=sys.stderr)
+
+
 def _print(rows: list[dict], as_json: bool, line: str) -> None:
     print(json.dumps(rows) if as_json else "\n".join(line.format(**row) for row in rows))
 
@@ -97,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 2 bad input."""
     try:
         app(arguments, prog_name="python -m softmoa", standalone_mode=False)
-    except (AudioError, BundleError, WeightsError) as error:
+    except (AudioError, BundleError, TaskError, UserError, WeightsError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except Exception as error:

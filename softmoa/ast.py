@@ -10,6 +10,7 @@ as None, with modules of its own. The slots, by owner:
     Block.beside_attn     beside(h, mask), parallel to attention                (adapters, MoA)
     Block.beside_mlp      beside(h, mask), parallel to the MLP                  (adapters, MoA)
     AST.prompts           prompts(x, mask, layer) -> (x, mask), before a block  (prompt tuning)
+                          may append tokens, which are dropped behind the last block
 
 Axes: b clips, m tokens, d width, h heads. Patch tokens run frequency-major behind the two
 special tokens: token 2 + f * columns + t is band f (lowest first) at time column t.
@@ -177,6 +178,7 @@ class AST(nn.Module):
         if config.classes:
             self.head = Head(config.width, config.classes, config.head_norm, config.eps)
         self.register_module("prompts", None)
+        self.method: str | None = None  # name of the one that was attached
 
     def forward(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
         """mel: (b, frames, mels), padded at the end where `frames` (b,) says so.
@@ -188,12 +190,13 @@ class AST(nn.Module):
 
     def features(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Final tokens (b, m, d) and the mask (b, m) of real tokens (None: all are real)."""
-        x, mask = self.embed(mel, frames)
+        x, real = self.embed(mel, frames)
+        tokens, mask = x.shape[1], real
         for layer, block in enumerate(self.blocks):
             if self.prompts is not None:
                 x, mask = self.prompts(x, mask, layer)
             x = block(x, mask)
-        return self.ln(x), mask
+        return self.ln(x[:, :tokens]), real
 
     def embed(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Patch, prepend the special tokens, add positions. Shapes as `features`.

@@ -62,7 +62,12 @@ class BundleInfo:
 def save(path: str | os.PathLike, model: AST, info: BundleInfo) -> None:
     """Write the tensors that `model` trains, with `info` in the header."""
     state = {key: value.cpu().contiguous() for key, value in trained_state(model).items()}
-    save_file(state, path, metadata={"format": FORMAT, "info": json.dumps(asdict(info))})
+    save_file(state, path, metadata=header(info))
+
+
+def header(info: BundleInfo) -> dict[str, str]:
+    """The metadata of a bundle's file."""
+    return {"format": FORMAT, "info": json.dumps(asdict(info))}
 
 
 def read_info(path: str | os.PathLike) -> BundleInfo:

@@ -18,11 +18,13 @@ _LOWEST_HZ, _HIGHEST_HZ = 20.0, 8000.0  # of the mel filters
 
 
 def expert_share(record: LayerRecord) -> Tensor:
-    """Combine mass of each expert, (b, n), summing to 1: mean over tokens of sum_k C[i, j, k].
+    """Combine mass of each expert, (b, n), as fractions of all mass: mean over tokens of
+    sum_k C[i, j, k], or of the gates of a token router.
 
     What Soft MoE calls expert importance (arXiv 2308.00951, section 3.5).
     """
-    return _token_mean(record, record.routing.combine_weights.sum(dim=-1))
+    mass = _token_mean(record, record.routing.expert_weights)
+    return mass / mass.sum(dim=-1, keepdim=True)
 
 
 def expert_outputs(record: LayerRecord) -> Tensor:
@@ -30,7 +32,7 @@ def expert_outputs(record: LayerRecord) -> Tensor:
 
     Over the experts these vectors add up to the output of the mixture, exactly.
     """
-    return torch.einsum("bmnp,bnpd->bmnd", record.routing.combine_weights, record.expert_out)
+    return record.routing.parts(record.expert_out)
 
 
 def expert_norms(record: LayerRecord) -> Tensor:

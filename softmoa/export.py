@@ -68,9 +68,12 @@ def everything_json(result: Classification, file: str) -> str:
 
 
 def weights_of(record: LayerRecord) -> tuple[Tensor, Tensor]:
-    """Dispatch and combine weights of the one clip, each (n, p, m)."""
-    routing = record.routing
-    return routing.dispatch_weights[0].movedim(0, -1), routing.combine_weights[0].movedim(0, -1)
+    """Dispatch and combine weights of the one clip, each (n, p, m); a token router's gates twice.
+
+    See `moa.Routing.per_slot`.
+    """
+    dispatch, combine = record.routing.per_slot()
+    return dispatch[0].movedim(0, -1), combine[0].movedim(0, -1)
 
 
 def _place(grid: PatchGrid, token: int) -> tuple:

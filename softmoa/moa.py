@@ -4,6 +4,11 @@
 
 Routing is a value: the layer computes with the same object that the pictures are drawn from.
 
+             router       routing   every expert reads               every token takes
+    soft     SoftRouter   Slots     its slots, mixed from all tokens  from all slots
+    dense    TokenRouter  Gates     every token                       from all experts
+    top-k    TokenRouter  Gates     every token                       from its k experts
+
 Axes: b clips, m tokens, d width, n experts, p slots per expert, r width of an expert's bottleneck.
 """
 
@@ -11,25 +16,66 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Routing(Protocol):
+    """What a router decided for a batch of clips; `Slots` and `Gates` are the two kinds.
+
+    combine(y) equals parts(y).sum(dim=2), but never holds a vector per token and expert.
+    """
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(b, m), True for real tokens, or None if all are."""
+
+    @property
+    def expert_weights(self) -> Tensor:
+        """How much each token takes from each expert, (b, m, n)."""
+        ...
+
+    def dispatch(self, x: Tensor) -> Tensor:
+        """Tokens (b, m, d) -> what the experts read."""
+        ...
+
+    def combine(self, y: Any) -> Tensor:
+        """What the experts answered -> token outputs (b, m, d)."""
+        ...
+
+    def parts(self, y: Any) -> Tensor:
+        """What the experts answered -> what each of them adds to each token, (b, m, n, d)."""
+        ...
+
+    def per_slot(self) -> tuple[Tensor, Tensor]:
+        """Dispatch and combine weights, each (b, m, n, p), for pictures and tables."""
+        ...
+
+    def detach(self) -> Routing:
+        """The same values on the CPU, outside the graph."""
+        ...
+
+
 @dataclass(frozen=True)
 class Slots:
-    """What a soft router decided for a batch of clips.
+    """Soft routing: slots are mixed from all tokens, tokens are mixed from all slots.
 
     dispatch_weights: (b, m, n, p), over the real tokens of a clip each slot's weights sum to 1.
     combine_weights: (b, m, n, p), over all n p slots each token's weights sum to 1.
-    mask: (b, m), True for real tokens, or None if all are real.
+    mask: (b, m), True for real tokens, or None if all are.
     Source: Puigcerver et al. 2023 (Soft MoE, arXiv 2308.00951), eq. 1 and 2.
     """
 
     dispatch_weights: Tensor
     combine_weights: Tensor
     mask: Tensor | None = None
+
+    @property
+    def expert_weights(self) -> Tensor:
+        return self.combine_weights.sum(dim=-1)
 
     def dispatch(self, x: Tensor) -> Tensor:
         """Tokens (b, m, d) -> slot inputs (b, n, p, d), each a weighted mean of all tokens."""
@@ -41,14 +87,90 @@ class Slots:
         """Slot outputs (b, n, p, d) -> token outputs (b, m, d)."""
         return self.combine_weights.to(y.dtype).flatten(2) @ y.flatten(1, 2)
 
+    def parts(self, y: Tensor) -> Tensor:
+        return torch.einsum("bmnp,bnpd->bmnd", self.combine_weights.to(y.dtype), y)
+
+    def per_slot(self) -> tuple[Tensor, Tensor]:
+        return self.dispatch_weights, self.combine_weights
+
     def detach(self) -> Slots:
-        """The same values on the CPU, outside the graph."""
         return replace(
             self,
-            dispatch_weights=self.dispatch_weights.detach().float().cpu(),
-            combine_weights=self.combine_weights.detach().float().cpu(),
+            dispatch_weights=_plain(self.dispatch_weights),
+            combine_weights=_plain(self.combine_weights),
             mask=None if self.mask is None else self.mask.cpu(),
         )
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Answers of all experts to all tokens, unspoken: expert j says hidden[..., j, :] @ up[j] +
+    up_bias[j]. The vectors themselves would take n d numbers a token, the bottlenecks n r.
+
+    hidden: (b, m, n, r). up: (n, r, d). up_bias: (n, d).
+    """
+
+    hidden: Tensor
+    up: Tensor
+    up_bias: Tensor
+
+    def detach(self) -> Folded:
+        """The same on the CPU, outside the graph; weights are copied, since they may train on."""
+        return Folded(_plain(self.hidden), _plain(self.up).clone(), _plain(self.up_bias).clone())
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Token routing: each token by itself weighs the experts' answers to it.
+
+    combine_weights: (b, m, n), zero for the experts that a token was not given to (top-k).
+    probabilities: (b, m, n), softmax of the logits over the experts, before any choice.
+    mask: (b, m), True for real tokens, or None if all are.
+    """
+
+    combine_weights: Tensor
+    probabilities: Tensor
+    mask: Tensor | None = None
+
+    @property
+    def expert_weights(self) -> Tensor:
+        return self.combine_weights
+
+    def dispatch(self, x: Tensor) -> Tensor:
+        """(b, m, d), as it is: the experts are so small that all of them read every token."""
+        return x
+
+    def combine(self, y: Folded) -> Tensor:
+        """The gates act inside the bottlenecks; then one projection serves all experts."""
+        gates = self.combine_weights.to(y.hidden.dtype)
+        gated = (gates[..., None] * y.hidden).flatten(2)  # (b, m, n r)
+        return gated @ y.up.flatten(0, 1) + gates @ y.up_bias
+
+    def parts(self, y: Folded) -> Tensor:
+        spoken = torch.einsum("bmnr,nrd->bmnd", y.hidden, y.up) + y.up_bias
+        return self.combine_weights.to(spoken.dtype)[..., None] * spoken
+
+    def per_slot(self) -> tuple[Tensor, Tensor]:
+        """The gates twice, with p = 1: one weight says who reads a token and who answers it."""
+        return self.combine_weights[..., None], self.combine_weights[..., None]
+
+    def detach(self) -> Gates:
+        return replace(
+            self,
+            combine_weights=_plain(self.combine_weights),
+            probabilities=_plain(self.probabilities),
+            mask=None if self.mask is None else self.mask.cpu(),
+        )
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.detach().float().cpu()
+
+
+def _normal(*shape: int, std: float) -> Tensor:
+    """Gaussian values; none on the meta device, where drawing them imports torch for seconds."""
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_(std=std)
 
 
 class SoftRouter(nn.Module):
@@ -62,8 +184,7 @@ class SoftRouter(nn.Module):
 
     def __init__(self, width: int, experts: int, slots: int = 1, normalize: bool = False):
         super().__init__()
-        self.phi = nn.Parameter(torch.empty(width, experts, slots))
-        nn.init.normal_(self.phi, std=width**-0.5)
+        self.phi = nn.Parameter(_normal(width, experts, slots, std=width**-0.5))
         # sqrt(d) gives unit-norm logits the spread that raw ones have; 1 would route uniformly.
         self.scale = nn.Parameter(torch.tensor(math.sqrt(width))) if normalize else None
 
@@ -81,11 +202,99 @@ class SoftRouter(nn.Module):
         )
 
 
+Balance = Literal["none", "loss", "bias"]
+
+
+class TokenRouter(nn.Module):
+    """x -> Gates: softmax over the experts of x phi + bias, kept for the k largest of a token.
+
+    k: None keeps all (Dense-MoA). The gates of the k are not scaled back to a sum of 1, as in
+    Switch (Fedus et al. 2021, arXiv 2101.03961): with k = 1 the router would learn nothing.
+    balance: what is done in training so that a top-k router does not starve its experts;
+    "loss" charges `coefficient` times `balance_loss`, to be collected by `auxiliary_loss`;
+    "bias" (DeepSeek, arXiv 2408.15664) adds a bias to the probabilities for the choice alone and
+    moves it by `rate` a step, down for experts above the mean load and up for those below.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        experts: int,
+        k: int | None = None,
+        balance: Balance = "none",
+        coefficient: float = 0.01,
+        rate: float = 0.001,
+    ):
+        super().__init__()
+        self.k = k
+        self.balance = balance
+        self.coefficient = coefficient
+        self.rate = rate
+        self.phi = nn.Parameter(_normal(width, experts, std=0.02))
+        self.bias = nn.Parameter(torch.zeros(experts))
+        # A parameter, though no gradient reaches it, so that it is kept with what was trained.
+        self.choice_bias = nn.Parameter(torch.zeros(experts)) if balance == "bias" else None
+        self.charge: Tensor | None = None  # of the last training pass, until it is collected
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Gates:
+        """x: (b, m, d); mask: (b, m), True for real tokens."""
+        probabilities = (x @ self.phi + self.bias).float().softmax(dim=-1)  # (b, m, n)
+        gates = probabilities
+        if self.k is not None:
+            score = probabilities.detach()
+            if self.choice_bias is not None:
+                score = score + self.choice_bias.detach()
+            best = score.topk(self.k, dim=-1).indices
+            gates = torch.zeros_like(gates).scatter(-1, best, gates.gather(-1, best))
+        routing = Gates(gates, probabilities, mask)
+        if self.training and torch.is_grad_enabled():
+            if self.balance == "loss":
+                self.charge = self.coefficient * balance_loss(routing)
+            if self.choice_bias is not None:
+                load = expert_load(routing)
+                self.choice_bias.data += self.rate * (load.mean() - load).sign()
+        return routing
+
+
+def expert_load(routing: Gates) -> Tensor:
+    """Share of the batch's assignments of real tokens that goes to each expert, (n,)."""
+    given = _real(routing, (routing.combine_weights > 0).float()).sum(dim=(0, 1))
+    return given / given.sum()
+
+
+def balance_loss(routing: Gates) -> Tensor:
+    """Switch's auxiliary loss n sum_j f_j P_j (arXiv 2101.03961, eq. 4).
+
+    f_j: share of the batch's tokens given to expert j; P_j: its mean probability. It is 1 where
+    both are even and n where one expert gets everything.
+    """
+    mass = _real(routing, routing.probabilities).sum(dim=(0, 1))
+    return len(mass) * (expert_load(routing) * mass / mass.sum()).sum()
+
+
+def _real(routing: Gates, values: Tensor) -> Tensor:
+    """(b, m, n) with zeros for padded tokens."""
+    return values if routing.mask is None else values * routing.mask[..., None]
+
+
+def auxiliary_loss(model: nn.Module) -> Tensor:
+    """What routers with balance="loss" charge for the last training pass; zero if there are none.
+
+    Call it once between the forward and the backward pass: `loss + auxiliary_loss(model)`.
+    The routers forget what was collected.
+    """
+    total = torch.zeros(())
+    for module in model.modules():
+        if isinstance(module, TokenRouter) and module.charge is not None:
+            total, module.charge = total + module.charge, None
+    return total
+
+
 class Experts(nn.Module):
     """n bottleneck adapters as batched weights: up_j(gelu(down_j(x))), with biases.
 
-    The up-projections start at zero, so that a fresh mixture adds nothing; the down-projections
-    start as those of nn.Linear, different for each expert.
+    Each expert reads inputs of its own. The up-projections start at zero, so that a fresh mixture
+    adds nothing; the down-projections start as those of nn.Linear, different for each expert.
     Source: Cappellazzo et al. 2023 (arXiv 2312.03694), eq. 3.
     """
 
@@ -106,10 +315,19 @@ class Experts(nn.Module):
         return y.view(n, b, p, d).transpose(0, 1)
 
 
+class TokenExperts(Experts):
+    """The same adapters, all of them reading every token: one projection into all bottlenecks."""
+
+    def forward(self, x: Tensor) -> Folded:
+        """Tokens (b, m, d) -> the experts' answers, unspoken."""
+        hidden = F.gelu(x @ self.down.transpose(0, 1).flatten(1) + self.down_bias.flatten())
+        return Folded(hidden.unflatten(-1, self.down_bias.shape), self.up, self.up_bias)
+
+
 class MoA(nn.Module):
     """A mixture of adapters, to stand beside a sublayer and read its normed input."""
 
-    def __init__(self, router: nn.Module, experts: nn.Module):
+    def __init__(self, router: SoftRouter | TokenRouter, experts: Experts):
         super().__init__()
         self.router = router
         self.experts = experts

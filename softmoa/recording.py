@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from softmoa.moa import MoA, Slots
+from softmoa.moa import Folded, MoA, Routing
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,14 @@ class LayerRecord:
     """One mixture in one forward pass, detached and on the CPU.
 
     layer: index of the block, from 0. site: "mhsa" or "ffn".
-    expert_out: (b, n, p, d), the experts' answers before they are combined.
+    expert_out: the experts' answers before they are combined: (b, n, p, d) behind `Slots`, and
+    `Folded` behind `Gates`, where each expert has an answer to every token.
     """
 
     layer: int
     site: str
-    routing: Slots
-    expert_out: Tensor
+    routing: Routing
+    expert_out: Tensor | Folded
 
 
 @contextmanager
@@ -41,15 +42,17 @@ def record_routing(model: nn.Module) -> Iterator[list[LayerRecord]]:
     def hook(path: str, moa: MoA) -> None:
         _, layer, slot = path.split(".")
         site = {"beside_attn": "mhsa", "beside_mlp": "ffn"}[slot]
-        decided: list[Slots] = []
+        decided: list[Routing] = []
 
-        def on_router(module, inputs, routing: Slots) -> None:
+        def on_router(module, inputs, routing: Routing) -> None:
             if threading.get_ident() == thread:
                 decided.append(routing.detach())
 
-        def on_experts(module, inputs, y: Tensor) -> None:
+        def on_experts(module, inputs, y: Tensor | Folded) -> None:
             if threading.get_ident() == thread:
-                expert_out = y.detach().float().cpu()
+                expert_out = y.detach()
+                if isinstance(expert_out, Tensor):
+                    expert_out = expert_out.float().cpu()
                 records.append(LayerRecord(int(layer), site, decided.pop(), expert_out))
 
         handles.append(moa.router.register_forward_hook(on_router))

@@ -1,14 +1,23 @@
 """What every test shares: no network, no telemetry, repeatable examples, real clips if at hand."""
 
 import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import pytest  # noqa: E402  (the variables above are read on import)
+import numpy as np  # noqa: E402  (the variables above are read on import)
+import pytest  # noqa: E402
+import soundfile  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from playwright.sync_api import sync_playwright  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -16,7 +25,9 @@ settings.register_profile(
 )
 settings.load_profile("softmoa")
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+BESIDE = ROOT.parent / "shared" / "data"
+TONE_HZ = 1234  # what the browser's microphone hears
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +46,77 @@ def digit(data: Path) -> Path:
     if not clip.is_file():
         pytest.skip(f"{clip.parent.name}/{clip.name} is not among the datasets")
     return clip
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Address of the running app, and the folder of its uploads."""
+    uploads = tmp_path_factory.mktemp("uploads")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"GRADIO_TEMP_DIR": str(uploads)},
+    )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(address + "config", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None, "the app ended at its start"
+                time.sleep(0.5)
+        yield address, uploads
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
+    time_axis = np.arange(48_000 * 10) / 48_000
+    soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=[
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={tone}",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def problems() -> list[str]:
+    """What the page complained about."""
+    return []
+
+
+@pytest.fixture
+def page(browser, server, problems):
+    """The app's page; afterwards: no console error, and no request left the machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    hosts = set()
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
+    page.goto(server[0])
+    page.wait_for_selector("#examples button")
+    yield page
+    context.close()
+    assert problems == []
+    assert {host for host in hosts if "." in host or host == "localhost"} == {"127.0.0.1"}

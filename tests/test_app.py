@@ -1,13 +1,9 @@
 """The real app in a real server process, driven in a real browser."""
 
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +11,7 @@ import pytest
 import soundfile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from softmoa.classify import classify, open_classifier
 from softmoa.ui import explore
@@ -24,80 +20,6 @@ from softmoa.weights import ASSETS
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ASSETS / "examples"
 TONE_HZ = 1234
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """Address of the running app, and the folder of its uploads."""
-    uploads = tmp_path_factory.mktemp("uploads")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"GRADIO_TEMP_DIR": str(uploads)},
-    )
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(address + "config", timeout=5)
-                break
-            except OSError:
-                assert process.poll() is None, "the app ended at its start"
-                time.sleep(0.5)
-        yield address, uploads
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
-    time_axis = np.arange(48_000 * 10) / 48_000
-    soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=[
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={tone}",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def problems() -> list[str]:
-    """What the page complained about."""
-    return []
-
-
-@pytest.fixture
-def page(browser, server, problems):
-    """The app's page; afterwards: no console error, and no request left the machine."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    hosts = set()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    page.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
-    page.goto(server[0])
-    page.wait_for_selector("#examples button")
-    yield page
-    context.close()
-    assert problems == []
-    assert {host for host in hosts if "." in host or host == "localhost"} == {"127.0.0.1"}
 
 
 def pick_example(page: Page, name: str) -> None:

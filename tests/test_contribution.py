@@ -13,19 +13,56 @@ from softmoa.contribution import (
     expert_share,
     mel_edge_hz,
 )
-from softmoa.moa import Experts, MoA, Slots, SoftRouter
+from softmoa.moa import (
+    Experts,
+    Folded,
+    Gates,
+    MoA,
+    Slots,
+    SoftRouter,
+    TokenExperts,
+    TokenRouter,
+)
 from softmoa.recording import LayerRecord
 
 
-def test_contributions_add_up_to_the_mixtures_output():
+def mixture(kind: str) -> MoA:
     torch.manual_seed(0)
-    moa = MoA(SoftRouter(16, 5, 2), Experts(16, 5, 3)).requires_grad_(False)
-    for weight in moa.experts.parameters():
+    moa = {
+        "soft": lambda: MoA(SoftRouter(16, 5, 2), Experts(16, 5, 3)),
+        "dense": lambda: MoA(TokenRouter(16, 5), TokenExperts(16, 5, 3)),
+        "top-1": lambda: MoA(TokenRouter(16, 5, 1), TokenExperts(16, 5, 3)),
+        "top-2": lambda: MoA(TokenRouter(16, 5, 2, "bias"), TokenExperts(16, 5, 3)),
+    }[kind]()
+    for weight in moa.parameters():
         torch.nn.init.normal_(weight)
-    x = torch.randn(2, 9, 16)
+    return moa.requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", ["soft", "dense", "top-1", "top-2"])
+def test_contributions_add_up_to_the_mixtures_output(kind):
+    moa, x = mixture(kind), torch.randn(2, 9, 16)
     routing = moa.router(x)
     record = LayerRecord(0, "mhsa", routing, moa.experts(routing.dispatch(x)))
-    assert (expert_outputs(record).sum(dim=2) - moa(x)).abs().max() < 1e-5
+    outputs = expert_outputs(record)
+    assert outputs.shape == (2, 9, 5, 16)
+    assert (outputs.sum(dim=2) - moa(x)).abs().max() < 1e-5 * outputs.abs().max()
+    for fractions in (expert_share(record), expert_contribution(record)):
+        assert fractions.shape == (2, 5) and torch.allclose(fractions.sum(dim=1), torch.ones(2))
+    assert torch.allclose(expert_norms(record), outputs.norm(dim=-1).mean(dim=1))
+
+
+def test_gates_by_hand():
+    """One number a token, r = d = 1: experts answer 2 h and 3 h + 1. Token 1 has h = (1, 5) and
+    gates (0.5, 0), token 2 has h = (5, 1) and gates (0, 0.25): they add 1 and 1."""
+    gates = torch.tensor([[[0.5, 0.0], [0.0, 0.25]]])
+    hidden = torch.tensor([[[[1.0], [5.0]], [[5.0], [1.0]]]])
+    answers = Folded(hidden, torch.tensor([[[2.0]], [[3.0]]]), torch.tensor([[0.0], [1.0]]))
+    record = LayerRecord(0, "mhsa", Gates(gates, gates), answers)
+    assert expert_outputs(record)[0, ..., 0].tolist() == [[1, 0], [0, 1]]
+    assert record.routing.combine(answers)[0, :, 0].tolist() == [1, 1]
+    assert torch.allclose(expert_share(record), torch.tensor([[2 / 3, 1 / 3]]))
+    assert torch.allclose(expert_contribution(record), torch.tensor([[1 / 2, 1 / 2]]))
 
 
 def record_of(combine, expert_out, mask=None) -> LayerRecord:

@@ -1,28 +1,67 @@
-"""The same invariants for every method in the registry."""
+"""The same invariants for every method in the registry, and each family against its oracle."""
 
+import json
+from dataclasses import asdict, fields, replace
+
+import peft
 import pytest
 import torch
+import torch.nn.functional as F
+from transformers import ASTConfig as HubConfig
+from transformers import ASTForAudioClassification
 
+from softmoa import bundle, weights
 from softmoa.ast import AST, ASTConfig, plugins
+from softmoa.audio import pad_batch
 from softmoa.methods import METHODS, attach, share, trained_parameters, trained_state
-from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.methods.adapters import ClipNorm, ConvAdapter
+from softmoa.methods.budget import matched_options, parameters_of
+from softmoa.methods.lora import LoRAOptions, LowRank
+from softmoa.methods.mixtures import SoftMoAOptions, TopKMoAOptions
+from softmoa.methods.tokens import Prompts
+from softmoa.moa import auxiliary_loss
+from softmoa.weights import hub_config, hub_state
 
 CASES = [
     ("linear", {}),
+    ("full", {}),
+    ("bitfit", {}),
+    ("lora", {"rank": 4}),
+    ("lora", {"rank": 2, "targets": "all"}),
+    ("shallow-prompt", {"length": 5}),
+    ("deep-prompt", {"length": 3}),
+    ("prefix", {"length": 3}),
+    ("adapter", {"reduction": 8}),
+    ("adapter", {"reduction": 8, "placement": "houlsby"}),
+    ("conv-adapter", {"reduction": 8, "kernel": 7}),
+    ("conv-adapter", {"reduction": 8, "kernel": 4, "along": "time", "placement": "ffn"}),
+    ("dense-moa", {"reduction": 8, "experts": 3}),
+    ("topk-moa", {"reduction": 8, "experts": 3, "balance": "bias"}),
+    ("topk-moa", {"reduction": 8, "experts": 3, "k": 2, "balance": "loss", "placement": "ffn"}),
     ("soft-moa", {"reduction": 8}),
     ("soft-moa", {"reduction": 8, "placement": "ffn", "slots": 2}),
     ("soft-moa", {"reduction": 8, "placement": "houlsby", "experts": 3, "normalize": True}),
 ]
+EVERY = pytest.mark.parametrize("name, options", CASES, ids=lambda value: str(value))
+TINY = ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean")
+SMALL = ASTConfig(384, 6, 6, 1536, 16, 16, 16, classes=0)
 
 
 def test_every_method_has_a_case():
     assert {name for name, _ in CASES} == set(METHODS)
 
 
+def test_every_method_says_what_it_is():
+    for name, method in METHODS.items():
+        assert name == method.name and method.title and method.learning_rate > 0
+        assert method.about.endswith(".") and len(method.about) < 100
+        assert set(method.sizes) <= {field.name for field in fields(method.options)}
+
+
 @pytest.fixture
 def base() -> AST:
     torch.manual_seed(0)
-    model = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean")).eval()
+    model = AST(TINY).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     return model
@@ -34,65 +73,140 @@ def attached(base: AST, name: str, options: dict, seed: int = 0) -> AST:
     return model
 
 
-def step(model: AST, mel: torch.Tensor, steps: int = 4) -> None:
-    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], 0.01)
+def randomised(model: AST) -> AST:
+    """All that trains at random values, so that every part takes part."""
+    for weight in trained_state(model).values():
+        torch.nn.init.normal_(weight, std=0.1)
+    return model.eval()
+
+
+def train(model: AST, mel: torch.Tensor, labels: torch.Tensor, steps: int, rate=0.01) -> None:
+    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], rate)
+    model.train()
     for _ in range(steps):
         optimizer.zero_grad()
-        labels = torch.arange(len(mel)) % 4
-        torch.nn.functional.cross_entropy(model(mel), labels).backward()
+        (F.cross_entropy(model(mel), labels) + auxiliary_loss(model)).backward()
         optimizer.step()
+    model.eval()
 
 
-@pytest.mark.parametrize("name, options", CASES)
-def test_freshly_attached_leaves_the_features_unchanged(base, name, options):
+@EVERY
+def test_a_fresh_method_leaves_the_features_unchanged_unless_it_says_so(base, name, options):
     mel = torch.randn(2, 64, 128)
     with torch.inference_mode():
         tokens, _ = attached(base, name, options).features(mel)
-        assert torch.equal(tokens, base.features(mel)[0])
+        same = torch.equal(tokens, base.features(mel)[0])
+    assert same == METHODS[name].identity_at_start
 
 
-@pytest.mark.parametrize("name, options", CASES)
+@EVERY
 def test_all_that_trains_moves_and_nothing_else(base, name, options):
     model, mel = attached(base, name, options), torch.randn(8, 64, 128)
     before = {key: w.clone() for key, w in model.state_dict().items()}
     original = {key: w.clone() for key, w in base.state_dict().items()}
-    step(model, mel)
+    train(model, mel, torch.arange(8) % 4, steps=4)
     trained = trained_state(model).keys()
     for key, weight in model.state_dict().items():
         assert torch.equal(weight, before[key]) != (key in trained), key
     assert all(torch.equal(weight, original[key]) for key, weight in base.state_dict().items())
 
 
-@pytest.mark.parametrize("name, options", CASES)
+@EVERY
 def test_base_keys_are_kept(base, name, options):
     model = attached(base, name, options)
     assert base.state_dict().keys() <= model.state_dict().keys()
 
 
-@pytest.mark.parametrize("name, options", CASES)
+@EVERY
 def test_the_seed_decides_the_start(base, name, options):
     first, again, other = (trained_state(attached(base, name, options, s)) for s in (1, 1, 2))
     assert all(torch.equal(first[key], again[key]) for key in first)
-    if any("beside" in key for key in first):
+    if list(plugins(attached(base, name, options))):
         assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+@EVERY
+def test_a_clip_does_not_depend_on_its_batch(base, name, options):
+    model = randomised(attached(base, name, options))
+    mels = [torch.randn(n, 128) for n in (16, 64, 40)]
+    with torch.inference_mode():
+        together = model(*pad_batch(mels))
+        alone = torch.cat([model(mel[None]) for mel in mels])
+    assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
+
+
+@EVERY
+def test_a_bundle_brings_the_same_logits_back(base, name, options, tmp_path):
+    chosen = METHODS[name].options(**options)
+    model = randomised(attached(base, name, options))
+    info = bundle.BundleInfo("x", "task", name, asdict(chosen), tuple("abcd"), "tiny", "0123")
+    bundle.save(tmp_path / "x.safetensors", model, info)
+    loaded, _ = bundle.load(tmp_path / "x.safetensors", weights.Loaded("tiny", base, (), "0123"))
+    mel = torch.randn(2, 64, 128)
+    with torch.inference_mode():
+        assert torch.equal(loaded(mel), model(mel))
+
+
+@EVERY
+def test_learns_a_separable_task(base, name, options):
+    """Energy in the lower or the upper half of the bands; the clips that are judged are new."""
+
+    def clips(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        mel, labels = 0.5 * torch.randn(count, 32, 128), torch.arange(count) % 2
+        for clip, label in zip(mel, labels.tolist(), strict=True):
+            clip[:, 64 * label : 64 * label + 64] += 1
+        return mel, labels
+
+    model = attached(base, name, options)
+    train(model, *clips(16), steps=15, rate=0.001 if name == "full" else 0.02)
+    mel, labels = clips(32)
+    with torch.inference_mode():
+        assert (model(mel).argmax(dim=1) == labels).float().mean() > 0.9
+
+
+@EVERY
+def test_options_survive_json(name, options):
+    chosen = METHODS[name].options(**options)
+    assert METHODS[name].options(**json.loads(json.dumps(asdict(chosen)))) == chosen
+
+
+@EVERY
+def test_a_second_method_is_refused(base, name, options):
+    model = attached(base, name, options)
+    with pytest.raises(ValueError, match=f"already carries the method '{name}'"):
+        attach(model, "linear", METHODS["linear"].options(), 4)
+    assert base.method is None
 
 
 def test_attaching_leaves_the_global_random_state_alone(base):
     state = torch.get_rng_state()
-    attached(base, "soft-moa", {})
+    for name, options in CASES:
+        attached(base, name, options)
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_second_method_is_refused(base):
-    model = attached(base, "soft-moa", {})
-    with pytest.raises(ValueError, match="already carries a method, at blocks.0.beside_attn"):
-        attach(model, "linear", METHODS["linear"].options(), 4)
-
-
-@pytest.mark.parametrize("options", [{"experts": 0}, {"slots": 0}, {"placement": "everywhere"}])
-def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        SoftMoAOptions(**options)
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("soft-moa", {"experts": 0}),
+        ("soft-moa", {"slots": 0}),
+        ("soft-moa", {"experts": 2.0}),
+        ("soft-moa", {"normalize": 1}),
+        ("adapter", {"placement": "everywhere"}),
+        ("adapter", {"reduction": 0}),
+        ("adapter", {"reduction": float("nan")}),
+        ("adapter", {"reduction": "64"}),
+        ("conv-adapter", {"kernel": -1}),
+        ("lora", {"rank": True}),
+        ("lora", {"alpha": -1.0}),
+        ("deep-prompt", {"length": None}),
+        ("topk-moa", {"k": 8}),
+        ("topk-moa", {"balance": "luck"}),
+    ],
+)
+def test_impossible_options_are_refused(name, options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be "):
+        METHODS[name].options(**options)
 
 
 def test_unknown_methods_and_wrong_options_are_refused(base):
@@ -102,28 +216,198 @@ def test_unknown_methods_and_wrong_options_are_refused(base):
         attach(base, "linear", SoftMoAOptions(), 4)
 
 
-def test_placement_fills_the_stated_slots(base):
+@pytest.mark.parametrize("name", ["adapter", "conv-adapter", "dense-moa", "topk-moa", "soft-moa"])
+def test_placement_fills_the_stated_slots(base, name):
     for placement, slots in (("mhsa", ["attn"]), ("ffn", ["mlp"]), ("houlsby", ["attn", "mlp"])):
-        model = attached(base, "soft-moa", {"placement": placement})
+        model = attached(base, name, {"placement": placement})
         expected = [f"blocks.{i}.beside_{slot}" for i in range(2) for slot in slots]
         assert [path for path, _ in plugins(model)] == expected
 
 
 @pytest.mark.parametrize(
-    "options, count",
+    "name, options, count",
     [
-        ({}, 922_104),
-        ({"experts": 2}, 276_624),
-        ({"experts": 15}, 1_954_872),
-        ({"slots": 2}, 986_616),
-        ({"placement": "ffn"}, 922_104),
-        ({"placement": "houlsby"}, 2 * 922_104),
+        ("linear", {}, 0),
+        ("full", {}, 86_187_264 - 2 * 768),
+        ("bitfit", {}, 102_144),
+        ("lora", {}, 221_184),
+        ("shallow-prompt", {}, 230_400),
+        ("deep-prompt", {}, 230_400),
+        ("prefix", {}, 221_184),
+        ("adapter", {}, 248_976),
+        ("adapter", {"placement": "houlsby"}, 497_952),
+        ("conv-adapter", {}, 270_720),
+        ("dense-moa", {"experts": 2}, 276_648),
+        ("dense-moa", {"experts": 3}, 405_756),
+        ("dense-moa", {"experts": 5}, 663_972),
+        ("dense-moa", {}, 922_188),
+        ("dense-moa", {"experts": 10}, 1_309_512),
+        ("dense-moa", {"experts": 15}, 1_955_052),
+        ("topk-moa", {}, 922_188),
+        ("topk-moa", {"balance": "bias"}, 922_188 + 12 * 7),
+        ("soft-moa", {"experts": 2}, 276_624),
+        ("soft-moa", {"experts": 3}, 405_720),
+        ("soft-moa", {"experts": 5}, 663_912),
+        ("soft-moa", {}, 922_104),
+        ("soft-moa", {"experts": 10}, 1_309_392),
+        ("soft-moa", {"experts": 15}, 1_954_872),
+        ("soft-moa", {"slots": 2}, 986_616),
+        ("soft-moa", {"slots": 2, "experts": 2}, 295_056),
+        ("soft-moa", {"slots": 2, "experts": 15}, 2_093_112),
+        ("soft-moa", {"placement": "ffn"}, 922_104),
+        ("soft-moa", {"placement": "houlsby"}, 2 * 922_104),
     ],
 )
-def test_trained_parameters_at_the_base_size_equal_the_closed_formula(options, count):
-    """12 layers of n (2 d r + r + d) + d n p + 2 d, with d = 768 and r = 6."""
+def test_trained_parameters_at_the_base_size_are_the_papers(name, options, count):
+    """As the papers count: without the head and the final norm, which train as well."""
+    assert parameters_of(ASTConfig(), name, METHODS[name].options(**options)) == count
+
+
+def test_trained_parameters_with_head_and_final_norm():
     with torch.device("meta"):
         model = AST(ASTConfig())
-        attach(model, "soft-moa", SoftMoAOptions(**options), 10)
-    assert trained_parameters(model) == count
-    assert trained_parameters(model, head=True) == count + 2 * 768 + 768 * 10 + 10
+        attach(model, "soft-moa", SoftMoAOptions(), 10)
+        assert trained_parameters(model, head=True) == 922_104 + 2 * 768 + 768 * 10 + 10
+        linear = AST(ASTConfig())
+        attach(linear, "linear", METHODS["linear"].options(), 10)
+    assert trained_parameters(linear, head=True) == 768 * 10 + 10
+
+
+@pytest.mark.parametrize("config, budget", [(ASTConfig(), 922_104), (SMALL, 133_758)])
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.sizes])
+def test_methods_meet_a_budget(name, config, budget):
+    """The budget is that of Soft-MoA at its defaults, on the base and on the small encoder."""
+    options = matched_options(config, name, budget)
+    assert abs(parameters_of(config, name, options) / budget - 1) < 0.05
+    defaults = METHODS[name].options()
+    for field in fields(defaults):
+        if field.name not in METHODS[name].sizes:
+            assert getattr(options, field.name) == getattr(defaults, field.name)
+
+
+def test_a_budget_below_the_narrowest_experts_takes_experts_away():
+    options = matched_options(ASTConfig(), "soft-moa", 248_976)
+    assert options.experts == 6 and options.reduction == 768
+    assert abs(parameters_of(ASTConfig(), "soft-moa", options) / 248_976 - 1) < 0.05
+    few = matched_options(SMALL, "topk-moa", 1000, TopKMoAOptions(experts=3, k=2))
+    assert few.experts == 2  # the budget is out of reach, and k experts there must be
+
+
+def test_methods_without_a_size_are_left_alone():
+    for name in ("linear", "full", "bitfit"):
+        assert matched_options(SMALL, name, 50_000) == METHODS[name].options()
+
+
+def test_lora_equals_peft():
+    """The same A and B on transformers' encoder: the same logits and the same gradients."""
+    torch.manual_seed(0)
+    config = HubConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_length=64, num_labels=4,
+    )  # fmt: skip
+    hub = ASTForAudioClassification(config)
+    ours = AST(hub_config(hub.config.to_dict()))
+    ours.load_state_dict(hub_state(hub.state_dict(), ours.config.bands))
+    head, pooling = ours.head, ours.pooling
+    attach(ours, "lora", LoRAOptions(rank=3, alpha=7), 4)
+    ours.head, ours.pooling = head, pooling
+    theirs = peft.get_peft_model(
+        hub, peft.LoraConfig(r=3, lora_alpha=7, target_modules=["q_proj", "v_proj"])
+    )
+    pairs = []
+    for layer, block in enumerate(ours.blocks):
+        attention = theirs.base_model.model.audio_spectrogram_transformer.layers[layer].attention
+        for delta, oracle in (
+            (block.attn.q.delta, attention.q_proj),
+            (block.attn.v.delta, attention.v_proj),
+        ):
+            assert isinstance(delta, LowRank)
+            pairs += [
+                (delta.down.weight, oracle.lora_A["default"].weight),
+                (delta.up.weight, oracle.lora_B["default"].weight),
+            ]
+    for mine, oracle in pairs:
+        torch.nn.init.normal_(mine, std=0.3)
+        oracle.data.copy_(mine)
+    mel, labels = torch.randn(3, 64, 128), torch.tensor([0, 1, 2])
+    logits, expected = ours(mel), theirs(mel).logits
+    assert torch.allclose(logits, expected, atol=1e-5)
+    F.cross_entropy(logits, labels).backward()
+    F.cross_entropy(expected, labels).backward()
+    for mine, oracle in pairs:
+        assert mine.grad.abs().max() > 0
+        assert torch.allclose(mine.grad, oracle.grad, atol=1e-6)
+
+
+def test_prompts_stand_behind_the_tokens_and_are_dropped():
+    """What goes in keeps its place; deep prompts are replaced and shallow ones travel on."""
+    x, mask = torch.randn(2, 6, 8), torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    deep, shallow = Prompts(2, 3, 8, 16), Prompts(1, 3, 8, 16)
+    first, extended = deep(x, mask, 0)
+    assert torch.equal(first[:, :6], x) and torch.equal(first[1, 6:], deep.tokens[0])
+    assert extended[:, 6:].all() and torch.equal(extended[:, :6], mask)
+    second, extended = deep(first + 1, extended, 1)
+    assert torch.equal(second[:, :6], x + 1) and torch.equal(second[0, 6:], deep.tokens[1])
+    assert extended.shape == (2, 9)
+    assert torch.equal(shallow(first, None, 1)[0], first)
+
+
+@pytest.mark.parametrize("name", ["shallow-prompt", "deep-prompt"])
+def test_prompts_leave_no_token_behind(base, name):
+    model = randomised(attached(base, name, {"length": 5}))
+    tokens, mask = model.features(torch.randn(2, 64, 128), torch.tensor([64, 40]))
+    assert tokens.shape[1] == mask.shape[1] == 2 + 12 * 5
+
+
+def test_the_place_of_prompts_does_not_matter(base):
+    """Behind the special tokens, as in VPT, the other tokens come out the same."""
+    model = randomised(attached(base, "deep-prompt", {"length": 5}))
+    mel = torch.randn(1, 64, 128)
+    x, _ = base.embed(mel)
+    for layer, block in enumerate(model.blocks):
+        prompts = model.prompts.tokens[layer][None]
+        x = block(torch.cat([x[:, :2], prompts, x[:, 2 if layer == 0 else 7 :]], dim=1))
+    expected = model.ln(torch.cat([x[:, :2], x[:, 7:]], dim=1))
+    assert torch.allclose(model.features(mel)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("along, kernel", [("sequence", 5), ("sequence", 4), ("time", 3)])
+def test_the_convolution_reaches_the_stated_neighbours(along, kernel):
+    """One lit token of 2 + 3 bands x 4 columns; which tokens hear of it."""
+    adapter = ConvAdapter(6, 2, kernel, bands=3 if along == "time" else None)
+    h = torch.zeros(1, 14, 2)
+    token = 2 + 1 * 4 + 0  # band 1, column 0
+    h[:, token] = 1.0
+    adapter.conv.bias.data.zero_()
+    heard = (
+        adapter._along_time(h, 3) if along == "time" else adapter._along_sequence(h, None)
+    ).abs()[0].sum(dim=1) > 0
+    before = {("sequence", 5): 2, ("sequence", 4): 2, ("time", 3): 0}[along, kernel]
+    after = {("sequence", 5): 2, ("sequence", 4): 1, ("time", 3): 1}[along, kernel]
+    assert heard.nonzero()[:, 0].tolist() == list(range(token - before, token + after + 1))
+
+
+def test_the_clip_norm_is_batch_norm_on_one_clip_and_skips_padding():
+    norm, x = ClipNorm(4), torch.randn(3, 9, 4)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    mask = torch.tensor([[True] * 9, [True] * 5 + [False] * 4, [False] * 2 + [True] * 7])
+    for clip, real, y in zip(x, mask, norm(x, mask), strict=True):
+        expected = F.batch_norm(clip[real], None, None, norm.weight, norm.bias, training=True)
+        assert torch.allclose(y[real], expected, atol=1e-5)
+    assert torch.allclose(norm(x)[1], norm(x[1:2])[0], atol=1e-6)
+
+
+def test_frozen_weights_are_shared_and_trained_ones_are_not(base):
+    for name, options in CASES:
+        model = attached(base, name, options)
+        own = trained_state(model).keys()
+        for key, weight in base.named_parameters():
+            assert (model.get_parameter(key) is weight) != (key in own), (name, key)
+    assert METHODS["full"].trains(None) == (".",)
+
+
+def test_reduction_is_rounded_to_a_bottleneck_of_at_least_one(base):
+    for reduction, r in ((1e6, 1), (9, 4), (32 / 5, 5), (0.5, 64)):
+        model = attached(base, "adapter", {"reduction": reduction})
+        assert model.blocks[0].beside_attn.down.weight.shape == (r, 32)
+    assert replace(SoftMoAOptions(), reduction=64).reduction == 64

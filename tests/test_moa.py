@@ -1,4 +1,4 @@
-"""Soft mixtures against the equations, by hand and by the naive loop over experts."""
+"""Mixtures against the equations, by hand and by the naive loop over experts."""
 
 import math
 
@@ -6,7 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from softmoa.moa import Experts, MoA, Slots, SoftRouter
+from softmoa.moa import (
+    Experts,
+    Gates,
+    MoA,
+    Slots,
+    SoftRouter,
+    TokenExperts,
+    TokenRouter,
+    auxiliary_loss,
+    balance_loss,
+    expert_load,
+)
 
 
 def random_moa(width=24, experts=5, slots=1, bottleneck=3, normalize=False) -> MoA:
@@ -17,18 +28,41 @@ def random_moa(width=24, experts=5, slots=1, bottleneck=3, normalize=False) -> M
     return moa.requires_grad_(False)
 
 
+def token_moa(width=24, experts=5, bottleneck=3, k=None, **router) -> MoA:
+    torch.manual_seed(0)
+    router = TokenRouter(width, experts, k, **router)
+    moa = MoA(router, TokenExperts(width, experts, bottleneck))
+    for weight in (*moa.experts.parameters(), router.phi, router.bias):
+        torch.nn.init.normal_(weight)
+    return moa.requires_grad_(False)
+
+
+def expert(moa: MoA, j: int, x: torch.Tensor) -> torch.Tensor:
+    """One adapter by itself: up(gelu(down(x)))."""
+    e = moa.experts
+    return F.gelu(x @ e.down[j] + e.down_bias[j]) @ e.up[j] + e.up_bias[j]
+
+
+def naive_tokens(moa: MoA, x: torch.Tensor) -> torch.Tensor:
+    """Token routing of x (m, d), one token and expert after the other."""
+    y = torch.zeros_like(x)
+    for i, token in enumerate(x):
+        gates = (token @ moa.router.phi + moa.router.bias).softmax(dim=0)
+        for j in gates.argsort(descending=True)[: moa.router.k].tolist():
+            y[i] += gates[j] * expert(moa, j, token)
+    return y
+
+
 def naive(moa: MoA, x: torch.Tensor) -> torch.Tensor:
     """Soft MoE's algorithm 1 for one clip x (m, d), one expert and slot after the other."""
-    phi, experts = moa.router.phi, moa.experts
+    phi = moa.router.phi
     _, n, p = phi.shape
     logits = torch.stack([x @ phi[:, j, k] for j in range(n) for k in range(p)], dim=1)
     dispatch, combine = logits.softmax(dim=0), logits.softmax(dim=1)
     y = torch.zeros_like(x)
     for s in range(n * p):
         slot = dispatch[:, s] @ x
-        hidden = F.gelu(slot @ experts.down[s // p] + experts.down_bias[s // p])
-        answer = hidden @ experts.up[s // p] + experts.up_bias[s // p]
-        y += combine[:, s, None] * answer
+        y += combine[:, s, None] * expert(moa, s // p, slot)
     return y
 
 
@@ -37,6 +71,125 @@ def test_equals_the_naive_loop(experts, slots):
     moa, x = random_moa(experts=experts, slots=slots), torch.randn(3, 11, 24)
     expected = torch.stack([naive(moa, clip) for clip in x])
     assert (moa(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("experts, k", [(1, None), (7, None), (16, None), (7, 1), (7, 2), (3, 3)])
+def test_folded_token_routing_equals_the_naive_loop(experts, k):
+    moa, x = token_moa(experts=experts, k=k), torch.randn(3, 11, 24)
+    expected = torch.stack([naive_tokens(moa, clip) for clip in x])
+    assert (moa(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_token_routing_to_all_is_dense_and_to_one_expert_is_that_adapter():
+    x = torch.randn(2, 9, 24)
+    assert torch.equal(token_moa(k=5)(x), token_moa()(x))
+    alone = token_moa(experts=1)
+    assert torch.allclose(alone(x), expert(alone, 0, x), atol=1e-5)
+
+
+def test_equal_experts_are_one_adapter_however_dense_gates_weigh_them():
+    moa, x = token_moa(), torch.randn(2, 9, 24)
+    for weight in moa.experts.parameters():
+        weight.copy_(weight[:1].expand_as(weight))
+    assert torch.allclose(moa(x), expert(moa, 0, x), atol=1e-5)
+
+
+def test_token_routing_by_hand():
+    """Logits (ln 1, ln 2, ln 5): gates 1/8, 2/8, 5/8; a bias of ln 5 on the first makes it 5/12."""
+    router = TokenRouter(3, 3)
+    router.phi.data = torch.eye(3)
+    x = torch.tensor([[[1.0, 2.0, 5.0]]]).log()
+    assert torch.allclose(router(x).combine_weights, torch.tensor([1.0, 2.0, 5.0]) / 8)
+    router.k = 2
+    assert torch.allclose(router(x).combine_weights, torch.tensor([0.0, 2.0, 5.0]) / 8)
+    router.bias.data[0] = math.log(5)
+    assert torch.allclose(router(x).combine_weights, torch.tensor([5.0, 0.0, 5.0]) / 12)
+    assert torch.allclose(router(x).probabilities, torch.tensor([5.0, 2.0, 5.0]) / 12)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_top_k_token_is_given_to_k_experts(k):
+    routing = TokenRouter(8, 5, k)(torch.randn(3, 9, 8))
+    assert ((routing.combine_weights > 0).sum(dim=2) == k).all()
+    assert torch.equal(
+        routing.combine_weights.max(dim=2).values, routing.probabilities.max(dim=2).values
+    )
+
+
+def test_load_and_balance_loss_by_hand():
+    """Two experts; loads 3/4 and 1/4, mean probabilities 0.6 and 0.4: 2 (0.45 + 0.1) = 1.1."""
+    probabilities = torch.tensor([[[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]]])
+    gates = probabilities * torch.tensor([[[1, 0], [1, 0], [1, 0], [0, 1]]])
+    routing = Gates(gates, probabilities)
+    assert torch.allclose(expert_load(routing), torch.tensor([0.75, 0.25]))
+    assert balance_loss(routing).item() == pytest.approx(1.1)
+    # Without the last token, which is padding here, one expert has everything: 2 * 2.2 / 3.
+    routing = Gates(gates, probabilities, torch.tensor([[True, True, True, False]]))
+    assert expert_load(routing).tolist() == [1, 0]
+    assert balance_loss(routing).item() == pytest.approx(2 * 2.2 / 3)
+
+
+def test_balance_loss_is_one_if_even_and_n_if_collapsed():
+    even = torch.eye(4)[None]
+    assert balance_loss(Gates(even, even)).item() == pytest.approx(1)
+    collapsed = torch.eye(4)[:1].expand(1, 6, 4)
+    assert balance_loss(Gates(collapsed, collapsed)).item() == pytest.approx(4)
+
+
+def test_the_auxiliary_loss_is_charged_in_training_collected_once_and_reaches_the_router():
+    moa = token_moa(k=1, balance="loss", coefficient=0.5).requires_grad_(True)
+    model, x = torch.nn.Sequential(moa), torch.randn(2, 9, 24)
+    model.eval()(x)
+    assert auxiliary_loss(model) == 0
+    model.train()(x)
+    loss = auxiliary_loss(model)
+    assert loss.item() == pytest.approx(0.5 * balance_loss(moa.router(x)).item())
+    loss.backward()
+    assert moa.router.phi.grad.abs().max() > 0 and moa.experts.down.grad is None
+    auxiliary_loss(model)
+    assert auxiliary_loss(model) == 0
+    token_moa(k=1).train()(x)
+    assert auxiliary_loss(token_moa(k=1)) == 0
+
+
+@pytest.mark.parametrize("balance", ["loss", "bias"])
+def test_balancing_evens_out_a_collapsed_router(balance):
+    """A router that prefers one expert for every token; plain top-1 would stay there."""
+    torch.manual_seed(0)
+    router = TokenRouter(8, 4, 1, balance, coefficient=1.0, rate=0.01).train()
+    x = torch.randn(4, 50, 8)
+    torch.nn.init.normal_(router.phi, std=0.1)
+    router.bias.data[0] = 1.0
+    assert expert_load(router(x))[0] > 0.9
+    optimizer = torch.optim.Adam([router.phi, router.bias], 0.02)
+    for _ in range(100):
+        router(x)
+        if balance == "loss":
+            optimizer.zero_grad()
+            auxiliary_loss(router).backward()
+            optimizer.step()
+    assert expert_load(router(x)).max() < 0.45
+
+
+def test_the_choice_bias_changes_who_is_chosen_and_not_how_much_is_said():
+    router, x = TokenRouter(8, 4, 1, "bias").eval(), torch.randn(1, 9, 8)
+    router.choice_bias.data[2] = 5.0
+    routing = router(x)
+    assert torch.equal(routing.combine_weights[..., 2], routing.probabilities[..., 2])
+    assert expert_load(routing)[2] == 1
+    assert torch.equal(router(x).combine_weights, routing.combine_weights)  # and stays in eval
+
+
+@pytest.mark.parametrize("moa", [random_moa(slots=2), token_moa(), token_moa(k=2)])
+def test_parts_add_up_to_what_is_combined(moa):
+    x = torch.randn(2, 9, 24)
+    routing = moa.router(x)
+    answers = moa.experts(routing.dispatch(x))
+    parts = routing.parts(answers)
+    assert parts.shape == (2, 9, 5, 24) and routing.expert_weights.shape == (2, 9, 5)
+    assert torch.allclose(parts.sum(dim=2), routing.combine(answers), atol=1e-5)
+    dispatch, combine = routing.per_slot()
+    assert dispatch.shape == combine.shape == (2, 9, 5, 2 if isinstance(routing, Slots) else 1)
 
 
 def test_four_tokens_by_hand():
@@ -104,8 +257,16 @@ def test_normalised_logits_are_scaled_cosines_and_slot_inputs_stay_raw():
     assert torch.allclose(louder.combine_weights, routing.combine_weights, atol=1e-6)
 
 
-def test_a_fresh_mixture_adds_nothing_and_can_learn():
-    moa, x = MoA(SoftRouter(8, 3), Experts(8, 3, 2)), torch.randn(2, 5, 8)
+@pytest.mark.parametrize(
+    "moa",
+    [
+        MoA(SoftRouter(8, 3), Experts(8, 3, 2)),
+        MoA(TokenRouter(8, 3), TokenExperts(8, 3, 2)),
+        MoA(TokenRouter(8, 3, 2), TokenExperts(8, 3, 2)),
+    ],
+)
+def test_a_fresh_mixture_adds_nothing_and_can_learn(moa):
+    x = torch.randn(2, 20, 8)
     assert moa(x).abs().max() == 0
     assert not torch.equal(moa.experts.down[0], moa.experts.down[1])
     optimizer = torch.optim.SGD(moa.parameters(), 0.1)
@@ -117,13 +278,19 @@ def test_a_fresh_mixture_adds_nothing_and_can_learn():
     assert all(not torch.equal(before[key], w) for key, w in moa.named_parameters())
 
 
-def test_half_precision_tokens_are_routed_in_single_precision():
-    moa, x = random_moa().bfloat16(), torch.randn(1, 5, 24).bfloat16()
-    assert moa.router(x).dispatch_weights.dtype == torch.float32
+@pytest.mark.parametrize("moa", [random_moa(), token_moa(k=2)])
+def test_half_precision_tokens_are_routed_in_single_precision(moa):
+    moa, x = moa.bfloat16(), torch.randn(1, 5, 24).bfloat16()
+    assert moa.router(x).combine_weights.dtype == torch.float32
     assert moa(x).dtype == torch.bfloat16
 
 
-def test_detached_routing_is_free_of_the_graph():
-    router, x = SoftRouter(8, 2), torch.randn(1, 4, 8)
-    routing = router(x).detach()
-    assert isinstance(routing, Slots) and not routing.dispatch_weights.requires_grad
+def test_detached_values_are_free_of_the_graph_and_of_later_training():
+    x = torch.randn(1, 4, 8)
+    soft = SoftRouter(8, 2)(x).detach()
+    assert isinstance(soft, Slots) and not soft.dispatch_weights.requires_grad
+    moa = MoA(TokenRouter(8, 2), TokenExperts(8, 2, 3))
+    gates, answers = moa.router(x).detach(), moa.experts(x).detach()
+    assert isinstance(gates, Gates) and not gates.combine_weights.requires_grad
+    moa.experts.up.data += 1
+    assert not answers.hidden.requires_grad and answers.up.abs().max() == 0

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from softmoa.ast import AST, ASTConfig
-from softmoa.methods import attach
+from softmoa.contribution import expert_outputs
+from softmoa.methods import METHODS, attach
 from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.moa import Folded, Gates, MoA
 from softmoa.recording import record_routing
 
 
@@ -38,6 +40,49 @@ def test_shapes_and_places(model):
         assert record.routing.dispatch_weights.shape == (5, 62, 3, 2)
         assert record.routing.combine_weights.shape == (5, 62, 3, 2)
         assert record.expert_out.shape == (5, 3, 2, 32)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("dense-moa", {"experts": 3, "reduction": 8}),
+        ("topk-moa", {"experts": 4, "reduction": 8, "k": 2, "placement": "ffn"}),
+        ("soft-moa", {"experts": 3, "reduction": 8, "slots": 2, "placement": "houlsby"}),
+    ],
+)
+def test_a_record_tells_what_the_mixture_added(name, options):
+    """Of every mixture, in a padded batch; and no later training changes the record."""
+    torch.manual_seed(0)
+    model = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean"))
+    attach(model, name, METHODS[name].options(**options), 4)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    added = []
+    for module in model.modules():
+        if isinstance(module, MoA):
+            module.register_forward_hook(lambda module, x, y: added.append(y.detach()))
+    with record_routing(model) as records:
+        model(torch.randn(2, 64, 128), torch.tensor([64, 40]))
+    for weight in model.parameters():
+        weight.data.zero_()
+    assert len(records) == len(added) >= 2
+    for record, y in zip(records, added, strict=True):
+        assert torch.allclose(expert_outputs(record).sum(dim=2), y, atol=1e-5)
+        if isinstance(record.routing, Gates):
+            n = options["experts"]
+            assert record.routing.combine_weights.shape == (2, 62, n)
+            assert record.routing.probabilities.shape == (2, 62, n)
+            assert isinstance(record.expert_out, Folded)
+            assert record.expert_out.hidden.shape == (2, 62, n, 4)
+        assert record.routing.mask is not None and record.routing.mask.sum().item() < 2 * 62
+
+
+def test_methods_without_mixtures_leave_no_records():
+    model = AST(ASTConfig(32, 1, 4, 64, max_frames=64, classes=0, pool="mean"))
+    attach(model, "adapter", METHODS["adapter"].options(reduction=8), 4)
+    with record_routing(model) as records:
+        model(torch.randn(1, 64, 128))
+    assert records == []
 
 
 def test_logits_are_the_same_with_and_without(model):

@@ -31,11 +31,13 @@ from softmoa.contribution import (
     expert_outputs,
     expert_share,
 )
+from softmoa.moa import Gates
 from softmoa.recording import LayerRecord
 from softmoa.ui import texts
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"
+RUNS = Path(tempfile.gettempdir()) / "softmoa-runs"  # bundles trained by visitors lie here
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
@@ -50,8 +52,8 @@ element.addEventListener('click', event => {
 """
 
 
-def build() -> None:
-    """Lay out the tab and wire it, inside a `gr.Blocks` or `gr.Tab`."""
+def build() -> gr.Dropdown:
+    """Lay out the tab and wire it, inside a `gr.Tab`; returns the choice of bundles."""
     result = gr.State()
     token = gr.State()
     with gr.Row():
@@ -167,6 +169,7 @@ def build() -> None:
             file,
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
+    return bundle
 
 
 def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
@@ -199,6 +202,8 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     """Classify a sound; all outputs of the tab, emptied with one sentence if that fails."""
     if not path:
         return _nothing(texts.EMPTY)
+    if bundle not in (*bundles(), FRESH) and not Path(bundle).resolve().is_relative_to(RUNS):
+        return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
     try:
         result = classify(open_classifier(bundle, backbone), path)
     except (AudioError, BundleError, WeightsError) as error:
@@ -224,7 +229,7 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     first = result.records[0]
     layers = sorted({record.layer + 1 for record in result.records})
     sites = sorted({record.site for record in result.records}, reverse=True)
-    n, p = first.expert_out.shape[1:3]
+    n, p = export.weights_of(first)[0].shape[:2]
     layer, expert, slot = (
         min(max(layer, layers[0]), layers[-1]),
         min(expert, n - 1),
@@ -277,19 +282,19 @@ def draw_choice(
             result.mel,
             result.grid.unfold(multiple[expert, slot]),
             result.grid,
-            title=f"{view.capitalize()} of {name.lower()}, {where}",
+            title=f"{_kind(record, view).capitalize()} of {name.lower()}, {where}",
             special=multiple[expert, slot, :2].tolist(),
             selected=token,
             **scale,
         ),
-        texts.VIEW_NOTES[view],
+        texts.VIEW_NOTES[_kind(record, view)],
         _patch_table(result, record, token),
         plots.experts(
             result.mel,
             maps,
             result.grid,
             titles=_slot_names(n, p),
-            title=f"{view.capitalize()} of all experts, {where}",
+            title=f"{_kind(record, view).capitalize()} of all experts, {where}",
             slots=p,
             selected=expert * p + slot,
             **scale,
@@ -326,7 +331,7 @@ def pick_expert(result, layer, site, view, expert, slot, token, event: gr.EventD
     row = _whole(event, "layer")
     if row is not None and 0 <= row < len(result.records):
         layer, site = result.records[row].layer + 1, result.records[row].site
-    n, p = result.records[0].expert_out.shape[1:3]
+    n, p = export.weights_of(result.records[0])[0].shape[:2]
     expert = min(_whole(event, "expert") or 0, n - 1)
     slot = min(_whole(event, "slot") or 0, p - 1)
     drawn = draw_choice(result, layer, site, view, expert, slot, token)
@@ -345,11 +350,16 @@ def overall_contribution(result: Classification) -> torch.Tensor:
     return norms / norms.sum() if norms.sum() > 0 else torch.full_like(norms, 1 / len(norms))
 
 
+def _kind(record: LayerRecord, view: str) -> str:
+    """What a view shows: a token router has but one weight, its gate, for both views."""
+    return "gates" if isinstance(record.routing, Gates) else view
+
+
 def _multiples(record: LayerRecord, view: str) -> tuple[torch.Tensor, str]:
     """Dispatch or combine weights (n, p, m) as multiples of an even spread, and that unit."""
     dispatch, combine = export.weights_of(record)
     n, p, m = dispatch.shape
-    if view == "dispatch":
+    if _kind(record, view) == "dispatch":
         return dispatch * m, "times an even spread"
     return combine * (n * p), "times an equal share"
 
@@ -424,6 +434,7 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
 def report_png(result: Classification, layer: int, site: str, view: str) -> bytes:
     """One page: waveform, log-mel, all experts of the layer and the contributions."""
     _, record = _find(result, layer, site)
+    kind = _kind(record, view)
     multiple, unit = _multiples(record, view)
     label, probability = result.top(1)[0]
     return plots.report_png(
@@ -439,7 +450,7 @@ def report_png(result: Classification, layer: int, site: str, view: str) -> byte
         layers=_row_names(result),
         heading=f"{label} ({100 * probability:.0f} %)",
         details=f"{result.classifier.name} on {result.classifier.backbone}",
-        map_title=f"{view.capitalize()}, layer {layer}, beside {record.site.upper()}",
+        map_title=f"{kind.capitalize()}, layer {layer}, beside {record.site.upper()}",
         real_frames=_real_frames(result),
     )
 

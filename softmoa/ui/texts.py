@@ -18,6 +18,7 @@ BACKBONE = "Backbone"
 BACKBONE_INFO = "The frozen transformer underneath: {about}."
 LABELS = "What it is"
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
+NO_BUNDLE = "Choose a bundle from the list."
 NO_MIXTURE = "This bundle holds no mixture of experts, so there is no routing to show."
 
 HEARD = (
@@ -45,6 +46,12 @@ VIEW_NOTES = {
         "Strong colour: the patch takes more from this expert than an equal share. The weights of "
         "a patch over all slots sum to 1: $C_{ij} = e^{x_i \\cdot \\phi_j} / "
         "\\sum_{j'} e^{x_i \\cdot \\phi_{j'}}$. Shown as a multiple of an equal share."
+    ),
+    "gates": (
+        "Strong colour: the patch takes more from this expert than an equal share. A token router "
+        "mixes no slots: each patch by itself weighs the experts with its gates "
+        "$g_{ij} = e^{x_i \\cdot \\phi_j + b_j} / \\sum_{j'} e^{x_i \\cdot \\phi_{j'} + b_{j'}}$, "
+        "all but the largest k set to zero under top-k. Shown as a multiple of an equal share."
     ),
 }
 LAYER = "Layer"
@@ -75,4 +82,44 @@ PNG, CSV, JSON = "Figure (PNG)", "All weights (CSV)", "Everything (JSON)"
 CITE = (
     "Method: Cappellazzo, Falavigna, Brutti, *Efficient Fine-tuning of Audio Spectrogram "
     "Transformers via Soft Mixture of Adapters*, Interspeech 2024 (arXiv 2402.00828)."
+)
+
+COMPARE = (
+    "Every method starts from the same frozen backbone, the same linear head and the same clips in "
+    "the same order, and trains for the same number of epochs. Watch them learn, and see what each "
+    "costs."
+)
+TASK = "Task"
+METHODS = "Methods"
+SHOTS = "Training clips per class"
+EPOCHS = "Epochs (times through the training clips)"
+SEEDS = "Seeds (repeats with other luck)"
+START, STOP = "Start", "Stop"
+AXIS = "Curves over"
+NO_RUN = "Choose a task and some methods, and press Start."
+NO_TASK = "Choose a task from the list."
+NO_METHOD = "Choose at least one method from the list."
+BAD_BUDGET = "Choose the number of clips, epochs and seeds within the limits shown."
+WAITING = "Waiting for the model: {n} before you."
+FINISHED = "Done."
+STOPPED = "Stopped; {done} of {total} runs were over and are kept."
+COLUMNS = (
+    "Method",
+    "Trained parameters (of backbone)",
+    "Clips/s",
+    "Seconds",
+    "Memory of a step, MB",
+    "Validation",
+    "Test",
+)
+BY_SIZE = "Test accuracy against trained parameters"
+BY_TIME = "Test accuracy against training time"
+PER_RUN = "### One run"
+RUN = "Run"
+SEND = "Use it in Explore"
+BUNDLE_FILE = "Its bundle (safetensors)"
+ALL_FILES = "All runs (zip)"
+CONFUSION = (
+    "Rows are the true classes of the test clips, columns what the run said; stronger colour is a "
+    "larger part of the row."
 )

@@ -1,0 +1,137 @@
+"""Comparisons that run in the background, one at a time, while people watch, leave and come back.
+
+A job belongs to nobody's page: a visitor who reloads finds it again by its id. A job that nobody
+has watched for `GRACE` seconds is stopped, so a closed page frees the model.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Generic, Literal, TypeVar
+
+GRACE = 20.0  # seconds without a watcher
+KEPT = 50  # finished jobs that can still be read
+
+Event = TypeVar("Event")
+State = Literal["waiting", "running", "finished", "stopped", "failed"]
+
+
+class Job(Generic[Event]):
+    """Events of a generator, gathered by a thread of its own.
+
+    `events` only grows and may be read at any time. A generator must come back at least once a
+    second for `stop` to be quick. `note` and `total` are the caller's: where the results lie, and
+    how many runs they are.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Event]], note: Any = None, total: int = 1):
+        self.id = secrets.token_urlsafe(9)
+        self.note, self.total = note, total
+        self.seconds = 0.0  # since it got its turn
+        self.events: list[Event] = []
+        self.state: State = "waiting"
+        self.message = ""
+        self._make = make
+        self._stop = threading.Event()
+        self._watchers = 0
+        self._last_seen = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"job-{self.id}", daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("finished", "stopped", "failed")
+
+    def stop(self) -> None:
+        """Ask the job to end at its next event; what it has done so far stays readable."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Block until the job is over, or for so many seconds."""
+        self._thread.join(seconds)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While somebody watches, the job is not given up."""
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            self._last_seen = time.monotonic()
+
+    @property
+    def _unwanted(self) -> bool:
+        left = not self._watchers and time.monotonic() - self._last_seen > GRACE
+        return left or self._stop.is_set()
+
+    def _run(self) -> None:
+        with _turn(self):
+            if self._unwanted:
+                self.state = "stopped"
+                return
+            self.state = "running"
+            began = time.monotonic()
+            try:
+                with closing(self._make()) as events:
+                    for event in events:
+                        self.events.append(event)
+                        self.seconds = time.monotonic() - began
+                        if self._unwanted:
+                            self.state = "stopped"
+                            return
+                self.state = "finished"
+            except ValueError as error:  # what the visitor asked for cannot be done
+                self.message = str(error)
+                self.state = "failed"
+            except BaseException:
+                self.message = "The run failed by a fault of the program; the log has the details."
+                self.state = "failed"
+                raise
+            finally:
+                del self._make
+
+
+_lock = threading.Condition()
+_queue: list[Job] = []
+_jobs: dict[str, Job] = {}
+
+
+@contextmanager
+def _turn(job: Job) -> Iterator[None]:
+    """Wait until the job is first in the queue; leave the queue at the end."""
+    with _lock:
+        _queue.append(job)
+        while _queue[0] is not job and not job._unwanted:
+            _lock.wait(0.5)
+    try:
+        yield
+    finally:
+        with _lock:
+            _queue.remove(job)
+            _lock.notify_all()
+
+
+def start(make: Callable[[], Iterator[Event]], note: Any = None, total: int = 1) -> Job[Event]:
+    """Queue a new job; the oldest jobs that are over are forgotten."""
+    job = Job(make, note, total)
+    with _lock:
+        for old in [key for key, kept in _jobs.items() if kept.over][: max(0, len(_jobs) - KEPT)]:
+            del _jobs[old]
+        _jobs[job.id] = job
+    return job
+
+
+def find(identity: str | None) -> Job | None:
+    """A job by its id, if it is still kept."""
+    return _jobs.get(identity or "")
+
+
+def ahead_of(job: Job) -> int:
+    """How many jobs come before this one."""
+    with _lock:
+        return _queue.index(job) if job in _queue else 0

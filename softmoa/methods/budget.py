@@ -1,0 +1,59 @@
+"""How many weights a method trains, and the options with which it trains so many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from softmoa.ast import AST, ASTConfig
+from softmoa.methods import METHODS, attach, trained_parameters
+
+TOLERANCE = 0.05  # of a budget that counts as met
+
+
+def parameters_of(config: ASTConfig, method: str, options: Any) -> int:
+    """Trained parameters as the papers count, from shapes alone: nothing is allocated."""
+    with torch.device("meta"):
+        model = AST(replace(config, classes=0))
+        attach(model, method, options, classes=1)
+    return trained_parameters(model)
+
+
+def matched_options(config: ASTConfig, method: str, parameters: int, options: Any = None) -> Any:
+    """`options` (the defaults) resized so that the method trains about so many parameters.
+
+    Solves the width of the bottleneck, the rank or the length; where even a mixture's narrowest
+    experts miss the budget, some of them are taken away. Within TOLERANCE where the method's steps
+    allow; methods without a size, such as the linear probe, are returned as they are.
+    """
+    row = METHODS[method]
+    options = options or row.options()
+    if not row.sizes:
+        return options
+
+    def miss(candidate: Any) -> float:
+        return abs(parameters_of(config, method, candidate) / parameters - 1)
+
+    best = _solved(config, method, parameters, options)
+    fewest = getattr(options, "k", 1)
+    for name in row.sizes[1:]:
+        while miss(best) > TOLERANCE and getattr(options, name) > fewest:
+            options = replace(options, **{name: getattr(options, name) - 1})
+            best = min(best, _solved(config, method, parameters, options), key=miss)
+    return best
+
+
+def _solved(config: ASTConfig, method: str, parameters: int, options: Any) -> Any:
+    """The first size solved for; the number of weights is linear in it."""
+    name = METHODS[method].sizes[0]
+
+    def sized(size: int) -> Any:
+        return replace(options, **{name: config.width / size if name == "reduction" else size})
+
+    def count(size: int) -> int:
+        return parameters_of(config, method, sized(size))
+
+    one, step = count(1), count(2) - count(1)
+    return sized(max(1, 1 + round((parameters - one) / step)))

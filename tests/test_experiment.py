@@ -1,0 +1,157 @@
+"""Whole comparisons on a tiny backbone and made-up sounds, through to files on disk."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from softmoa import bundle, run_directory, weights
+from softmoa.ast import AST, ASTConfig
+from softmoa.experiment import (
+    Choice,
+    Comparison,
+    Preparing,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    compare,
+)
+from softmoa.methods import METHODS
+from softmoa.tasks import LabelledFile, Task
+from softmoa.training import Started, Step, TrainingOptions, predict
+
+SHORT = TrainingOptions(epochs=2, batch=8, mask_mels=8, mask_frames=8)
+
+
+@pytest.fixture(scope="module")
+def base() -> weights.Loaded:
+    torch.manual_seed(0)
+    model = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean")).eval()
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.05)
+    return weights.Loaded("tiny", model, (), "00ff")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> Task:
+    """Low against high tones in noise, 0.4 s each."""
+    folder, files = tmp_path_factory.mktemp("tones"), []
+    random = np.random.default_rng(0)
+    for k in range(48):
+        label, split = k % 2, ("train", "valid", "test")[k // 2 % 3]
+        pitch = (300 if label else 2500) * random.uniform(0.8, 1.25)
+        sound = np.sin(2 * np.pi * pitch * np.arange(6400) / 16000)
+        path = folder / f"{k}.wav"
+        soundfile.write(path, 0.3 * sound + random.normal(0, 0.1, 6400), 16000)
+        files.append((split, LabelledFile(path, label, split)))
+
+    def of(split: str) -> tuple[LabelledFile, ...]:
+        return tuple(file for name, file in files if name == split)
+
+    return Task("pitch", "Low or high", ("high", "low"), of("train"), of("valid"), of("test"))
+
+
+def run(base, task, *methods, **options) -> list:
+    comparison = Comparison(tuple(Choice.of(m) for m in methods), SHORT, **options)
+    return list(compare(base, task, comparison))
+
+
+def test_runs_take_turns_and_end_with_results(base, task):
+    events = run(base, task, "soft-moa", "linear", "adapter")
+    finished = [event for event in events if isinstance(event, RunFinished)]
+    assert {event.method for event in finished} == {"soft-moa", "linear", "adapter"}
+    steps = [e.method for e in events if isinstance(e, RunEvent) and isinstance(e.event, Step)]
+    assert set(steps[:3]) == {"soft-moa", "linear", "adapter"}  # each has had a turn
+    for result in finished:
+        assert len(result.predicted) == 16 and result.train_clips == 16
+        assert result.test_accuracy > 0.8 and result.epochs == 2
+        assert result.peak_memory_mb > 0 and result.clips_per_second > 0
+
+
+def test_one_after_another_when_asked(base, task):
+    events = run(base, task, "soft-moa", "adapter", interleave=False)
+    order = [e.method for e in events if isinstance(e, RunEvent)]
+    assert order == sorted(order, key=["soft-moa", "adapter"].index)
+
+
+def test_seeds_repeat_exactly_and_differ_from_each_other(base, task):
+    def losses(events):
+        return {
+            (e.method, e.seed, e.event.step): e.event.loss
+            for e in events
+            if isinstance(e, RunEvent) and isinstance(e.event, Step)
+        }
+
+    first = losses(run(base, task, "soft-moa", seeds=(0, 1)))
+    assert first == losses(run(base, task, "soft-moa", seeds=(0, 1)))
+    assert first["soft-moa", 0, 1] != first["soft-moa", 1, 1]
+
+
+def test_few_shots(base, task):
+    events = run(base, task, "linear", shots=3)
+    assert [e.train_clips for e in events if isinstance(e, RunFinished)] == [6]
+
+
+def test_the_backbone_is_left_as_it_was(base, task):
+    before = {key: w.clone() for key, w in base.model.state_dict().items()}
+    run(base, task, "full", "bitfit")
+    after = base.model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_one_failure_does_not_stop_the_others(base, task):
+    choices = (Choice("soft-moa", METHODS["soft-moa"].options(), 1e30), Choice.of("linear"))
+    events = list(compare(base, task, Comparison(choices, SHORT)))
+    [failed] = [e for e in events if isinstance(e, RunFailed)]
+    assert failed.method == "soft-moa" and failed.message.startswith("The run stopped: the loss")
+    assert [e.method for e in events if isinstance(e, RunFinished)] == ["linear"]
+
+
+def test_impossible_comparisons_are_refused():
+    with pytest.raises(ValueError, match="at least one method"):
+        Comparison(())
+    with pytest.raises(ValueError, match="named twice"):
+        Comparison((Choice.of("linear"), Choice.of("linear")))
+
+
+def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
+    comparison = Comparison((Choice.of("soft-moa"), Choice.of("linear")), SHORT)
+    events = list(run_directory.record(compare(base, task, comparison), tmp_path))
+    finished = {e.method: e for e in events if isinstance(e, RunFinished)}
+    with (tmp_path / "results.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert list(rows[0]) == list(run_directory.COLUMNS)
+    for row in rows:
+        assert float(row["test_accuracy"]) == pytest.approx(finished[row["method"]].test_accuracy)
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").open()]
+    assert len(lines) == len(events)
+    assert sum(line["event"] == "Started" for line in lines) == 2
+    assert any(isinstance(e, Preparing) for e in events) and lines[0]["event"] == "Preparing"
+    assert any(isinstance(e, RunEvent) and isinstance(e.event, Started) for e in events)
+
+    saved = run_directory.read(tmp_path)
+    assert len(saved.rows) == 2 and len(saved.bundles) == 2
+    result = finished["soft-moa"]
+    model, info = bundle.load(run_directory.bundle_path(result, tmp_path / "bundles"), base)
+    from softmoa.tasks import log_mels
+
+    logits, _ = predict(model, log_mels(task.test))
+    assert tuple(logits.argmax(dim=1).tolist()) == result.predicted
+    assert info.metrics["test_accuracy"] == result.test_accuracy
+
+
+def test_an_interrupted_folder_can_be_read(base, task, tmp_path):
+    comparison = Comparison((Choice.of("linear"), Choice.of("soft-moa")), SHORT, interleave=False)
+    events = run_directory.record(compare(base, task, comparison), tmp_path)
+    for event in events:
+        if isinstance(event, RunFinished):
+            events.close()
+            break
+    with (tmp_path / "events.jsonl").open("a") as log:
+        log.write('{"event": "St')  # as a killed process leaves it
+    saved = run_directory.read(tmp_path)
+    assert [row["method"] for row in saved.rows] == ["linear"] and len(saved.bundles) == 1

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from softmoa import export
-from softmoa.classify import classify, open_classifier
+from softmoa.classify import Classifier, classify, load_backbone, open_classifier
+from softmoa.methods import METHODS, attach, share
 from softmoa.weights import ASSETS
 
 
@@ -49,3 +50,19 @@ def test_json_holds_everything(result):
     assert len(dispatch[0][0]) == result.grid.tokens == len(everything["seconds"]) * 8 + 2
     assert sum(dispatch[0][0]) == pytest.approx(1, abs=1e-4)
     assert everything["bundle_info"]["task"] == "esc10"
+
+
+@pytest.mark.parametrize("method", ["dense-moa", "topk-moa"])
+def test_a_token_routers_gates_stand_for_both_weights(method):
+    model = share(load_backbone("ast-small").model)
+    attach(model, method, METHODS[method].options(experts=3), 2)
+    classifier = Classifier(method, "ast-small", model.eval(), ("a", "b"), False, None)
+    result = classify(classifier, ASSETS / "examples" / "dog_bark.ogg")
+    gates = result.records[2].routing.expert_weights[0]
+    dispatch, combine = export.weights_of(result.records[2])
+    assert dispatch.shape == (3, 1, result.grid.tokens)
+    assert dispatch.equal(combine) and combine[:, 0].T.equal(gates)
+    rows = list(csv.DictReader(io.StringIO(export.weights_csv(result))))
+    assert len(rows) == 6 * 3 * result.grid.tokens
+    everything = json.loads(export.everything_json(result, "dog_bark.ogg"))
+    assert len(everything["experts"]) == 6 and len(everything["experts"][0]["share"]) == 3

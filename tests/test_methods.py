@@ -27,7 +27,7 @@ CASES = [
     ("full", {}),
     ("bitfit", {}),
     ("lora", {"rank": 4}),
-    ("lora", {"rank": 2, "targets": "all"}),
+    ("lora", {"rank": 2, "alpha": 4, "targets": "all"}),
     ("shallow-prompt", {"length": 5}),
     ("deep-prompt", {"length": 3}),
     ("prefix", {"length": 3}),
@@ -148,18 +148,23 @@ def test_a_bundle_brings_the_same_logits_back(base, name, options, tmp_path):
 
 
 @EVERY
-def test_learns_a_separable_task(base, name, options):
+def test_learns_a_separable_task(name, options):
     """Energy in the lower or the upper half of the bands; the clips that are judged are new."""
 
     def clips(count: int) -> tuple[torch.Tensor, torch.Tensor]:
         mel, labels = 0.5 * torch.randn(count, 32, 128), torch.arange(count) % 2
         for clip, label in zip(mel, labels.tolist(), strict=True):
-            clip[:, 64 * label : 64 * label + 64] += 1
+            clip[:, 64 * label : 64 * label + 64] += 2
         return mel, labels
 
+    torch.manual_seed(0)
+    base = AST(TINY)
+    for weight in base.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.05)
     model = attached(base, name, options)
-    train(model, *clips(16), steps=15, rate=0.001 if name == "full" else 0.02)
-    mel, labels = clips(32)
+    train(model, *clips(16), steps=15, rate=0.005 if name == "full" else 0.01)
+    mel, labels = clips(64)
     with torch.inference_mode():
         assert (model(mel).argmax(dim=1) == labels).float().mean() > 0.9
 
@@ -298,6 +303,7 @@ def test_methods_without_a_size_are_left_alone():
         assert matched_options(SMALL, name, 50_000) == METHODS[name].options()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's to mend
 def test_lora_equals_peft():
     """The same A and B on transformers' encoder: the same logits and the same gradients."""
     torch.manual_seed(0)

@@ -68,7 +68,7 @@ class Comparison:
 
 
 def run_name(method: str, seed: int) -> str:
-    return f"{method}, seed {seed}"
+    return f"{METHODS[method].title}, seed {seed}"
 
 
 @dataclass(frozen=True)

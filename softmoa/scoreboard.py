@@ -82,7 +82,7 @@ class Scoreboard:
             self._steps[run] = event.steps
             self.progress[run] = 0.0
         elif isinstance(event, Step):
-            self.progress[run] = min(event.step / self._steps[run], 0.99)
+            self.progress[run] = 0.95 * event.step / self._steps[run]
         elif isinstance(event, Evaluating):
             self.doing = f"{run}: checking, {event.done} of {event.total} clips"
         elif isinstance(event, Evaluated):

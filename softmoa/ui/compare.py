@@ -217,15 +217,13 @@ def progress_bar(job: Job, board: Scoreboard) -> str:
 def curve_frame(board: Scoreboard, axis: str) -> pd.DataFrame:
     """Validation accuracy of every run in the order of time, so that a new point is a new row."""
     x = "seconds" if axis == "seconds" else "step"
-    titles = {name: method.title for name, method in METHODS.items()}
-    several = len({p.run.rpartition(", ")[2] for p in board.points}) > 1
+    several = len({point.run for point in board.points}) > len({p.method for p in board.points})
     return pd.DataFrame(
         [
             {
                 "seconds": round(getattr(point, x), 2),
                 "validation accuracy": round(point.accuracy, 4),
-                "run": titles[point.method]
-                + (f", {point.run.rpartition(', ')[2]}" if several else ""),
+                "run": point.run if several else METHODS[point.method].title,
             }
             for point in board.points
         ]
@@ -240,7 +238,7 @@ def colours(names: set[str]) -> dict[str, str]:
 
 def _method_of(name: str) -> str:
     """Title of the method of a line, which may end in its seed."""
-    return name.rpartition(", seed")[0] or name
+    return name.rpartition(", seed ")[0] or name
 
 
 def draw_curve(job_id: str | None, axis: str):
@@ -303,10 +301,15 @@ def _after(job: Job, board: Scoreboard) -> list:
             for run in board.finished
         ]
     )
-    names = [(f"{METHODS[r.method].title}, seed {r.seed}", r.run) for r in board.finished]
     best = max(board.finished, key=lambda run: run.test_accuracy)
     archive = shutil.make_archive(str(job.note), "zip", job.note)
-    return [gr.Column(visible=True), frame, frame, gr.Dropdown(names, value=best.run), archive]
+    return [
+        gr.Column(visible=True),
+        frame,
+        frame,
+        gr.Dropdown([run.run for run in board.finished], value=best.run),
+        archive,
+    ]
 
 
 def _finished(job_id: str | None, run: str | None) -> tuple[Job, RunFinished] | None:
@@ -356,6 +359,6 @@ def send_to_explore(job_id: str | None, run: str | None, current: str) -> list:
     if found is None:
         raise gr.Error(texts.NO_RUN, print_exception=False)
     job, event = found
-    title = f"yours: {METHODS[event.method].title} on {event.info.task}, seed {event.seed}"
+    title = f"yours: {event.run}, on {event.info.task}"
     path = str(_bundle_path(job, event))
     return [gr.Dropdown([(title, path)], value=path), gr.Tabs(selected="explore")]

@@ -13,23 +13,13 @@ import gradio as gr
 from gradio.themes import Default
 
 from softmoa import plots
-from softmoa.ui import api, compare, explore, texts
+from softmoa.ui import api, explore, texts
 
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
 .patch th:first-child, .patch td:first-child { text-align: left }
-.patch.wide { overflow-x: auto }
-.progress { height: .6rem; border-radius: .3rem; background: var(--border-color-primary) }
-.progress span { display: block; height: 100%; border-radius: inherit; background: #0072b2;
-  transition: width .4s }
-.confusion { overflow-x: auto }
-.confusion table { border-collapse: collapse; font-size: .8rem }
-.confusion th { font-weight: 400; padding: .1rem .4rem; text-align: right }
-.confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left }
-.confusion td { min-width: 1.9rem; height: 1.7rem; text-align: center;
-  background: rgb(230 126 34 / var(--v)) }
 """
 
 
@@ -37,11 +27,8 @@ def build() -> gr.Blocks:
     """The whole app, not yet launched."""
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 1800)) as demo:
         gr.Markdown(texts.INTRO)
-        with gr.Tabs() as tabs:
-            with gr.Tab("Explore", id="explore"):
-                bundle = explore.build()
-            with gr.Tab("Compare", id="compare"):
-                compare.build(bundle, tabs, demo)
+        with gr.Tab("Explore"):
+            explore.build()
         gr.Markdown(texts.CITE, elem_classes="quiet")
         api.build()
     return demo.queue(max_size=20)

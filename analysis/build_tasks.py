@@ -1,4 +1,4 @@
-"""Build the embedded tasks, assets/tasks: `instruments` and `tones`.
+"""Build the embedded tasks, assets/tasks: `instruments`, `tones` and `initials`.
 
     python -m analysis.build_tasks            build what differs from the manifests
     python -m analysis.build_tasks --check    build in a temporary folder and compare only
@@ -14,11 +14,11 @@ with a training program, which the soundfont's own tables tell: notes of the sam
 its neighbour that is made of the same recordings, would be nearly copies. A test program found to
 hold a recording of FluidR3 is left out (analysis/compare_soundfonts.py).
 
-`tones`: syllables of one speaker, split by base syllable, so that no syllable is in two splits in
-another tone. As recorded, third tones are exactly 30 ms longer than the others and every clip
-swells up and fades out over its last 40 ms, so length alone would tell the third tone: clips are
-cut before the fade to a whole multiple of 50 ms, faded and levelled alike, and padded to one
-length.
+`tones` and `initials`: syllables of one speaker, split by base syllable, so that no syllable is in
+two splits in another tone. As recorded, third tones are exactly 30 ms longer than the others and
+every clip swells up and fades out over its last 40 ms, so length alone would tell the third tone:
+clips are cut before the fade to a whole multiple of 50 ms, faded and levelled alike, and padded to
+one length.
 """
 
 from __future__ import annotations
@@ -225,6 +225,8 @@ VOICE = "gcin-voice"
 SPEAKER = "5.ogg"  # the speaker whose recordings are CC-BY; the other one's are GPL
 TONES = ("level", "rising", "low", "falling")
 SYLLABLES = {"train": 110, "valid": 30, "test": 40}  # of each tone
+CONSONANTS = {"train": 28, "valid": 8, "test": 12}  # of each initial, at most
+NO_INITIAL = "none"
 CLIP_SAMPLES = 5760  # 0.36 s: two columns of patches
 STEP = 0.05  # seconds: voices last a whole multiple of it
 FADED = 0.04  # seconds at the end of the recordings
@@ -286,37 +288,69 @@ def pinyin(syllable: str) -> str:
     return INITIALS[initial] + after if initial else alone
 
 
-def tones() -> Iterator[Clip]:
-    recordings: dict[str, dict[int, Path]] = {}  # base syllable -> tone -> file
+def recordings() -> dict[str, dict[int, Path]]:
+    """Base syllable in Latin letters -> tone -> file, of the usable recordings of the speaker."""
+    found: dict[str, dict[int, Path]] = {}
     for file in sorted(unpack(VOICE).glob(f"usr/share/gcin-voice/ogg/*/{SPEAKER}")):
         name = file.parent.name
         suffix = name[-1] if name[-1].isdigit() else ""
         tone = {"": 0, "2": 1, "3": 2, "4": 3}.get(suffix)  # "1" is the neutral tone: 11 clips
         if tone is not None and np.abs(soundfile.read(file)[0]).max() >= MIN_PEAK:
-            recordings.setdefault(name.removesuffix(suffix), {})[tone] = file
+            found.setdefault(pinyin(name.removesuffix(suffix)), {})[tone] = file
+    return found
 
-    bases = sorted(recordings, key=pinyin)
-    random.Random(f"{SEED} tones").shuffle(bases)
-    wanted, start = sum(SYLLABLES.values()), 0
-    for split, count in SYLLABLES.items():
-        end = start + round(len(bases) * count / wanted)
-        part, start = bases[start:end], end
+
+def shares(bases: list[str], counts: dict[str, int], seed: str) -> Iterator[tuple[str, list[str]]]:
+    """Deal base syllables out to the splits in proportion to their counts: (split, bases)."""
+    bases = sorted(bases)
+    random.Random(seed).shuffle(bases)
+    total, dealt, start = sum(counts.values()), 0, 0
+    for split, count in counts.items():
+        dealt += count
+        end = round(len(bases) * dealt / total)
+        yield split, bases[start:end]
+        start = end
+
+
+def tones() -> Iterator[Clip]:
+    found = recordings()
+    for split, bases in shares(list(found), SYLLABLES, f"{SEED} tones"):
         for tone, label in enumerate(TONES):
-            chosen = [base for base in part if tone in recordings[base]][:count]
-            if len(chosen) < count:
+            chosen = [base for base in bases if tone in found[base]][: SYLLABLES[split]]
+            if len(chosen) < SYLLABLES[split]:
                 raise SystemExit(f"{split} has {len(chosen)} syllables in the {label} tone")
-            for base in sorted(chosen, key=pinyin):
-                file = recordings[base][tone]
-                yield Clip(
-                    label,
-                    split,
-                    f"{pinyin(base)}{tone + 1}",
-                    pinyin(base),
-                    VOICE,
-                    "CC-BY-3.0",
-                    f"ogg/{file.parent.name}/{SPEAKER}",
-                    syllable(*soundfile.read(file, dtype="float32")),
-                )
+            for base in sorted(chosen):
+                yield spoken(base, tone, found[base][tone], split, label)
+
+
+def initials() -> Iterator[Clip]:
+    found = recordings()
+    for label in (*INITIALS.values(), NO_INITIAL):
+        own = [base for base in found if initial_of(base) == label]
+        for split, bases in shares(own, CONSONANTS, f"{SEED} initials {label}"):
+            clips = [(base, tone) for base in bases for tone in found[base]]
+            random.Random(f"{SEED} {split} {label}").shuffle(clips)
+            for base, tone in sorted(clips[: CONSONANTS[split]]):
+                yield spoken(base, tone, found[base][tone], split, label)
+
+
+def initial_of(base: str) -> str:
+    """The consonant a syllable in Latin letters starts with; y and w only spell a vowel."""
+    longest_first = sorted(INITIALS.values(), key=len, reverse=True)
+    return next((letters for letters in longest_first if base.startswith(letters)), NO_INITIAL)
+
+
+def spoken(base: str, tone: int, file: Path, split: str, label: str) -> Clip:
+    return Clip(
+        label,
+        split,
+        f"{base}{tone + 1}",
+        base,
+        VOICE,
+        "CC-BY-3.0",
+        f"ogg/{file.parent.name}/{SPEAKER}",
+        syllable(*soundfile.read(file, dtype="float32")),
+    )
 
 
 def syllable(recording: np.ndarray, rate: int) -> np.ndarray:
@@ -330,7 +364,7 @@ def syllable(recording: np.ndarray, rate: int) -> np.ndarray:
 
 # --- files ----------------------------------------------------------------------------------------
 
-BUILDERS = {"instruments": instruments, "tones": tones}
+BUILDERS = {"instruments": instruments, "tones": tones, "initials": initials}
 
 
 def unpack(package: str) -> Path:
@@ -457,7 +491,7 @@ def damaged(name: str, rows: list[Row]) -> list[str]:
 
 
 def main(check: bool = False) -> None:
-    """Build both tasks, or check that a build gives what is there."""
+    """Build the tasks, or check that a build gives what is there."""
     total = 0
     for name in BUILDERS:
         with tempfile.TemporaryDirectory() as scratch:

@@ -6,9 +6,11 @@ The synthesiser is the package `tinysoundfont` 0.3.7, fetched when needed and no
 from __future__ import annotations
 
 import importlib
+import mmap
 import struct
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -62,51 +64,85 @@ class SoundFont:
         return stereo.reshape(-1, 2).mean(axis=1)
 
 
+@dataclass(frozen=True)
+class Recording:
+    """One sample of a soundfont and the General MIDI programs (bank 0, from 0) that play it."""
+
+    number: int
+    name: str
+    rate: int
+    programs: tuple[int, ...]
+    samples: np.ndarray  # 16-bit
+
+
+def recordings(path: Path) -> list[Recording]:
+    """All recordings of a soundfont, mapped from disk."""
+    data, tables = np.memmap(path, np.uint8, mode="r"), _tables(path)
+    start = tables[b"smpl"][0]
+    players = samples_by_program(path)
+    found = []
+    for number, row in enumerate(struct.iter_unpack("<20sIIIIIBbHH", _read(path, tables[b"shdr"]))):
+        name, first, last, _, _, rate, *_ = row
+        playing = tuple(sorted(p for p, samples in players.items() if number in samples))
+        samples = data[start + 2 * first : start + 2 * last].view("<i2")
+        found.append(
+            Recording(number, name.split(b"\0")[0].decode("latin-1"), rate, playing, samples)
+        )
+    return found[:-1]  # the last row only marks the end
+
+
 def samples_by_program(path: Path) -> dict[int, frozenset[int]]:
-    """The numbers of the recordings each General MIDI program plays (bank 0).
+    """The numbers of the recordings each General MIDI program (bank 0, from 0) plays.
 
     A program is a list of zones that name instruments, an instrument a list of zones that name
     samples. Source: SoundFont 2.01, section 7: the tables of the `pdta` list.
     """
-    data = path.read_bytes()
-    tables = {}
-    for kind, start, end in _chunks(data, 12, len(data)):
-        if kind == b"LIST" and data[start : start + 4] == b"pdta":
-            tables = {name: data[a:b] for name, a, b in _chunks(data, start + 4, end)}
+    tables = _tables(path)
 
     def rows(name: bytes, layout: str) -> list[tuple]:
-        return list(struct.iter_unpack(layout, tables[name]))
+        return list(struct.iter_unpack(layout, _read(path, tables[name])))
 
-    def pointers(bags: list[tuple], generators: list[tuple], zones: range, kind: int) -> set[int]:
-        return {
-            value
-            for zone in zones
-            for operator, value in generators[bags[zone][0] : bags[zone + 1][0]]
-            if operator == kind
-        }
-
-    headers = rows(b"phdr", "<20sHHHIII")
-    preset_bags, preset_generators = rows(b"pbag", "<HH"), rows(b"pgen", "<HH")
-    instruments = rows(b"inst", "<20sH")
-    bags, generators = rows(b"ibag", "<HH"), rows(b"igen", "<HH")
+    headers, instruments = rows(b"phdr", "<20sHHHIII"), rows(b"inst", "<20sH")
+    played = _pointers(rows(b"pbag", "<HH"), rows(b"pgen", "<HH"), INSTRUMENT)
+    sampled = _pointers(rows(b"ibag", "<HH"), rows(b"igen", "<HH"), SAMPLE)
+    samples_of = [
+        set().union(*sampled[first:after])
+        for (_, first), (_, after) in zip(instruments[:-1], instruments[1:], strict=True)
+    ]
     found = {}
-    for (_, program, bank, first, *_), (_, _, _, after, *_) in zip(
-        headers[:-1], headers[1:], strict=True
-    ):
-        played = pointers(preset_bags, preset_generators, range(first, after), INSTRUMENT)
+    for header, following in zip(headers[:-1], headers[1:], strict=True):
+        _, program, bank, first = header[:4]
         if bank == 0:
-            found[program] = frozenset().union(
-                *(
-                    pointers(
-                        bags, generators, range(instruments[i][1], instruments[i + 1][1]), SAMPLE
-                    )
-                    for i in played
-                )
-            )
+            zones = set().union(*played[first : following[3]])
+            found[program] = frozenset().union(*(samples_of[i] for i in zones))
     return found
 
 
-def _chunks(data: bytes, start: int, end: int) -> list[tuple[bytes, int, int]]:
+def _pointers(bags: list[tuple], generators: list[tuple], kind: int) -> list[set[int]]:
+    """What the generators of one kind point to, zone by zone."""
+    return [
+        {value for operator, value in generators[first:after] if operator == kind}
+        for (first, _), (after, _) in zip(bags[:-1], bags[1:], strict=True)
+    ]
+
+
+def _tables(path: Path) -> dict[bytes, tuple[int, int]]:
+    """Where the tables of a soundfont start and end, by name."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = {}
+        for kind, start, end in _chunks(data, 12, len(data)):
+            if kind == b"LIST":
+                found |= {name: (a, b) for name, a, b in _chunks(data, start + 4, end)}
+        return found
+
+
+def _read(path: Path, place: tuple[int, int]) -> bytes:
+    with path.open("rb") as file:
+        file.seek(place[0])
+        return file.read(place[1] - place[0])
+
+
+def _chunks(data: mmap.mmap, start: int, end: int) -> list[tuple[bytes, int, int]]:
     """(name, start, end) of the chunks of a RIFF file between two places."""
     found = []
     while start < end:

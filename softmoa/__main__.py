@@ -149,10 +149,11 @@ def compare(
     shots: Annotated[int, typer.Option(help="Training clips per class; 0: all.")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     batch: Annotated[int, typer.Option(min=1)] = 16,
+    rate: Annotated[float, typer.Option(help="Learning rate, in the papers' own.")] = 0.1,
     as_json: Json = False,
 ) -> None:
     """Train several methods on one task and compare them."""
-    from softmoa import experiment, run_directory, training, weights
+    from softmoa import experiment, run_directory, scoreboard, training, weights
     from softmoa import tasks as t
     from softmoa.methods import METHODS
 
@@ -161,9 +162,11 @@ def compare(
         raise UserError(f"There is no method '{unknown[0]}'; there are {', '.join(METHODS)}.")
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise UserError("Seeds are whole numbers separated by commas, such as 0,1,2.")
+    if rate <= 0:
+        raise UserError("The rate must be above 0.")
     try:
         comparison = experiment.Comparison(
-            tuple(experiment.Choice.of(name) for name in chosen),
+            tuple(experiment.Choice.of(name, rate) for name in chosen),
             # A limit in seconds decides alone: epochs are then without end.
             training.TrainingOptions(
                 epochs=10**6 if seconds else epochs, seconds=seconds or None, batch=batch
@@ -174,16 +177,19 @@ def compare(
     except ValueError as error:
         raise UserError(f"This comparison cannot be run: {error}.") from None
     data, base = t.load(task), weights.load("ast-small")
-    rows = []
+    rows, board = [], scoreboard.Scoreboard()
     for event in run_directory.record(experiment.compare(base, data, comparison), out):
         if isinstance(event, experiment.RunFinished):
             line = run_directory.as_line(event)
             rows.append({name: line[name] for name in run_directory.COLUMNS})
+        board.add(event)
         if not as_json:
             _progress(event)
     if as_json:
         print(json.dumps(rows))
     else:
+        titles = {name: METHODS[name].title for name in chosen}
+        print(scoreboard.conclusion(board.rows(), len(data.test), titles))
         print(f"Results, events and bundles are in {out}.")
 
 

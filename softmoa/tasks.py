@@ -1,7 +1,7 @@
 """Labelled sounds: which files, which classes, which split.
 
-`instruments` and `tones` are embedded (assets/tasks). Other tasks are read from the folder that
-SOFTMOA_DATA names, in their official layouts, and split by their official groups:
+`instruments`, `tones` and `initials` are embedded (assets/tasks). Other tasks are read from the
+folder that SOFTMOA_DATA names, in their official layouts, and split by their official groups:
 
     load("instruments")                            the fixed split of its manifest
     load("esc10", test="3", valid="2")             two folds held out, the others to train on
@@ -27,7 +27,7 @@ from softmoa import audio
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "tasks"
 SPLITS = ("train", "valid", "test")
-CACHE_BYTES = 256 * 2**20  # of log-mels: all four tasks need about 230 MB
+CACHE_BYTES = 256 * 2**20  # of log-mels: all five tasks need about 250 MB
 
 
 class TaskError(ValueError):
@@ -254,6 +254,11 @@ TASKS: dict[str, Embedded | Layout] = {
         "Mandarin tones",
         "Syllables spoken by one woman; validated and tested on syllables that training never "
         "heard, not on other speakers.",
+    ),
+    "initials": Embedded(
+        "Mandarin initials",
+        "The first consonant of a syllable spoken by one woman; validated and tested on syllables "
+        "that training never heard, not on other speakers.",
     ),
     "esc10": Layout(
         "ESC-10, environmental sounds",

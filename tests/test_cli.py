@@ -76,7 +76,7 @@ def test_bundles_and_backbones(capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["classify", "nowhere.wav"], "cannot be opened"),
+        (["classify", "nowhere.wav"], "no such file"),
         (["classify", str(DOG), "--bundle", "magic"], "no bundle 'magic'"),
         (["classify", str(DOG), "--bundle", "pyproject.toml"], "cannot be read"),
         (["classify", str(DOG), "--backbone", "ast-base"], "belongs to the backbone 'ast-small'"),
@@ -99,3 +99,45 @@ def test_as_a_real_process():
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_methods_and_tasks(capsys):
+    code, out, _ = run(capsys, "methods", "--json")
+    methods = {row["name"]: row for row in json.loads(out)}
+    assert code == 0 and methods["soft-moa"]["options"]["experts"] == 7
+    code, out, _ = run(capsys, "tasks", "--json")
+    tasks = {row["name"]: row for row in json.loads(out)}
+    assert code == 0 and tasks["instruments"]["available"]
+    assert len(tasks["instruments"]["labels"]) == 11
+
+
+def test_compare_json_contract(capsys, tmp_path):
+    code, out, _ = run(
+        capsys, "compare", "--task", "tones", "--methods", "linear", "--shots", "3",
+        "--epochs", "1", "--seeds", "0,1", "--out", str(tmp_path), "--json",
+    )  # fmt: skip
+    rows = json.loads(out)
+    assert code == 0 and [row["seed"] for row in rows] == [0, 1]
+    assert list(rows[0]) == [
+        "method", "seed", "trained_parameters", "train_clips", "epochs", "seconds",
+        "clips_per_second", "peak_memory_mb", "val_accuracy", "test_accuracy",
+    ]  # fmt: skip
+    assert rows[0]["train_clips"] == 12 and len(list((tmp_path / "bundles").iterdir())) == 2
+    header, *lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert header.split(",") == list(rows[0]) and len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--task", "birds"], "no task 'birds'"),
+        (["--task", "tones", "--methods", "magic"], "no method 'magic'"),
+        (["--task", "tones", "--seeds", "one"], "whole numbers"),
+        (["--task", "tones", "--methods", "linear,linear"], "named twice"),
+        (["--task", "tones", "--rate", "0"], "above 0"),
+        (["--task", "tones", "--shots", "100000", "--methods", "linear"], "fewer than"),
+    ],
+)
+def test_bad_comparisons_are_one_line_and_exit_2(capsys, tmp_path, arguments, words):
+    code, _, err = run(capsys, "compare", *arguments, "--out", str(tmp_path))
+    assert code == 2 and words in err and err.count("\n") == 1

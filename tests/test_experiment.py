@@ -56,7 +56,7 @@ def task(tmp_path_factory) -> Task:
 
 
 def run(base, task, *methods, **options) -> list:
-    comparison = Comparison(tuple(Choice.of(m) for m in methods), SHORT, **options)
+    comparison = Comparison(tuple(Choice.of(m, rate=1) for m in methods), SHORT, **options)
     return list(compare(base, task, comparison))
 
 

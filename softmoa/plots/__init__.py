@@ -5,7 +5,7 @@ draws one figure for a file. Arguments may be tensors or arrays.
 """
 
 from softmoa.plots.report import report_png
-from softmoa.plots.scales import expert_colour, scale_top
+from softmoa.plots.scales import scale_top
 from softmoa.plots.screen import (
     CSS,
     contribution_bars,
@@ -20,7 +20,6 @@ __all__ = [
     "CSS",
     "contribution_bars",
     "expert_bars",
-    "expert_colour",
     "experts",
     "overlay",
     "report_png",

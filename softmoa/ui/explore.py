@@ -37,7 +37,6 @@ from softmoa.ui import texts
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"
-RUNS = Path(tempfile.gettempdir()) / "softmoa-runs"  # bundles trained by visitors lie here
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
@@ -52,8 +51,8 @@ element.addEventListener('click', event => {
 """
 
 
-def build() -> gr.Dropdown:
-    """Lay out the tab and wire it, inside a `gr.Tab`; returns the choice of bundles."""
+def build() -> None:
+    """Lay out the tab and wire it, inside a `gr.Tab`."""
     result = gr.State()
     token = gr.State()
     with gr.Row():
@@ -169,7 +168,6 @@ def build() -> gr.Dropdown:
             file,
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
-    return bundle
 
 
 def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
@@ -202,7 +200,7 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     """Classify a sound; all outputs of the tab, emptied with one sentence if that fails."""
     if not path:
         return _nothing(texts.EMPTY)
-    if bundle not in (*bundles(), FRESH) and not Path(bundle).resolve().is_relative_to(RUNS):
+    if bundle not in (*bundles(), FRESH):
         return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
     try:
         result = classify(open_classifier(bundle, backbone), path)

@@ -23,8 +23,8 @@ from softmoa.tasks import LabelledFile, Task
 from softmoa.training import Event, Example, TrainingOptions
 from softmoa.weights import Loaded
 
-# Of the papers' rates, the same for every method: those are for dozens of epochs from a random head,
-# and tear a warm head apart within one.
+# Of the papers' rates, the same for every method: those are for dozens of epochs from a random
+# head, and tear a warm head apart within one.
 SHORT_RUN = 0.1
 
 
@@ -38,7 +38,7 @@ class Choice:
 
     @classmethod
     def of(cls, method: str, rate: float = SHORT_RUN, **options: Any) -> Choice:
-        """A method with its default options but for those given, at `rate` times its paper's rate."""
+        """A method with default options but for those given, at `rate` times its paper's rate."""
         row = METHODS[method]
         return cls(method, row.options(**options), rate * row.learning_rate)
 

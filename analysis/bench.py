@@ -63,7 +63,9 @@ def base_pair() -> tuple[AST, Callable[[Path], list]]:
     )
 
     torch.manual_seed(0)
-    hub = ASTForAudioClassification(ASTConfig(num_labels=527)).eval()
+    hub = ASTForAudioClassification(
+        ASTConfig(id2label={i: f"LABEL_{i}" for i in range(527)})
+    ).eval()
     ours = AST(hub_config(hub.config.to_dict())).eval()
     ours.load_state_dict(hub_state(hub.state_dict(), ours.config.bands))
     pipe = pipeline("audio-classification", model=hub, feature_extractor=ASTFeatureExtractor())
@@ -135,8 +137,8 @@ def explore(rounds: int) -> dict:
         runs = [classify.classify(classifier, path).timing for _ in range(rounds + 1)]
         result = classify.classify(classifier, path)
     stages = ("decode", "features", "forward")
-    dispatch = result.records[0].routing.dispatch_weights[0].movedim(0, -1)
-    maps = result.grid.unfold(dispatch.flatten(0, 1))
+    dispatch, _ = result.records[0].routing.per_slot()
+    maps = result.grid.unfold(dispatch[0].movedim(0, -1).flatten(0, 1))
 
     def draw() -> str:
         return plots.experts(

@@ -33,5 +33,5 @@ bench: .venv/installed-test
 	touch $@
 
 .venv/installed-test: .venv/installed pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[pretraining,test]'
 	touch $@

@@ -1,38 +1,179 @@
-"""Datasets in their official layouts: tiny trees, and the real files where they are."""
+"""Labelled data: the embedded tasks, official layouts on tiny trees, few shots, the cache."""
+
+import csv
+import os
+import re
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from softmoa import tasks
-from softmoa.tasks import TaskError
+from softmoa.tasks import SPLITS, MelCache, TaskError, few_shot
+
+EMBEDDED = ("instruments", "tones", "initials")
+FIRST_SHOTS = "cao1 shuo1 yu2 zu2 chan3 ning3 ren4 zi4".split()
 
 
-def test_esc10_layout(tmp_path, monkeypatch):
+def rows_of(name: str) -> list[dict[str, str]]:
+    with (tasks.EMBEDDED / name / "manifest.csv").open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    """ESC-10 and FSDD in their official layouts, very small."""
     for folder in ("001 - Dog bark", "002 - Rain"):
         (tmp_path / "esc10" / folder).mkdir(parents=True)
-        for name in ("1-100032-A.ogg", "4-1-A.ogg", "5-9032-B.ogg"):
+        for name in ("1-100032-A.ogg", "4-181286-A.ogg", "5-9032-A.ogg"):
             soundfile.write(tmp_path / "esc10" / folder / name, np.zeros(8000), 16000)
-    monkeypatch.setenv("SOFTMOA_DATA", str(tmp_path))
-    task = tasks.load("esc10")
-    assert task.labels == ("dog bark", "rain") and task.groups == ("1", "4", "5")
-    assert [file.label for file in task.split("5")] == [0, 1]
-    assert [file.group for file in task.train + task.valid + task.test] == ["1"] * 2 + ["4"] * 2 + [
-        "5"
-    ] * 2
-    assert {file.group for file in tasks.load("esc10", test="1", valid="5").test} == {"1"}
-    assert [mel.shape for mel, _ in tasks.log_mels(task.split("1"))] == [(48, 128)] * 2
-
-
-def test_fsdd_layout(tmp_path, monkeypatch):
     (tmp_path / "fsdd").mkdir()
-    for name in ("3_theo_0.wav", "7_george_49.wav", "1_yweweler_3.wav"):
+    for name in ("3_theo_0.wav", "7_george_49.wav", "0_yweweler_1.wav"):
         soundfile.write(tmp_path / "fsdd" / name, np.zeros(4000), 8000)
     monkeypatch.setenv("SOFTMOA_DATA", str(tmp_path))
+    return tmp_path
+
+
+# --- embedded tasks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_counts_are_those_of_the_readme(name):
+    readme = (tasks.EMBEDDED / "README.md").read_text(encoding="utf-8")
+    line = re.search(
+        rf"^\| `{name}` \| (\d+) \| (\d+) \(.*?\| (\d+) \(.*?\| (\d+) \(", readme, re.M
+    )
+    assert line is not None
+    task = tasks.load(name)
+    sizes = (len(task.labels), len(task.train), len(task.valid), len(task.test))
+    assert tuple(map(int, line.groups())) == sizes
+
+
+def test_balanced_tasks_are_balanced():
+    assert tasks.load("instruments").counts == {
+        "train": (36,) * 11,
+        "valid": (10,) * 11,
+        "test": (24,) * 11,
+    }
+    tones = tasks.load("tones")
+    assert tones.labels == ("level", "rising", "low", "falling")
+    assert tones.counts == {"train": (110,) * 4, "valid": (30,) * 4, "test": (40,) * 4}
+    assert tones.majority == 0.25
+    assert tones.summary == ("4 classes; 440 clips to train on, 120 to validate, 160 to test.")
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_no_group_is_in_two_splits(name):
+    splits: dict[str, set[str]] = {}
+    for row in rows_of(name):
+        splits.setdefault(row["group"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_groups_of_the_syllable_tasks_are_base_syllables():
+    for name in ("tones", "initials"):
+        for row in rows_of(name):
+            assert row["group"] == Path(row["path"]).stem.rstrip("1234")
+            assert row["licence"] == "CC-BY-3.0"
+
+
+def test_the_test_notes_come_from_another_soundfont_under_its_own_licence():
+    origins = Counter(
+        (row["split"], row["source"], row["licence"]) for row in rows_of("instruments")
+    )
+    assert origins == {
+        ("train", "fluid-soundfont-gm", "MIT"): 396,
+        ("valid", "fluid-soundfont-gm", "MIT"): 110,
+        ("test", "timgm6mb-soundfont", "GPL-2"): 264,
+    }
+    assert not any(
+        "choir" in row["path"] for row in rows_of("instruments") if row["split"] == "test"
+    )
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_clip_is_usable_and_none_occurs_in_two_splits(name):
+    seconds = {"instruments": 1.25, "tones": 0.36, "initials": 0.36}[name]
+    heard: dict[bytes, str] = {}
+    for row in rows_of(name):
+        samples, rate = soundfile.read(tasks.EMBEDDED / name / row["path"], dtype="float32")
+        assert rate == 16000 and samples.shape == (round(seconds * 16000),), row["path"]
+        assert float(row["seconds"]) == seconds
+        assert 0.01 < np.sqrt(np.mean(samples**2)) and np.abs(samples).max() <= 1.1, row["path"]
+        rounded = np.round(samples * 2000).astype(np.int16).tobytes()
+        assert heard.setdefault(rounded, row["split"]) == row["split"], row["path"]
+
+
+def test_the_folders_hold_what_the_manifests_say_and_no_more_than_10_mb():
+    total = 0
+    for name in EMBEDDED:
+        on_disk = {path for path in (tasks.EMBEDDED / name).rglob("*") if path.is_file()}
+        listed = {tasks.EMBEDDED / name / row["path"] for row in rows_of(name)}
+        assert on_disk == listed | {tasks.EMBEDDED / name / "manifest.csv"}
+        for row in rows_of(name):
+            split, label, _ = row["path"].split("/")
+            assert (split, label) == (row["split"], row["label"])
+        total += sum(path.stat().st_size for path in on_disk)
+    assert total <= 10e6
+
+
+def test_a_fixed_split_stays_fixed():
+    with pytest.raises(TaskError, match="split of 'tones' is fixed"):
+        tasks.load("tones", test="ba")
+
+
+# --- few shots ------------------------------------------------------------------------------------
+
+
+def test_few_shots_are_balanced_nested_and_seeded():
+    task = tasks.load("instruments")
+    five, ten = few_shot(task, 5, seed=1), few_shot(task, 10, seed=1)
+    assert five.counts["train"] == (5,) * 11 and ten.counts["train"] == (10,) * 11
+    assert set(five.train) < set(ten.train) < set(task.train)
+    assert (five.valid, five.test) == (task.valid, task.test)
+    assert five == few_shot(task, 5, seed=1)
+    assert five != few_shot(task, 5, seed=2)
+
+
+def test_few_shots_are_the_same_on_every_machine():
+    chosen = few_shot(tasks.load("tones"), 2, seed=0).train
+    assert [file.path.stem for file in chosen] == FIRST_SHOTS
+
+
+def test_too_many_shots_are_refused():
+    with pytest.raises(TaskError, match="training clips, fewer than the 20 asked"):
+        few_shot(tasks.load("initials"), 20)
+    with pytest.raises(TaskError, match="at least 1 shot, not 0"):
+        few_shot(tasks.load("tones"), 0)
+
+
+# --- official layouts -----------------------------------------------------------------------------
+
+
+def test_esc10_layout(tree):
+    task = tasks.load("esc10")
+    assert task.labels == ("dog bark", "rain") and task.groups == ("1", "4", "5")
+    assert [file.group for file in task.train + task.valid + task.test] == list("114455")
+    assert [file.label for file in task.split("5")] == [0, 1]
+    assert [mel.shape for mel, _ in tasks.log_mels(task.split("1"))] == [(48, 128)] * 2
+    other = tasks.load("esc10", test="1", valid="5")
+    assert {file.group for file in other.test} == {"1"} and other.train == task.valid
+
+
+def test_fsdd_layout(tree):
     task = tasks.load("digits")
     assert task.groups == ("george", "theo", "yweweler")
-    for split, digit in ((task.train, "seven"), (task.valid, "three"), (task.test, "one")):
-        assert [task.labels[file.label] for file in split] == [digit]
+    assert [task.labels[file.label] for file in task.split("theo")] == ["three"]
+    assert [file.label for file in task.train + task.valid + task.test] == [7, 3, 0]
+
+
+def test_groups_that_do_not_fit_are_refused(tree):
+    with pytest.raises(TaskError, match="no '9' in 'esc10'; there are 1, 4, 5"):
+        tasks.load("esc10", test="9")
+    with pytest.raises(TaskError, match="'4' cannot be both"):
+        tasks.load("esc10", test="4")
 
 
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
@@ -41,73 +182,78 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
         tasks.load("birds")
     with pytest.raises(TaskError, match="data of 'esc10' are not in"):
         tasks.load("esc10")
+    assert tasks.available() == EMBEDDED
     monkeypatch.setenv("SOFTMOA_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(TaskError, match="set SOFTMOA_DATA"):
         tasks.load("esc10")
+    monkeypatch.setattr(tasks, "EMBEDDED", tmp_path)
+    with pytest.raises(TaskError, match="data of 'tones' are not in"):
+        tasks.load("tones")
 
 
 def test_the_real_esc10(data):
     task = tasks.load("esc10")
     assert len(task.files) == 400 and task.groups == ("1", "2", "3", "4", "5")
     assert all(len(task.split(fold)) == 80 for fold in task.groups)
-    counts = [sum(file.label == k for file in task.files) for k in range(10)]
-    assert counts == [40] * 10 and task.labels[0] == "dog bark"
+    assert task.counts == {"train": (24,) * 10, "valid": (8,) * 10, "test": (8,) * 10}
+    assert task.labels[0] == "dog bark"
 
 
 def test_the_real_fsdd(data):
     task = tasks.load("digits")
     assert len(task.files) == 3000 and len(task.groups) == 6
     assert all(len(task.split(speaker)) == 500 for speaker in task.groups)
+    assert [len(getattr(task, split)) for split in SPLITS] == [2000, 500, 500]
 
 
-EMBEDDED = [name for name, source in tasks.TASKS.items() if isinstance(source, tasks.Embedded)]
+# --- manifests and log-mels -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
-def test_embedded_tasks_hold_sound_and_share_nothing_between_splits(name):
-    task = tasks.load(name)
-    heard: dict[bytes, str] = {}
-    groups: dict[str, set[str]] = {}
-    for split in tasks.SPLITS:
-        files = getattr(task, split)
-        assert {file.label for file in files} == set(range(len(task.labels)))
-        groups[split] = {file.group for file in files}
-        for file in files:
-            samples, rate = soundfile.read(file.path, dtype="float32")
-            assert rate == 16_000 and samples.ndim == 1 and 0.2 < len(samples) / rate < 2
-            assert np.sqrt(np.mean(samples**2)) > 1e-3
-            key = np.round(samples * 2000).astype(np.int16).tobytes()
-            assert heard.setdefault(key, split) == split, f"{file.path} is also in {heard[key]}"
-    assert not groups["train"] & groups["test"] and not groups["valid"] & groups["test"]
-    assert not groups["train"] & groups["valid"]
+def manifest(folder: Path, *lines: str) -> Path:
+    soundfile.write(folder / "a.wav", np.zeros(4000), 16000)
+    (folder / "manifest.csv").write_text("\n".join(("path,label,split,group", *lines)))
+    return folder / "manifest.csv"
 
 
-def test_embedded_tasks_are_small():
-    files = [path for path in tasks.EMBEDDED.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 10e6
+def test_a_manifest_gives_classes_in_the_order_of_their_rows(tmp_path):
+    table = manifest(tmp_path, "a.wav,wet,train,g", "a.wav,dry,test,h")
+    task = tasks.read_manifest(table, "w", "Weather")
+    assert task.labels == ("wet", "dry") and (task.train[0].label, task.test[0].label) == (0, 1)
+    assert task.valid == () and task.groups == ("g", "h")
 
 
-def test_few_shots_are_balanced_nested_and_seeded():
-    task = tasks.load("tones")
-    five, ten, other = (tasks.few_shot(task, n, seed) for n, seed in ((5, 0), (10, 0), (5, 1)))
-    assert five.counts["train"] == (5,) * len(task.labels)
-    assert set(five.train) < set(ten.train) < set(task.train)
-    assert five.train == tasks.few_shot(task, 5, 0).train != other.train
-    assert (five.valid, five.test) == (task.valid, task.test)
-    for shots in (0, 10_000):
-        with pytest.raises(TaskError):
-            tasks.few_shot(task, shots)
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("b.wav,wet,train,g",), "clip b.wav of 'w' is missing"),
+        (("a.wav,wet,dev,g",), "'dev' of a.wav is none of train, valid, test"),
+        ((), "needs rows with path, label, split and group"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(tmp_path, lines, message):
+    with pytest.raises(TaskError, match=message):
+        tasks.read_manifest(manifest(tmp_path, *lines), "w", "Weather")
 
 
-def test_log_mels_come_from_the_cache_until_it_is_full(tmp_path):
-    paths = []
-    for k in range(3):
-        paths.append(tmp_path / f"{k}.wav")
-        soundfile.write(paths[-1], np.full(16_000, 0.1 * k), 16_000)
-    cache = tasks.MelCache(limit=98 * 128 * 4 * 2)
+def test_a_clip_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"")
+    with pytest.raises(TaskError, match=f"{tmp_path.name}/a.wav: The file is empty"):
+        tasks.log_mels([tasks.LabelledFile(tmp_path / "a.wav", 0, "")])
+
+
+def test_the_cache_remembers_forgets_and_notices_changes(tmp_path):
+    paths = [tmp_path / f"{k}.wav" for k in range(3)]
+    for path in paths:
+        soundfile.write(path, np.zeros(16000), 16000)  # 98 frames
+    cache = MelCache(2 * 98 * 128 * 4)
     first = cache.log_mel(paths[0], 10)
-    assert cache.log_mel(paths[0], 10) is first
-    cache.log_mel(paths[1], 10)
-    cache.log_mel(paths[2], 10)
-    assert len(cache) == 2 and cache.bytes <= cache.limit
+    assert cache.log_mel(paths[0], 10) is first and len(cache) == 1
+    assert len(cache.log_mel(paths[0], 0.5)) == 48 and len(cache) == 2
+    cache.log_mel(paths[1], 10)  # the first, longest unused, has to go
+    assert len(cache) == 2 and cache.bytes == (48 + 98) * 128 * 4
     assert cache.log_mel(paths[0], 10) is not first
+    second = cache.log_mel(paths[1], 10)
+    soundfile.write(paths[1], 0.1 * np.sin(np.arange(16000)), 16000)
+    os.utime(paths[1], ns=(1, 1))
+    assert not second.equal(cache.log_mel(paths[1], 10))
+    assert cache.bytes <= cache.limit

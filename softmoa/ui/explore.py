@@ -12,7 +12,6 @@ from pathlib import Path
 
 import gradio as gr
 import numpy as np
-import torch
 
 from softmoa import export, plots
 from softmoa.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
@@ -25,15 +24,8 @@ from softmoa.classify import (
     classify,
     open_classifier,
 )
-from softmoa.contribution import (
-    expert_contribution,
-    expert_norms,
-    expert_outputs,
-    expert_share,
-)
-from softmoa.moa import Gates
-from softmoa.recording import LayerRecord
 from softmoa.ui import texts
+from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"
@@ -218,7 +210,7 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         "\n\n".join([status, *clip.notes, *([] if result.records else [texts.NO_MIXTURE])]),
         gr.Column(visible=True),
         plots.waveform(clip.waveform, SAMPLE_RATE),
-        plots.spectrogram(result.mel, real_frames=_real_frames(result)),
+        plots.spectrogram(result.mel, real_frames=real_frames(result)),
         gr.Column(visible=bool(result.records)),
     ]
     if not result.records:
@@ -250,70 +242,9 @@ def _nothing(message: str) -> list:
     return [None, None, message, hidden, "", "", hidden, *[gr.skip()] * 4, None, *[gr.skip()] * 6]
 
 
-def draw_choice(
-    result: Classification | None,
-    layer: int,
-    site: str,
-    view: str,
-    expert: int,
-    slot: int,
-    token: int | None,
-) -> list:
+def draw_choice(result: Classification | None, *choice) -> list:
     """Everything that depends on the choice of layer, site, picture, expert, slot and patch."""
-    if result is None:
-        return [gr.skip()] * 6
-    row, record = _find(result, layer, site)
-    multiple, unit = _multiples(record, view)  # (n, p, m)
-    n, p, _ = multiple.shape
-    maps = result.grid.unfold(multiple).flatten(0, 1)  # (n p, bands, columns)
-    name = f"Expert {expert + 1}" + (f", slot {slot + 1}" if p > 1 else "")
-    where = f"layer {layer}, beside {record.site.upper()}"
-    scale = {
-        "unit": unit,
-        "vmin": maps.min().item(),
-        "vmax": plots.scale_top(maps.numpy(), maps.min().item()),
-        "uniform": 1.0,
-        "real_frames": _real_frames(result),
-    }
-    return [
-        plots.overlay(
-            result.mel,
-            result.grid.unfold(multiple[expert, slot]),
-            result.grid,
-            title=f"{_kind(record, view).capitalize()} of {name.lower()}, {where}",
-            special=multiple[expert, slot, :2].tolist(),
-            selected=token,
-            **scale,
-        ),
-        texts.VIEW_NOTES[_kind(record, view)],
-        _patch_table(result, record, token),
-        plots.experts(
-            result.mel,
-            maps,
-            result.grid,
-            titles=_slot_names(n, p),
-            title=f"{_kind(record, view).capitalize()} of all experts, {where}",
-            slots=p,
-            selected=expert * p + slot,
-            **scale,
-        ),
-        plots.contribution_bars(
-            torch.cat([expert_contribution(r) for r in result.records]),
-            overall=overall_contribution(result),
-            layers=_row_names(result),
-            title="Contribution of the experts, layer by layer",
-            unit="share of the added length",
-            selected=(row, expert),
-        ),
-        plots.expert_bars(
-            {
-                "share (combine)": expert_share(record)[0],
-                "contribution": expert_contribution(record)[0],
-            },
-            title=f"Layer {layer}, beside {record.site.upper()}",
-            selected=expert,
-        ),
-    ]
+    return [gr.skip()] * 6 if result is None else figures(result, *choice)
 
 
 def pick_patch(result, layer, site, view, expert, slot, token, event: gr.EventData) -> list:
@@ -342,78 +273,6 @@ def _whole(event: gr.EventData, name: str) -> int | None:
     return int(value) if value.isdecimal() and len(value) < 7 else None
 
 
-def overall_contribution(result: Classification) -> torch.Tensor:
-    """(n,): what each expert adds, summed over all mixtures, as a share of all experts'."""
-    norms = torch.cat([expert_norms(record) for record in result.records]).sum(dim=0)
-    return norms / norms.sum() if norms.sum() > 0 else torch.full_like(norms, 1 / len(norms))
-
-
-def _kind(record: LayerRecord, view: str) -> str:
-    """What a view shows: a token router has but one weight, its gate, for both views."""
-    return "gates" if isinstance(record.routing, Gates) else view
-
-
-def _multiples(record: LayerRecord, view: str) -> tuple[torch.Tensor, str]:
-    """Dispatch or combine weights (n, p, m) as multiples of an even spread, and that unit."""
-    dispatch, combine = export.weights_of(record)
-    n, p, m = dispatch.shape
-    if _kind(record, view) == "dispatch":
-        return dispatch * m, "times an even spread"
-    return combine * (n * p), "times an equal share"
-
-
-def _slot_names(n: int, p: int) -> list[str]:
-    return [f"E{j + 1}" + f".{k + 1}" * (p > 1) for j in range(n) for k in range(p)]
-
-
-def _find(result: Classification, layer: int, site: str) -> tuple[int, LayerRecord]:
-    """Row and record of a layer (from 1) and site; the first one if there is none such."""
-    for row, record in enumerate(result.records):
-        if (record.layer + 1, record.site) == (layer, site):
-            return row, record
-    return 0, result.records[0]
-
-
-def _row_names(result: Classification) -> list[str]:
-    both = len({record.site for record in result.records}) > 1
-    return [
-        f"Layer {record.layer + 1}" + f" {record.site.upper()}" * both for record in result.records
-    ]
-
-
-def _real_frames(result: Classification) -> int:
-    """Frames that hold sound; a clip shorter than one patch is padded beyond them."""
-    return max(1, round(100 * result.clip.seconds))
-
-
-def _patch_table(result: Classification, record: LayerRecord, token: int | None) -> str:
-    """The exact weights of one patch in this layer, as a table."""
-    if token is None or not 0 <= token < result.grid.tokens:
-        return f"<p class='quiet'>{texts.PICK}</p>"
-    if token < len(export.SPECIAL):
-        place = f"The {export.SPECIAL[token]} token, which stands for the whole clip"
-    else:
-        band, column = result.grid.place(token)
-        (start, end), (low, high) = result.grid.seconds(column), result.grid.hertz(band)
-        place = f"Patch at {start:.2f}–{end:.2f} s, {low:.0f}–{high:.0f} Hz (token {token})"
-    dispatch, combine = export.weights_of(record)
-    added = expert_outputs(record)[0, token].norm(dim=-1)
-    rows = "".join(
-        f"<tr><td>{j + 1}</td><td>{_numbers(dispatch[j, :, token])}</td>"
-        f"<td>{_numbers(combine[j, :, token])}</td><td>{added[j]:.4g}</td></tr>"
-        for j in range(len(dispatch))
-    )
-    return (
-        f"<div class='patch'><b>{place}</b><table><thead><tr><th>Expert</th>"
-        "<th>Dispatch weight</th><th>Combine weight</th><th>Length of what it adds</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _numbers(values: torch.Tensor) -> str:
-    return ", ".join(f"{value:.5f}" for value in values.tolist())
-
-
 def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
     """Write the PNG, CSV or JSON of what is shown, for download."""
     if result is None:
@@ -427,30 +286,6 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
     else:
         path.write_text(export.everything_json(result, "sound"))
     return str(path)
-
-
-def report_png(result: Classification, layer: int, site: str, view: str) -> bytes:
-    """One page: waveform, log-mel, all experts of the layer and the contributions."""
-    _, record = _find(result, layer, site)
-    kind = _kind(record, view)
-    multiple, unit = _multiples(record, view)
-    label, probability = result.top(1)[0]
-    return plots.report_png(
-        result.clip.waveform,
-        SAMPLE_RATE,
-        result.mel,
-        result.grid.unfold(multiple).flatten(0, 1),
-        result.grid,
-        titles=_slot_names(*multiple.shape[:2]),
-        unit=unit,
-        contribution=torch.cat([expert_contribution(r) for r in result.records]),
-        overall=overall_contribution(result),
-        layers=_row_names(result),
-        heading=f"{label} ({100 * probability:.0f} %)",
-        details=f"{result.classifier.name} on {result.classifier.backbone}",
-        map_title=f"{kind.capitalize()}, layer {layer}, beside {record.site.upper()}",
-        real_frames=_real_frames(result),
-    )
 
 
 def _slug(text: str) -> str:

@@ -1,6 +1,7 @@
 """The real app in a real server process, driven in a real browser."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -211,3 +212,15 @@ def test_a_change_of_layer_sends_little():
     result = classify(open_classifier(), (16_000, noise))
     drawn = explore.draw_choice(result, 3, "mhsa", "dispatch", 2, 0, 40)
     assert len(json.dumps(drawn)) < 150_000
+
+
+def test_old_downloads_are_swept_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(explore, "EXPORTS", tmp_path)
+    result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
+    old, new = (
+        Path(explore.make_file("csv", result, 1, "mhsa", "dispatch", 0, 0, None)) for _ in range(2)
+    )
+    assert old.exists() and new.exists()
+    os.utime(old.parent, (0, 0))
+    explore.make_file("json", result, 1, "mhsa", "dispatch", 0, 0, None)
+    assert not old.parent.exists() and new.exists()

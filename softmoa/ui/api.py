@@ -51,10 +51,9 @@ def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
         {"file", "bundle", "backbone", "device", "duration_s", "labels": [{"label", "probability"}],
         "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"}; layers count from 0.
     """
-    result = _run(file, bundle)
     if not 1 <= top_k <= 10_000:
-        raise gr.Error("top_k must be at least 1.", print_exception=False)
-    return report(result, Path(file).name, top_k)
+        raise gr.Error("top_k must be from 1 to 10000.", print_exception=False)
+    return report(_run(file, bundle), Path(file).name, top_k)
 
 
 def routing(

@@ -6,7 +6,10 @@ and every later choice of layer, expert or patch is drawn from it.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +32,8 @@ from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"
+EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
+EXPORT_SECONDS = 600
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
@@ -278,7 +283,7 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
     if result is None:
         raise gr.Error(texts.EMPTY, print_exception=False)
     label = result.top(1)[0][0]
-    path = Path(tempfile.mkdtemp(prefix="softmoa-")) / f"softmoa-{_slug(label)}.{kind}"
+    path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
     if kind == "png":
         path.write_bytes(report_png(result, layer, site, view))
     elif kind == "csv":
@@ -286,6 +291,17 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
     else:
         path.write_text(export.everything_json(result, "sound"))
     return str(path)
+
+
+def _export_folder() -> Path:
+    """A new folder for one download. Those of earlier visitors go after a while: gradio serves a
+    copy of its own and never deletes the original."""
+    EXPORTS.mkdir(exist_ok=True)
+    for old in EXPORTS.iterdir():
+        with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
+            if time.time() - old.stat().st_mtime > EXPORT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=EXPORTS))
 
 
 def _slug(text: str) -> str:

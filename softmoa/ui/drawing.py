@@ -18,7 +18,7 @@ from softmoa.contribution import (
 )
 from softmoa.moa import Gates
 from softmoa.recording import LayerRecord
-from softmoa.ui import texts
+from softmoa.ui.texts import explore as texts
 
 
 def figures(

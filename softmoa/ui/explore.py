@@ -27,8 +27,8 @@ from softmoa.classify import (
     classify,
     open_classifier,
 )
-from softmoa.ui import texts
 from softmoa.ui.drawing import figures, real_frames, report_png
+from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"

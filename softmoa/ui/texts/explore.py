@@ -1,11 +1,5 @@
-"""Every sentence the visitor reads."""
+"""What the Explore tab says."""
 
-TITLE = "Soft-MoA Lab"
-INTRO = (
-    "# Soft-MoA Lab\n"
-    "An audio transformer with a **soft mixture of adapters**: small experts that share the work "
-    "on every sound. Record or upload one, see what it is, and which expert handled which part."
-)
 SOUND = "Your sound"
 SOUND_HELP = (
     "Up to {seconds:g} seconds are used. What you record or upload stays on this server, is read "
@@ -79,7 +73,3 @@ SHARE_NOTE = (
 )
 TAKE_HOME = "### Take it home"
 PNG, CSV, JSON = "Figure (PNG)", "All weights (CSV)", "Everything (JSON)"
-CITE = (
-    "Method: Cappellazzo, Falavigna, Brutti, *Efficient Fine-tuning of Audio Spectrogram "
-    "Transformers via Soft Mixture of Adapters*, Interspeech 2024 (arXiv 2402.00828)."
-)

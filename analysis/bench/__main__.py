@@ -21,9 +21,8 @@ from analysis.bench.train import train
 
 RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).parent / "tried.md"
-STUDIES = {
-    f.__name__: f for f in (inference, explore, recording, features, moa, growth, train, app)
-}
+ALL = (inference, explore, recording, features, moa, growth, train, app)
+STUDIES = {study.__name__: study for study in ALL}
 
 
 def main(

@@ -153,9 +153,10 @@ def markdown(results: dict, studies: list[str], device: str, tried: str) -> str:
     lines = [
         f"# Speed, on {'a GPU' if device == 'cuda' else 'the processor'}",
         "",
-        "`python -m analysis.bench [STUDY ...] [--device cpu|cuda] [--quick]` writes this page. Ours "
-        "and the peer run in one process, in turns, with the same weights; outputs are compared "
-        "before anything is timed. Times are medians; the ratio in brackets is of the fastest rounds.",
+        "`python -m analysis.bench [STUDY ...] [--device cpu|cuda] [--quick]` writes this page. "
+        "Ours and the peer run in one process, in turns, with the same weights; outputs are "
+        "compared before anything is timed. Times are medians; the ratio in brackets is of the "
+        "fastest rounds.",
     ]
     for name in studies:
         lines += ["", f"## {name}", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -114,14 +115,14 @@ def growth(setting: Setting) -> list[Row]:
         return torch.randn(b, m, WIDTH, device=setting.device)
 
     curves: dict[str, tuple[list[int], list[Callable[[], object]]]] = {
-        f"Soft-MoA layer, n = {counts}": (in_n, [lambda f=f: f(x) for f in layers]),
+        f"Soft-MoA layer, n = {counts}": (in_n, [partial(layer, x) for layer in layers]),
         f"block, clips of {seconds} s": (
             [cost(1, m) for m in lengths],
-            [lambda h=tokens(1, m): block(h) for m in lengths],
+            [partial(block, tokens(1, m)) for m in lengths],
         ),
         f"block, batches of {batches}, m = {clip}": (
             [cost(b, clip) for b in batches],
-            [lambda h=tokens(b, clip): block(h) for b in batches],
+            [partial(block, tokens(b, clip)) for b in batches],
         ),
     }
     rows = []

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 from softmoa.audio import pad_batch
+from softmoa.precision import Precision, autocast
 
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
 
@@ -30,8 +30,7 @@ class TrainingOptions:
 
     The run ends after `epochs`, or earlier after `steps` or `seconds` of training, where given.
     warmup: share of the run in which the rate rises. mask_mels, mask_frames: widest bands
-    SpecAugment hides, 0 for none. precision: "bf16" computes in bfloat16 where it can, "auto" does
-    so on a GPU that has it.
+    SpecAugment hides, 0 for none. precision: see `softmoa.precision`.
     """
 
     epochs: int = 8
@@ -44,7 +43,7 @@ class TrainingOptions:
     betas: tuple[float, float] = (0.9, 0.98)
     mask_mels: int = 24
     mask_frames: int = 80
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -184,7 +183,7 @@ def fit(
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
                     mel, frames, label = collate([train[k] for k in order[i : i + options.batch]])
                     mel = spec_augment(mel, options, generator)
-                    with autocast(device, options.precision):
+                    with autocast(model, options.precision):
                         logits = model(mel.to(device), frames)
                         loss = F.cross_entropy(logits.float(), label.to(device))
                         if extra_loss is not None:
@@ -235,13 +234,6 @@ def rate(done: float, warmup: float) -> float:
     if done < warmup:
         return (done + 0.01) / (warmup + 0.01)
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where it is asked for, or where a GPU gains from it."""
-    gains = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    wanted = precision == "bf16" or (precision == "auto" and gains)
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 @contextmanager

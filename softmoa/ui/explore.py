@@ -17,7 +17,7 @@ import gradio as gr
 import numpy as np
 
 from softmoa import export, plots
-from softmoa.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
+from softmoa.audio import SAMPLE_RATE, AudioError
 from softmoa.bundle import BundleError, read_info
 from softmoa.classify import (
     DEFAULT_BUNDLE,
@@ -27,13 +27,13 @@ from softmoa.classify import (
     classify,
     open_classifier,
 )
+from softmoa.limits import LIMITS, LimitError
 from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
-EXPORT_SECONDS = 600
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
@@ -62,7 +62,7 @@ def build() -> None:
                 buttons=["download"],
                 elem_id="sound",
             )
-            gr.Markdown(texts.SOUND_HELP.format(seconds=MAX_SECONDS), elem_classes="quiet")
+            gr.Markdown(texts.SOUND_HELP.format(limits=LIMITS), elem_classes="quiet")
             examples = sorted(p for p in EXAMPLES.iterdir() if p.suffix in (".ogg", ".flac"))
             gr.Examples(
                 [[str(path)] for path in examples],
@@ -200,8 +200,9 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     if bundle not in (*bundles(), FRESH):
         return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
     try:
+        LIMITS.check_upload(path)
         result = classify(open_classifier(bundle, backbone), path)
-    except (AudioError, BundleError, WeightsError) as error:
+    except (AudioError, BundleError, LimitError, WeightsError) as error:
         gr.Warning(str(error))
         return _nothing(str(error))
     clip, timing = result.clip, result.timing
@@ -299,7 +300,7 @@ def _export_folder() -> Path:
     EXPORTS.mkdir(exist_ok=True)
     for old in EXPORTS.iterdir():
         with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
-            if time.time() - old.stat().st_mtime > EXPORT_SECONDS:
+            if time.time() - old.stat().st_mtime > 60 * LIMITS.download_minutes:
                 shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=EXPORTS))
 

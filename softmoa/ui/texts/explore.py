@@ -2,8 +2,8 @@
 
 SOUND = "Your sound"
 SOUND_HELP = (
-    "Up to {seconds:g} seconds are used. What you record or upload stays on this server, is read "
-    "only to answer you and is deleted after at most an hour."
+    "Up to {limits.audio_seconds:g} seconds are used. What you record or upload stays on this "
+    "server, is read only to answer you and is deleted about {limits.upload_minutes} minutes later."
 )
 EXAMPLES = "Or try one of these"
 BUNDLE = "Trained adapters (bundle)"

@@ -32,7 +32,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
-    HTTPError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  (of httpx or httpx2: the client's own)
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -220,7 +220,8 @@ def _download(
     folder = Path()
     with _one_sentence(repository):
         for file in files:
-            size = hf_hub_download(repository.id, file, dry_run=True, **options).file_size
+            # None for small files that are compressed on their way.
+            size = hf_hub_download(repository.id, file, dry_run=True, **options).file_size or 0
             if size > 1e6 * most_mb:
                 raise HubError(
                     f"{file} of '{repository}' has {size / 1e6:.0f} MB; at most {most_mb:g} MB "
@@ -243,7 +244,7 @@ def _reporting(progress: Progress) -> type[tqdm]:
 
         def update(self, n=1):
             self.done += n or 0
-            progress(self.done, self.total or 0)
+            progress(int(self.done), int(self.total or 0))
             return super().update(n)
 
     return Reporting
@@ -292,4 +293,6 @@ def _sentence(error: Exception, name: str) -> str:
             return f"The Hub answered {error.response.status_code} for {name}; please try later."
         case HTTPError():
             return f"The connection to the Hub broke at {name}; please try again."
-    return f"{name} cannot be stored here: {os.strerror(error.errno or errno.EIO)}."
+        case OSError():
+            return f"{name} cannot be stored here: {os.strerror(error.errno or errno.EIO)}."
+    raise error

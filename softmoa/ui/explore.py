@@ -18,7 +18,7 @@ import numpy as np
 
 from softmoa import export, plots
 from softmoa.audio import SAMPLE_RATE, AudioError
-from softmoa.bundle import BundleError, read_info
+from softmoa.bundle import BundleError
 from softmoa.classify import (
     DEFAULT_BUNDLE,
     FRESH,
@@ -28,9 +28,15 @@ from softmoa.classify import (
     open_classifier,
 )
 from softmoa.limits import LIMITS, LimitError
+from softmoa.ui.backbones import (
+    backbone_dropdown,
+    bundle_choices,
+    choose_backbone,
+    opened_name,
+)
 from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.ui.texts import explore as texts
-from softmoa.weights import ASSETS, BACKBONES, WeightsError
+from softmoa.weights import ASSETS, WeightsError
 
 EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
@@ -75,21 +81,14 @@ def build() -> None:
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
                 bundle = gr.Dropdown(
-                    _bundle_choices("ast-small"),
+                    bundle_choices("ast-small"),
                     value=DEFAULT_BUNDLE,
                     label=texts.BUNDLE,
                     info=texts.BUNDLE_INFO,
                     elem_id="bundle",
                     min_width=240,
                 )
-                backbone = gr.Dropdown(
-                    [(b.title, b.name) for b in BACKBONES.values()],
-                    value="ast-small",
-                    label=texts.BACKBONE,
-                    info=texts.BACKBONE_INFO.format(about=BACKBONES["ast-small"].about),
-                    elem_id="backbone",
-                    min_width=240,
-                )
+                backbone = backbone_dropdown()
             labels = gr.Label(num_top_classes=5, label=texts.LABELS, elem_id="labels")
             status = gr.Markdown(texts.EMPTY, elem_id="status", elem_classes="quiet")
 
@@ -150,9 +149,7 @@ def build() -> None:
     draw = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
     sound.change(**run)
     bundle.input(**run)
-    backbone.input(
-        choose_backbone, backbone, [backbone, bundle], queue=False, api_visibility="private"
-    ).then(**run)
+    choose_backbone(backbone, bundle).then(**run)
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
     overlay.select(pick_patch, [result, *choice], [token, *drawn], **draw)
@@ -165,27 +162,6 @@ def build() -> None:
             file,
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
-
-
-def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
-    """Bundles of a backbone, and on one with labels of its own the untrained mixture."""
-    choices = []
-    for name, path in bundles().items():
-        info = read_info(path)
-        if info.base == backbone:
-            choices.append((f"{info.task}: {info.method}, {len(info.labels)} labels", name))
-    if not BACKBONES[backbone].embedded:
-        choices.append(("its own labels, with an untrained Soft-MoA", FRESH))
-    return choices
-
-
-def choose_backbone(name: str) -> list:
-    """What the backbone is, and the bundles that were trained on it."""
-    choices = _bundle_choices(name)
-    return [
-        gr.Dropdown(info=texts.BACKBONE_INFO.format(about=BACKBONES[name].about)),
-        gr.Dropdown(choices, value=choices[0][1]),
-    ]
 
 
 def warm_up() -> None:
@@ -201,7 +177,7 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
     try:
         LIMITS.check_upload(path)
-        result = classify(open_classifier(bundle, backbone), path)
+        result = classify(open_classifier(bundle, opened_name(backbone)), path)
     except (AudioError, BundleError, LimitError, WeightsError) as error:
         gr.Warning(str(error))
         return _nothing(str(error))

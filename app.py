@@ -13,7 +13,8 @@ import gradio as gr
 from gradio.themes import Default
 
 from softmoa import plots
-from softmoa.ui import api, explore, texts
+from softmoa.limits import LIMITS
+from softmoa.ui import about, api, explore, texts
 
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
@@ -25,13 +26,15 @@ CSS = """
 
 def build() -> gr.Blocks:
     """The whole app, not yet launched."""
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 1800)) as demo:
+    sweep = (600, 60 * LIMITS.upload_minutes)  # seconds between sweeps, and age of what goes
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         gr.Markdown(texts.INTRO)
+        about.tour()
         with gr.Tab("Explore"):
             explore.build()
-        gr.Markdown(texts.CITE, elem_classes="quiet")
+        about.build()
         api.build()
-    return demo.queue(max_size=20)
+    return demo.queue(max_size=LIMITS.queue)
 
 
 def launch(demo: gr.Blocks, **options):
@@ -48,8 +51,8 @@ def launch(demo: gr.Blocks, **options):
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
-        max_file_size="25mb",
-        state_session_capacity=200,
+        max_file_size=int(1e6 * LIMITS.upload_mb),
+        state_session_capacity=LIMITS.sessions,
         ssr_mode=False,
         **options,
     )

@@ -34,14 +34,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 def classify(
     file: Annotated[Path, typer.Argument(help="Sound file: WAV, FLAC, OGG, MP3, ...")],
     bundle: Annotated[str, typer.Option(help="Name or path of a bundle.")] = "",
-    backbone: Annotated[str, typer.Option(help="Backbone; the bundle's own by default.")] = "",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="Backbone; the bundle's own by default. A name, a folder, or user/name or "
+            "user/name@revision on the Hub; one with labels of its own needs no bundle."
+        ),
+    ] = "",
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Name a sound and show which experts took part."""
     from softmoa import classify as c
 
-    classifier = c.open_classifier(bundle or c.DEFAULT_BUNDLE, backbone or None)
+    own_labels = backbone and not (backbone in BACKBONES and BACKBONES[backbone].embedded)
+    default = c.FRESH if own_labels else c.DEFAULT_BUNDLE
+    classifier = c.open_classifier(bundle or default, backbone or None)
     result = c.classify(classifier, file)
     report = c.report(result, str(file), top_k)
     if as_json:
@@ -149,6 +157,7 @@ def compare(
     shots: Annotated[int, typer.Option(help="Training clips per class; 0: all.")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     batch: Annotated[int, typer.Option(min=1)] = 16,
+    backbone: Annotated[str, typer.Option(help="Backbone, as for classify.")] = "ast-small",
     rate: Annotated[float, typer.Option(help="Learning rate, in the papers' own.")] = 0.1,
     as_json: Json = False,
 ) -> None:
@@ -176,7 +185,7 @@ def compare(
         )
     except ValueError as error:
         raise UserError(f"This comparison cannot be run: {error}.") from None
-    data, base = t.load(task), weights.load("ast-small")
+    data, base = t.load(task), weights.load(backbone)
     rows, board = [], scoreboard.Scoreboard()
     for event in run_directory.record(experiment.compare(base, data, comparison), out):
         if isinstance(event, experiment.RunFinished):

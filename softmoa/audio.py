@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
+from softmoa.limits import LIMITS
+
 SAMPLE_RATE = 16_000  # Hz, of every waveform after `load`
 FRAME_SHIFT = 160  # samples: 10 ms, so 100 frames per second
 FRAME_LENGTH = 400  # samples: 25 ms
@@ -31,7 +33,7 @@ MIN_SAMPLES = FRAME_LENGTH + (MIN_FRAMES - 1) * FRAME_SHIFT  # 0.175 s
 AUDIOSET_MEAN = -4.2677393  # of the raw log-mel over AudioSet, as the published checkpoints use
 AUDIOSET_STD = 4.5689974
 
-MAX_SECONDS = 30.0
+MAX_SECONDS = LIMITS.audio_seconds
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
 MAX_CHANNELS = 16
 

@@ -15,6 +15,7 @@ from softmoa import audio, bundle, weights
 from softmoa.ast import AST
 from softmoa.bundle import BundleInfo
 from softmoa.contribution import PatchGrid, expert_contribution, expert_share
+from softmoa.hub import Repository
 from softmoa.methods import METHODS, attach, share
 from softmoa.precision import Precision, autocast, stored_in_bf16, wants_bf16
 from softmoa.recording import LayerRecord, record_routing
@@ -77,10 +78,13 @@ def bundles() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLES.glob("*.safetensors"))}
 
 
-def open_classifier(name: str = DEFAULT_BUNDLE, backbone: str | None = None) -> Classifier:
+def open_classifier(
+    name: str = DEFAULT_BUNDLE, backbone: str | Repository | None = None
+) -> Classifier:
     """A bundle by its embedded name or its path, on the backbone it was trained on.
 
-    `backbone` may be given for the bundle "fresh": an untrained Soft-MoA on a backbone with labels.
+    `backbone` may be given for the bundle "fresh": an untrained Soft-MoA on a backbone with labels
+    of its own, see `weights.load`.
     Raises BundleError or WeightsError with one sentence if something is missing or does not fit.
     """
     if name == FRESH:
@@ -89,7 +93,7 @@ def open_classifier(name: str = DEFAULT_BUNDLE, backbone: str | None = None) -> 
     if not path.is_file():
         raise bundle.BundleError(f"There is no bundle '{name}'; there are {', '.join(bundles())}.")
     trained_on = bundle.read_info(path).base
-    if backbone and backbone != trained_on:
+    if backbone and str(backbone) != trained_on:
         raise bundle.BundleError(f"The bundle '{name}' belongs to the backbone '{trained_on}'.")
     return _opened(path, path.stat().st_mtime_ns)
 
@@ -102,7 +106,7 @@ def _opened(path: Path, modified: int) -> Classifier:
 
 
 @lru_cache(maxsize=2)
-def _fresh(backbone: str) -> Classifier:
+def _fresh(backbone: str | Repository) -> Classifier:
     base = load_backbone(backbone)
     if not base.labels:
         raise bundle.BundleError(f"The backbone '{backbone}' has no labels of its own.")
@@ -114,7 +118,7 @@ def _fresh(backbone: str) -> Classifier:
 
 
 @lru_cache(maxsize=2)
-def load_backbone(name: str) -> weights.Loaded:
+def load_backbone(name: str | Repository) -> weights.Loaded:
     """A backbone, kept in memory once."""
     return weights.load(name)
 

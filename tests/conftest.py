@@ -16,6 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np  # noqa: E402  (the variables above are read on import)
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
+from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
@@ -49,16 +50,30 @@ def digit(data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def hub_server():
+    """The Hub that the running app asks."""
+    with HubServer() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, hub_server):
     """Address of the running app, and the folder of its uploads."""
     uploads = tmp_path_factory.mktemp("uploads")
+    environment = os.environ | {
+        "GRADIO_TEMP_DIR": str(uploads),
+        "HF_ENDPOINT": hub_server.endpoint,
+        "HF_HUB_CACHE": str(tmp_path_factory.mktemp("hub")),
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": "hf_owner",  # of the owner of the server: no visitor may profit from it
+    }
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port)],
         cwd=ROOT,
-        env=os.environ | {"GRADIO_TEMP_DIR": str(uploads)},
+        env=environment,
     )
     address = f"http://127.0.0.1:{port}/"
     try:

@@ -7,10 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
-    "audio": set(),
+    "limits": set(),
+    "audio": {"limits"},
     "ast": set(),
     "moa": set(),
-    "weights": {"ast"},
+    "hub": set(),
+    "weights": {"ast", "audio", "hub", "limits"},
     "methods": {"ast", "moa", "methods"},
     "recording": {"moa"},
     "contribution": {"ast", "recording"},
@@ -29,6 +31,7 @@ MAY_IMPORT = {
         "contribution",
         "methods",
         "precision",
+        "hub",
         "recording",
         "weights",
     },

@@ -79,7 +79,12 @@ def test_bundles_and_backbones(capsys):
         (["classify", "nowhere.wav"], "no such file"),
         (["classify", str(DOG), "--bundle", "magic"], "no bundle 'magic'"),
         (["classify", str(DOG), "--bundle", "pyproject.toml"], "cannot be read"),
-        (["classify", str(DOG), "--backbone", "ast-base"], "belongs to the backbone 'ast-small'"),
+        (
+            ["classify", str(DOG), "--backbone", "ast-base", "--bundle", "esc10-soft-moa"],
+            "belongs to the backbone 'ast-small'",
+        ),
+        (["classify", str(DOG), "--backbone", "ast-base"], "use 'ast-small', which is embedded"),
+        (["classify", str(DOG), "--backbone", "../nowhere"], "no backbone '../nowhere'"),
         (["classify", "pyproject.toml"], "not a sound file"),
         (["classify", str(DOG), "--top-k", "0"], "--top-k"),
         (["classify", str(DOG), "--top-k", "many"], "--top-k"),

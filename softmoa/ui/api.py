@@ -1,4 +1,4 @@
-"""The HTTP endpoints `/classify` and `/routing`: plain JSON values, stable names."""
+"""The HTTP endpoints, with stable names and plain JSON values; `/compare` is in api_compare."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from softmoa.classify import (
     report,
 )
 from softmoa.classify import classify as run
+from softmoa.limits import LIMITS, LimitError
+from softmoa.ui import api_compare
+from softmoa.ui.checks import refuse, text, whole
 from softmoa.ui.explore import MODEL_QUEUE
 from softmoa.weights import WeightsError
 
@@ -27,7 +30,7 @@ def build() -> None:
         file = gr.Audio(type="filepath", label="file")
         bundle = gr.Textbox(DEFAULT_BUNDLE, label="bundle")
         top_k, layer, expert, slot = (
-            gr.Number(value, precision=0, label=name)
+            gr.Number(value, label=name)
             for name, value in (("top_k", 5), ("layer", 0), ("expert", 0), ("slot", 0))
         )
         site = gr.Textbox("mhsa", label="site")
@@ -37,6 +40,7 @@ def build() -> None:
         gr.Button().click(
             routing, [file, bundle, layer, expert, slot, site], answer, api_name="routing", **queue
         )
+        api_compare.build(queue)
 
 
 def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
@@ -51,8 +55,7 @@ def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
         {"file", "bundle", "backbone", "device", "duration_s", "labels": [{"label", "probability"}],
         "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"}; layers count from 0.
     """
-    if not 1 <= top_k <= 10_000:
-        raise gr.Error("top_k must be from 1 to 10000.", print_exception=False)
+    top_k = whole(top_k, "top_k", 1, 10_000)
     return report(_run(file, bundle), Path(file).name, top_k)
 
 
@@ -79,21 +82,22 @@ def routing(
         the weights as (bands, columns) from the lowest band, those of the class and distillation
         tokens, start and end of each column in seconds and of each band in Hz.
     """
+    layer, expert, slot = (
+        whole(value, name, 0, 1000)
+        for value, name in ((layer, "layer"), (expert, "expert"), (slot, "slot"))
+    )
     result = _run(file, bundle)
     for record in result.records:
         if (record.layer, record.site) == (layer, site):
             break
     else:
         places = ", ".join(f"{record.layer} {record.site}" for record in result.records)
-        raise gr.Error(
-            f"There is no mixture at {layer} {site}; there are {places}.", print_exception=False
-        )
+        raise refuse(f"There is no mixture at {layer} {text(site, 'site')}; there are {places}.")
     dispatch, combine = export.weights_of(record)
     if not (0 <= expert < len(dispatch) and 0 <= slot < dispatch.shape[1]):
-        raise gr.Error(
+        raise refuse(
             f"This layer has {len(dispatch)} experts with {dispatch.shape[1]} slots each, "
-            "counted from 0.",
-            print_exception=False,
+            "counted from 0."
         )
     grid = result.grid
     d, c = dispatch[expert, slot], combine[expert, slot]
@@ -112,13 +116,11 @@ def routing(
 
 def _run(file: str, bundle: str) -> Classification:
     if not file:
-        raise gr.Error("Send a sound as `file`.", print_exception=False)
-    if bundle not in bundles():  # a caller may name embedded bundles only, never a path
-        raise gr.Error(
-            f"There is no bundle of that name; there are {', '.join(bundles())}.",
-            print_exception=False,
-        )
+        raise refuse("Send a sound as `file`.")
+    if text(bundle, "bundle") not in bundles():  # a caller may name no path
+        raise refuse(f"There is no bundle of that name; there are {', '.join(bundles())}.")
     try:
+        LIMITS.check_upload(file)
         return run(open_classifier(bundle), file)
-    except (AudioError, BundleError, WeightsError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+    except (AudioError, BundleError, LimitError, WeightsError) as error:
+        raise refuse(str(error)) from None

@@ -17,8 +17,8 @@ import gradio as gr
 import numpy as np
 
 from softmoa import export, plots
-from softmoa.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
-from softmoa.bundle import BundleError, read_info
+from softmoa.audio import SAMPLE_RATE, AudioError
+from softmoa.bundle import BundleError
 from softmoa.classify import (
     DEFAULT_BUNDLE,
     FRESH,
@@ -27,13 +27,19 @@ from softmoa.classify import (
     classify,
     open_classifier,
 )
+from softmoa.limits import LIMITS, LimitError
+from softmoa.ui.backbones import (
+    backbone_dropdown,
+    bundle_choices,
+    choose_backbone,
+    opened_name,
+)
 from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.ui.texts import explore as texts
-from softmoa.weights import ASSETS, BACKBONES, WeightsError
+from softmoa.weights import ASSETS, WeightsError
 
 EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
-EXPORT_SECONDS = 600
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
@@ -62,7 +68,7 @@ def build() -> None:
                 buttons=["download"],
                 elem_id="sound",
             )
-            gr.Markdown(texts.SOUND_HELP.format(seconds=MAX_SECONDS), elem_classes="quiet")
+            gr.Markdown(texts.SOUND_HELP.format(limits=LIMITS), elem_classes="quiet")
             examples = sorted(p for p in EXAMPLES.iterdir() if p.suffix in (".ogg", ".flac"))
             gr.Examples(
                 [[str(path)] for path in examples],
@@ -75,21 +81,14 @@ def build() -> None:
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
                 bundle = gr.Dropdown(
-                    _bundle_choices("ast-small"),
+                    bundle_choices("ast-small"),
                     value=DEFAULT_BUNDLE,
                     label=texts.BUNDLE,
                     info=texts.BUNDLE_INFO,
                     elem_id="bundle",
                     min_width=240,
                 )
-                backbone = gr.Dropdown(
-                    [(b.title, b.name) for b in BACKBONES.values()],
-                    value="ast-small",
-                    label=texts.BACKBONE,
-                    info=texts.BACKBONE_INFO.format(about=BACKBONES["ast-small"].about),
-                    elem_id="backbone",
-                    min_width=240,
-                )
+                backbone = backbone_dropdown()
             labels = gr.Label(num_top_classes=5, label=texts.LABELS, elem_id="labels")
             status = gr.Markdown(texts.EMPTY, elem_id="status", elem_classes="quiet")
 
@@ -150,9 +149,7 @@ def build() -> None:
     draw = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
     sound.change(**run)
     bundle.input(**run)
-    backbone.input(
-        choose_backbone, backbone, [backbone, bundle], queue=False, api_visibility="private"
-    ).then(**run)
+    choose_backbone(backbone, bundle).then(**run)
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
     overlay.select(pick_patch, [result, *choice], [token, *drawn], **draw)
@@ -167,27 +164,6 @@ def build() -> None:
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
 
 
-def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
-    """Bundles of a backbone, and on one with labels of its own the untrained mixture."""
-    choices = []
-    for name, path in bundles().items():
-        info = read_info(path)
-        if info.base == backbone:
-            choices.append((f"{info.task}: {info.method}, {len(info.labels)} labels", name))
-    if not BACKBONES[backbone].embedded:
-        choices.append(("its own labels, with an untrained Soft-MoA", FRESH))
-    return choices
-
-
-def choose_backbone(name: str) -> list:
-    """What the backbone is, and the bundles that were trained on it."""
-    choices = _bundle_choices(name)
-    return [
-        gr.Dropdown(info=texts.BACKBONE_INFO.format(about=BACKBONES[name].about)),
-        gr.Dropdown(choices, value=choices[0][1]),
-    ]
-
-
 def warm_up() -> None:
     """Load the default model and run it once, so that the first visitor need not wait for it."""
     classify(open_classifier(), (SAMPLE_RATE, np.zeros(SAMPLE_RATE, np.float32)))
@@ -200,8 +176,9 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     if bundle not in (*bundles(), FRESH):
         return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
     try:
-        result = classify(open_classifier(bundle, backbone), path)
-    except (AudioError, BundleError, WeightsError) as error:
+        LIMITS.check_upload(path)
+        result = classify(open_classifier(bundle, opened_name(backbone)), path)
+    except (AudioError, BundleError, LimitError, WeightsError) as error:
         gr.Warning(str(error))
         return _nothing(str(error))
     clip, timing = result.clip, result.timing
@@ -299,7 +276,7 @@ def _export_folder() -> Path:
     EXPORTS.mkdir(exist_ok=True)
     for old in EXPORTS.iterdir():
         with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
-            if time.time() - old.stat().st_mtime > EXPORT_SECONDS:
+            if time.time() - old.stat().st_mtime > 60 * LIMITS.download_minutes:
                 shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=EXPORTS))
 

@@ -6,7 +6,3 @@ INTRO = (
     "An audio transformer with a **soft mixture of adapters**: small experts that share the work "
     "on every sound. Record or upload one, see what it is, and which expert handled which part."
 )
-CITE = (
-    "Method: Cappellazzo, Falavigna, Brutti, *Efficient Fine-tuning of Audio Spectrogram "
-    "Transformers via Soft Mixture of Adapters*, Interspeech 2024 (arXiv 2402.00828)."
-)

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "listening": {"audio", "contribution"},
     "probe": {"ast", "audio"},
     "training": {"audio"},
-    "tasks": {"audio"},
+    "tasks": {"audio", "tasks"},
     "bundle": {"audio", "ast", "methods", "weights"},
     "classify": {"audio", "ast", "bundle", "contribution", "methods", "recording", "weights"},
     "experiment": {"ast", "bundle", "methods", "moa", "probe", "tasks", "training", "weights"},

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "bundle": {"audio", "ast", "methods", "weights"},
     "classify": {"audio", "ast", "bundle", "contribution", "methods", "recording", "weights"},
     "experiment": {"ast", "bundle", "methods", "moa", "probe", "tasks", "training", "weights"},
+    "recipes": {"experiment", "training"},
     "scoreboard": {"experiment", "training"},
     "run_directory": {"bundle", "experiment"},
     "export": {"ast", "classify", "contribution", "recording"},

@@ -49,6 +49,7 @@ class Comparison:
 
     training: budget, batch and recipe of every run; rate and seed are set by choice and seed.
     shots: training clips per class, drawn by the seed; None for all.
+    clip_seconds: what is used of every clip.
     warm_head: start every head from the linear solution on the frozen features.
     interleave: runs take turns; else one after another.
     """
@@ -59,6 +60,7 @@ class Comparison:
     shots: int | None = None
     warm_head: bool = True
     interleave: bool = True
+    clip_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         if not self.choices or not self.seeds:
@@ -143,7 +145,7 @@ def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[Compar
         for seed in comparison.seeds
     }
     wanted = {f.path: f for t in subsets.values() for f in (*t.train, *t.valid, *t.test)}
-    yield from bench.read(list(wanted.values()))
+    yield from bench.read(list(wanted.values()), comparison.clip_seconds)
     probes = any(choice.method == "linear" for choice in comparison.choices)
     if probes:
         yield from bench.run_backbone(list(wanted.values()))
@@ -175,10 +177,12 @@ class _Bench:
         self.mels: dict[Any, Tensor] = {}
         self.features: dict[Any, Tensor] = {}
 
-    def read(self, files: Sequence[LabelledFile], part: int = 32) -> Iterator[Preparing]:
+    def read(
+        self, files: Sequence[LabelledFile], clip_seconds: float, part: int = 32
+    ) -> Iterator[Preparing]:
         for i in range(0, len(files), part):
             now = files[i : i + part]
-            for file, (mel, _) in zip(now, tasks.log_mels(now), strict=True):
+            for file, (mel, _) in zip(now, tasks.log_mels(now, clip_seconds), strict=True):
                 self.mels[file.path] = mel
             yield Preparing("reading sounds", min(i + part, len(files)), len(files))
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "probe": {"ast", "audio"},
     "precision": set(),
     "training": {"audio", "precision"},
-    "tasks": {"audio"},
+    "tasks": {"audio", "tasks"},
     "bundle": {"audio", "ast", "methods", "weights"},
     "classify": {
         "audio",
@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "weights",
     },
     "experiment": {"ast", "bundle", "methods", "moa", "probe", "tasks", "training", "weights"},
+    "recipes": {"experiment", "training"},
     "scoreboard": {"experiment", "training"},
     "run_directory": {"bundle", "experiment"},
     "export": {"ast", "classify", "contribution", "recording"},

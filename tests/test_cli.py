@@ -139,7 +139,12 @@ def test_compare_json_contract(capsys, tmp_path):
         (["--task", "tones", "--methods", "magic"], "no method 'magic'"),
         (["--task", "tones", "--seeds", "one"], "whole numbers"),
         (["--task", "tones", "--methods", "linear,linear"], "named twice"),
-        (["--task", "tones", "--rate", "0"], "above 0"),
+        (["--task", "tones", "--rate", "-1"], "above 0"),
+        (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
+        (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, paper"),
+        (["--task", "tones", "--test", "ba"], "split of 'tones' is fixed"),
+        (["--task", "assets", "--test", "ba"], "give your sounds a split"),
+        (["--task", "pyproject.toml"], "not a zip file"),
         (["--task", "tones", "--shots", "100000", "--methods", "linear"], "fewer than"),
     ],
 )

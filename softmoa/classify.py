@@ -53,15 +53,20 @@ class Timing:
 class Classification:
     """One sound, classified. Arrays are on the CPU; records have a batch axis of one clip.
 
-    mel: (frames, 128). probabilities: (classes,), in the order of `classifier.labels`.
+    mel: (frames, 128). logits: (classes,), in the order of `classifier.labels`.
     """
 
     classifier: Classifier
     clip: audio.Clip
     mel: Tensor
-    probabilities: Tensor
+    logits: Tensor
     records: tuple[LayerRecord, ...]
     timing: Timing
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(classes,): sigmoid or softmax of the logits."""
+        return self.logits.sigmoid() if self.classifier.multilabel else self.logits.softmax(dim=0)
 
     @property
     def grid(self) -> PatchGrid:
@@ -161,13 +166,12 @@ def classify(
         else:
             records, logits = [], model(mel[None])[0]
     logits = logits.float().cpu()
-    probabilities = logits.sigmoid() if classifier.multilabel else logits.softmax(dim=0)
     done = time.perf_counter()
     return Classification(
         classifier,
         clip,
         mel.cpu(),
-        probabilities,
+        logits,
         tuple(records),
         Timing(
             decode=1000 * (decoded - began),

@@ -105,11 +105,10 @@ def expert_map(
     if marks is not None and marks.any():
         key += "<span class='moa-key'><span><u style='width:auto;height:auto'>underlined</u>"
         key += f"{escape(mark)}</span></span>"
-    columns = f"auto repeat({n},minmax(2.55rem,1fr))" + " auto" * sums
     return figure(
         heading(title, key)
         + f"<div class='moa-scroll'><div class='moa-grid' role='group' aria-label='{escape(title)}'"
-        f" style='grid-template-columns:{columns}'>{''.join(cells)}</div></div>"
+        f" style='--n:{n};--more:{int(sums)}'>{''.join(cells)}</div></div>"
     )
 
 
@@ -145,7 +144,7 @@ def signed_overlay(
         f"repeat({grid.columns},1fr)'>{cells}</div>" + padding(mel, real_frames)
     )
     gradient = f"linear-gradient(90deg,{_hex(_OVERLAY)[0]},#0e0e0e,{_hex(_OVERLAY)[-1]})"
-    key = scale_key(unit, gradient, f"{-high:+.2g} {ends[0]}", f"{high:+.2g} {ends[1]}")
+    key = scale_key(unit, gradient, f"\u2212{high:.2g} {ends[0]}", f"+{high:.2g} {ends[1]}")
     names = ("class token", "distillation token")
     words = f"{title}: {unit}, from {values.min():+.3g} to {values.max():+.3g}."
     notes = ", ".join(f"{n} {v:+.3g}" for n, v in zip(names, special, strict=True))
@@ -184,7 +183,8 @@ def outcome(
         order[-1:] = [target]
     rows = "".join(
         f"<tr{' class=moa-row-on' * (c == target)} data-class='{c}'><td>{escape(labels[c])}</td>"
-        f"<td>{intact[c]:.3f}</td><td>{changed[c]:.3f}</td><td>{changed[c] - intact[c]:+.3f}</td>"
+        f"<td>{intact[c]:.3f}</td><td>{changed[c]:.3f}</td>"
+        f"<td>{_signed(changed[c] - intact[c])}</td>"
         f"<td>{100 * before[c]:.1f} %</td><td>{100 * after[c]:.1f} %</td><td class='moa-two'>"
         f"<i style='width:{100 * before[c]:.2f}%'></i><i style='width:{100 * after[c]:.2f}%'></i>"
         "</td></tr>"
@@ -200,8 +200,8 @@ def outcome(
         heading(title, "")
         + f"<p class='moa-verdict'>{verdict}</p><div class='moa-table'><table><thead><tr>"
         f"<th>Class</th><th>Logit, {a}</th><th>{b}</th><th>Difference</th><th>Probability, {a}"
-        f"</th><th>{b}</th><th>plain: {a}, striped: {b}</th></tr></thead><tbody>{rows}</tbody>"
-        "</table></div>"
+        f"</th><th>{b}</th><th class='moa-two'>plain: {a}, striped: {b}</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -217,7 +217,7 @@ def switches(
     """A switch for every expert of every mixture, and a choice of routing for every mixture.
 
     settings: for each row the choice made of each of `choices`; a row may lack one.
-    Margins switch a whole layer or an expert of all layers.
+    Margins switch a whole layer, or an expert or the routing of all layers.
     """
     n = len(on[0])
     cells = ["<span></span>"]
@@ -226,7 +226,9 @@ def switches(
         f"data-expert='{j}' title='expert {j + 1} of all layers'>E{j + 1}</button>"
         for j in range(n)
     ]
-    cells += [_top(name) for name in choices]
+    cells += [
+        _select("all", "all layers", kind, (kind, *options)) for kind, options in choices.items()
+    ]
     for row, name in enumerate(rows):
         cells.append(
             f"<button type='button' class='moa-cell moa-head-cell' data-layer='{row}' "
@@ -242,25 +244,24 @@ def switches(
                 f"title='{escape(name)}, expert {j + 1}: {state}'>{state}</button>"
             )
         for kind, options in choices.items():
-            cells.append(_select(row, name, kind, options, settings[row].get(kind)))
-    columns = f"auto repeat({n},minmax(2.55rem,1fr)) {'auto ' * len(choices)}"
+            chosen = settings[row].get(kind)
+            cells.append(_select(row, name, kind, options, chosen) if chosen else _top("\u2013"))
     return figure(
         heading(title, "")
-        + f"<div class='moa-scroll'><div class='moa-grid' role='group' aria-label='{escape(title)}'"
-        f" style='grid-template-columns:{columns}'>{''.join(cells)}</div></div>"
-        f"<p class='moa-note'>{escape(note)}</p>"
+        + f"<div class='moa-scroll'><div class='moa-grid moa-board' role='group' "
+        f"aria-label='{escape(title)}' style='--n:{n};--more:{len(choices)}'>{''.join(cells)}"
+        f"</div></div><p class='moa-note'>{escape(note)}</p>"
     )
 
 
-def _select(row: int, name: str, kind: str, options: Sequence[str], chosen: str | None) -> str:
-    if chosen is None:
-        return "<span class='moa-top'>\u2013</span>"
+def _select(row: int | str, name: str, kind: str, options: Sequence[str], chosen: str = "") -> str:
     listed = "".join(
         f"<option{' selected' * (option == chosen)}>{option}</option>" for option in options
     )
+    changed = chosen not in ("", options[0])
     return (
         f"<select data-layer='{row}' data-set='{kind}' aria-label='{kind} of {escape(name)}'"
-        f"{' class=moa-changed' * (chosen != options[0])}>{listed}</select>"
+        f"{' class=moa-changed' * changed}>{listed}</select>"
     )
 
 
@@ -295,10 +296,9 @@ def share_charts(
         f"<span class='moa-key'><span>{dot(j)}E{j + 1}</span></span>"
         for j in range(max(len(values) for values in every))
     )
-    columns = f"auto repeat({len(series)},minmax(5rem,1fr))"
     return figure(
         heading(title, key) + "<div class='moa-scroll'><div class='moa-charts' "
-        f"style='grid-template-columns:{columns}'>{''.join(cells)}</div></div>"
+        f"style='--n:{len(series)}'>{''.join(cells)}</div></div>"
         f"<p class='moa-note'>{escape(unit)}; every chart reaches from 0 to {100 * top:.0f} %, and "
         "the dashed line is an equal share.</p>"
     )
@@ -340,6 +340,12 @@ def _short(value: float, high: float, signed: bool, percent: bool) -> str:
     decimals = 2 if high >= 0.095 or not high else min(1 - int(np.floor(np.log10(high))), 6)
     text = f"{value:{'+' if signed else ''}.{decimals}f}"
     return text.replace("-", "\u2212") if float(text) else "0"
+
+
+def _signed(value: float) -> str:
+    """Three decimals and a sign, if they are not all zeros."""
+    text = f"{value:+.3f}".replace("-", "\u2212")
+    return "0.000" if text.endswith("0.000") else text
 
 
 def _exact(value: float, signed: bool, percent: bool) -> str:

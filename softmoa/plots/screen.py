@@ -73,7 +73,9 @@ def waveform(samples: Array, rate: int, points: int = 600) -> str:
     return figure(head + with_axes(area, seconds, marks, words, "moa-wave"))
 
 
-def spectrogram(mel: Array, *, real_frames: int | None = None) -> str:
+def spectrogram(
+    mel: Array, *, title: str = "Log-mel spectrogram", real_frames: int | None = None
+) -> str:
     """Log-mel spectrogram with axes in seconds and Hz.
 
     mel: (frames, mels), normalised; frames from `real_frames` on are padding and hatched.
@@ -88,9 +90,9 @@ def spectrogram(mel: Array, *, real_frames: int | None = None) -> str:
     if not span:
         key = "<span class='moa-key'>the same level everywhere</span>"
     seconds = len(mel) / FRAMES_PER_SECOND
-    words = f"Log-mel spectrogram of {seconds:.2f} seconds, 20 Hz to 8 kHz, over {span:.0f} dB."
+    words = f"{title} of {seconds:.2f} seconds, 20 Hz to 8 kHz, over {span:.0f} dB."
     return figure(
-        heading("Log-mel spectrogram", key)
+        heading(title, key)
         + with_axes(area + padding(mel, real_frames), seconds, hertz_ticks(mel.shape[1]), words)
     )
 

@@ -20,6 +20,7 @@ from softmoa.classify import Classification, open_classifier
 from softmoa.evidence import Evidence
 from softmoa.plots import lens as draw
 from softmoa.siblings import Measured, siblings
+from softmoa.ui.drawing import place_names, row_names
 from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
@@ -92,7 +93,7 @@ def reset(result: Classification) -> list:
     """The controls for a new sound, in the order of `Section.reset`."""
     found = siblings(result.classifier.name)
     others = found or {result.classifier.name: result.classifier.name}
-    rows = [(f"Layer {r.layer + 1} {r.site.upper()}", i) for i, r in enumerate(result.records)]
+    rows = [(name, i) for i, name in enumerate(row_names(result))]
     hidden = gr.Column(visible=False)
     return [
         "sound",
@@ -216,7 +217,7 @@ def charts_of(measured: list[Measured]) -> str:
             one.title: [b.share if (b := one.balances.get(place)) else None for place in places]
             for one in measured
         },
-        rows=[f"Layer {layer + 1} {site.upper()}" for layer, site in places],
+        rows=place_names(places),
         title=texts.CHARTS,
         unit=texts.CHARTS_UNIT.format(sounds=_count(measured[0].clips)),
     )
@@ -237,8 +238,9 @@ def table_of(measured: list[Measured], layer: int) -> str:
             f"<td class='moa-val'>{number(mean_of(metric, one, chosen))}</td>" for one in measured
         )
         rows.append(
-            f"<tr><td><b>{escape(metric.name)}</b></td>{values}<td>${escape(metric.formula)}$</td>"
-            f"<td>{escape(metric.reading)}</td><td>{escape(metric.source)}</td></tr>"
+            f"<tr><td><b>{escape(metric.name)}</b></td>{values}<td class='moa-formula'>"
+            f"${escape(metric.formula)}$</td><td class='moa-words'>{escape(metric.reading)}</td>"
+            f"<td class='moa-words'>{escape(metric.source)}</td></tr>"
         )
     return (
         f"<div class='moa-balance'><table><thead><tr><th>{name}</th>{head}<th>{formula}</th>"

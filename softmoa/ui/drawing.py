@@ -5,9 +5,12 @@ Everything is drawn from the records of the one forward pass; the model is not r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from softmoa import export, plots
+from softmoa.ablation import Place
 from softmoa.audio import SAMPLE_RATE
 from softmoa.classify import Classification
 from softmoa.contribution import (
@@ -174,10 +177,13 @@ def _find(result: Classification, layer: int, site: str) -> tuple[int, LayerReco
 
 
 def row_names(result: Classification) -> list[str]:
-    both = len({record.site for record in result.records}) > 1
-    return [
-        f"Layer {record.layer + 1}" + f" {record.site.upper()}" * both for record in result.records
-    ]
+    return place_names([(record.layer, record.site) for record in result.records])
+
+
+def place_names(places: Sequence[Place]) -> list[str]:
+    """What mixtures are called; their site is named where a model has them at both."""
+    both = len({site for _, site in places}) > 1
+    return [f"Layer {layer + 1}" + f" {site.upper()}" * both for layer, site in places]
 
 
 def _numbers(values: torch.Tensor) -> str:

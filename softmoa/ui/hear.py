@@ -87,8 +87,8 @@ def play(
             kind=kind, who=who, row=row_name, loudness=says, energy=100 * energy.item()
         ),
         draw.side_by_side(
-            plots.spectrogram(result.mel, real_frames=real_frames(result)),
-            plots.spectrogram(log_mel(heard), real_frames=real_frames(result)),
+            plots.spectrogram(result.mel, title=texts.ORIGINAL, real_frames=real_frames(result)),
+            plots.spectrogram(log_mel(heard), title=texts.HEARD, real_frames=real_frames(result)),
         ),
     ]
 

@@ -22,8 +22,8 @@ from softmoa.ui.explore import EXAMPLES, MATH, MODEL_QUEUE, ON_CLICK, Explored, 
 from softmoa.ui.texts import lens as texts
 
 OFFERED = ("dog_bark", "rain", "rooster", "speech", "trumpet", "train")
-CAUSAL_SECONDS = 60  # more would keep all other visitors waiting
-QUICK_SECONDS = 8  # up to here the causal view is the first one shown
+CAUSAL_SECONDS = 120  # more would keep all other visitors waiting
+QUICK_SECONDS = 20  # up to here the causal view is the first one shown
 
 # Explore has drawn a new result; this tab follows at once if it is the one looked at.
 FOLLOW = """() => {
@@ -74,7 +74,7 @@ def build(explored: Explored, tab: gr.Tab) -> None:
     judged = {
         "fn": judge,
         "inputs": [evidence, view, target, mode, row, expert],
-        "outputs": [table, note, detail],
+        "outputs": [table, note, detail, mode],
     }
     refreshed = gr.on(
         [tab.select, refresh_button.click],
@@ -141,7 +141,7 @@ def refresh(result: Classification | None, evidence: Evidence | None) -> list:
 def judge(evidence: Evidence | None, view: str, target: int, mode: str, row: int, expert: int):
     """The map of all experts in one view, how to read it, and the chosen expert in that view."""
     if evidence is None:
-        return [gr.skip()] * 3
+        return [gr.skip()] * 4
     result, rows = evidence.result, row_names(evidence.result)
     target, row, expert = (
         min(target, len(result.logits) - 1),
@@ -153,7 +153,7 @@ def judge(evidence: Evidence | None, view: str, target: int, mode: str, row: int
     if view == "causal":
         if evidence.causal_seconds > CAUSAL_SECONDS:
             sentence = texts.SLOW.format(seconds=evidence.causal_seconds)
-            return [f"<p>{sentence}</p>", texts.NOTES[view], ""]
+            return [f"<p>{sentence}</p>", texts.NOTES[view], "", gr.skip()]
         causal = evidence.causal(mode)
         values = causal.delta[..., target]
         marks = (causal.logits + causal.delta).argmax(dim=-1) != causal.logits.argmax()
@@ -177,7 +177,8 @@ def judge(evidence: Evidence | None, view: str, target: int, mode: str, row: int
         **options,
     )
     note = f"{texts.NOTES[view]} {texts.CLICK}"
-    return [table, note, _detail(evidence, view, target, mode, row, expert)]
+    detail = _detail(evidence, view, target, mode, row, expert)
+    return [table, note, detail, gr.Radio(visible=view == "causal")]
 
 
 def _detail(evidence: Evidence, view: str, target: int, mode: str, row: int, expert: int) -> str:
@@ -226,7 +227,7 @@ def _detail(evidence: Evidence, view: str, target: int, mode: str, row: int, exp
         title=title,
         unit=unit,
         vmax=plots.scale_top(every[2:].numpy()),
-        uniform=1.0,
+        uniform=1.0 if view == "share" else None,
         special=values[:2].tolist(),
         real_frames=real_frames(result),
     )

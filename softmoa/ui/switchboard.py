@@ -80,16 +80,14 @@ def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.Event
     if evidence is None:
         return gr.skip()
     data = event._data or {}
-    rows, experts = range(len(evidence.places)), range(evidence.experts)
-    row, expert = whole(event, "layer"), whole(event, "expert")
-    if data.get("set") in ("dispatch", "combine"):
-        if row in rows and data.get("value") in get_args(Weights):
-            place = evidence.places[row]
-            board = _set(board, place, **{data["set"]: data["value"]})
+    experts = range(evidence.experts)
+    row, expert, every = whole(event, "layer"), whole(event, "expert"), data.get("layer") == "all"
+    picked = [place for i, place in enumerate(evidence.places) if every or i == row]
+    kind, value = data.get("set"), data.get("value")
+    if kind in ("dispatch", "combine") and value in get_args(Weights):
+        for place in picked:
+            board = _set(board, place, **{kind: value})
         return board
-    picked = [
-        evidence.places[i] for i in (rows if data.get("layer") == "all" else [row]) if i in rows
-    ]
     if data.get("expert") == "all":  # a whole layer: off, or on again if all of it is off
         return _switch_all(board, picked, set(experts))
     if expert not in experts:

@@ -102,9 +102,10 @@ SEED = "Seed of the shuffle"
 ALL_OFF, RESET = "All off", "Reset: all as learned"
 BOARD = "Experts of all layers"
 BOARD_NOTE = (
-    "E1 … switch an expert of all layers, a layer's name all of its experts. Dispatch uniform: "
-    "every slot reads the mean patch; shuffled: each patch is read with the weight of another. "
-    "Combine likewise."
+    "The names at the top change all layers, those on the left all experts of a layer. Dispatch "
+    "uniform: every slot reads the mean patch; shuffled: each patch is read with the weight of "
+    "another one. Combine uniform: every patch takes the same from all slots; shuffled: it takes "
+    "what another one should."
 )
 ROUTINGS = ("learned", "uniform", "shuffled")
 OUTCOME = "Intact and changed"

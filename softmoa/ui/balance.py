@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from torch import Tensor
@@ -64,8 +65,8 @@ def build(evidence: gr.State) -> Section:
     table = gr.Markdown(elem_id="balance-table", latex_delimiters=MATH)
     gr.Markdown(texts.METRICS_NOTE, latex_delimiters=MATH, elem_classes="quiet")
 
-    quick = {"show_progress": "hidden", "api_visibility": "private"}
-    measure = {
+    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    measure: dict[str, Any] = {
         "fn": run,
         "inputs": [evidence, over, compared, task, files, layer],
         "outputs": [measured, status, charts, table],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 import numpy as np
 import torch
@@ -47,7 +49,7 @@ def build(evidence: gr.State, choice: list) -> Section:
     said = gr.Markdown(elem_id="hear-said")
     pictures = Figure(elem_id="hear-pictures")
     gr.Markdown(texts.HEAR_MEANS, elem_classes="quiet")
-    redraw = {
+    redraw: dict[str, Any] = {
         "fn": play,
         "inputs": [evidence, what, loudness, *choice],
         "outputs": [original, heard, said, pictures],

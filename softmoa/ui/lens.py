@@ -7,12 +7,13 @@ are first asked for, and stay in the visitor's session with it.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import gradio as gr
 import torch
 
 from softmoa import plots
-from softmoa.ablation import Intervention
+from softmoa.ablation import Intervention, Mode
 from softmoa.classify import Classification
 from softmoa.evidence import Evidence, again
 from softmoa.plots import lens as draw
@@ -69,28 +70,35 @@ def build(explored: Explored, tab: gr.Tab) -> None:
         heard = hear.build(evidence, choice)
         even = balance.build(evidence)
 
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "api_visibility": "private"}
-    quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
-    judged = {
+    model: dict[str, Any] = {
+        "concurrency_id": MODEL_QUEUE,
+        "concurrency_limit": 1,
+        "api_visibility": "private",
+    }
+    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+    judged: dict[str, Any] = {
         "fn": judge,
         "inputs": [evidence, view, target, mode, row, expert],
         "outputs": [table, note, detail, mode],
+        "concurrency_id": MODEL_QUEUE,
+        "concurrency_limit": 1,
+        "api_visibility": "private",
     }
     refreshed = gr.on(
         [tab.select, refresh_button.click],
         refresh,
         [explored.result, evidence],
-        [evidence, status, body, view, target, *choice, board.state, *even.reset],
+        [evidence, status, body, view, target, *choice, *board.reset, *even.reset],
         show_progress="hidden",
         api_visibility="private",
     )
-    refreshed.then(**judged, **model, show_progress_on=[table])
+    refreshed.then(**judged, show_progress_on=[table])
     for section in (board, heard, even):
         refreshed.then(**section.redraw)
-    gr.on([view.input, target.input, mode.input], **judged, **model, show_progress_on=[table])
+    gr.on([view.input, target.input, mode.input], **judged, show_progress_on=[table])
     picked = table.select(pick, evidence, choice, api_visibility="private", show_progress="hidden")
     for chosen in (gr.on([control.input for control in choice], lambda: None), picked):
-        chosen.then(**judged, **model, **quiet)
+        chosen.then(**judged, show_progress="hidden", trigger_mode="always_last")
         chosen.then(**board.rechoose)
         chosen.then(**heard.redraw)
     for run in explored.runs:
@@ -138,7 +146,7 @@ def refresh(result: Classification | None, evidence: Evidence | None) -> list:
     ]
 
 
-def judge(evidence: Evidence | None, view: str, target: int, mode: str, row: int, expert: int):
+def judge(evidence: Evidence | None, view: str, target: int, mode: Mode, row: int, expert: int):
     """The map of all experts in one view, how to read it, and the chosen expert in that view."""
     if evidence is None:
         return [gr.skip()] * 4
@@ -181,7 +189,7 @@ def judge(evidence: Evidence | None, view: str, target: int, mode: str, row: int
     return [table, note, detail, gr.Radio(visible=view == "causal")]
 
 
-def _detail(evidence: Evidence, view: str, target: int, mode: str, row: int, expert: int) -> str:
+def _detail(evidence: Evidence, view: str, target: int, mode: Mode, row: int, expert: int) -> str:
     """The chosen expert: the outcome without it, or its value at every patch."""
     result = evidence.result
     where = {"expert": expert + 1, "row": row_names(result)[row].replace("Layer", "layer")}

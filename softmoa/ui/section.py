@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import gradio as gr
-
 
 @dataclass(frozen=True)
 class Section:
     """Events to chain. redraw: after a new sound. rechoose: after another expert was chosen.
 
-    state, reset: what a new sound sets anew.
+    reset: what a new sound sets anew.
     """
 
     redraw: dict[str, Any]
     rechoose: dict[str, Any] = field(default_factory=dict)
-    state: gr.State | None = None
-    reset: tuple = ()
+    reset: tuple[Any, ...] = ()

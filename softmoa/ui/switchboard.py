@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -56,7 +56,7 @@ def build(evidence: gr.State, choice: list) -> Section:
     pair = Figure(elem_id="board-pair")
     note = gr.Markdown(elem_classes="quiet", elem_id="board-note")
 
-    run = {
+    run: dict[str, Any] = {
         "fn": run_board,
         "inputs": [evidence, board, mode, seed, view, *choice],
         "outputs": [changed, switches, outcome, pair, note],
@@ -65,14 +65,18 @@ def build(evidence: gr.State, choice: list) -> Section:
         "show_progress": "hidden",
         "api_visibility": "private",
     }
-    quick = {"show_progress": "hidden", "api_visibility": "private"}
+    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     switches.select(switch, [evidence, board, clicks], board, **quick).then(**run)
     off.click(all_off, evidence, board, **quick).then(**run)
     reset.click(lambda: {}, None, board, **quick).then(**run)
     gr.on([mode.input, seed.input], **run, trigger_mode="always_last")
-    redraw = {"fn": pictures, "inputs": [evidence, changed, view, *choice], "outputs": pair}
+    redraw: dict[str, Any] = {
+        "fn": pictures,
+        "inputs": [evidence, changed, view, *choice],
+        "outputs": pair,
+    }
     view.input(**redraw, **quick)
-    return Section(redraw=run, rechoose=redraw | quick, state=board)
+    return Section(redraw=run, rechoose=redraw | quick, reset=(board,))
 
 
 def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.EventData):
@@ -90,7 +94,7 @@ def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.Event
         return board
     if data.get("expert") == "all":  # a whole layer: off, or on again if all of it is off
         return _switch_all(board, picked, set(experts))
-    if expert not in experts:
+    if expert is None or expert not in experts:
         return board
     if clicks == "solo":
         return _switch_all(board, picked, set(experts) - {expert})
@@ -125,13 +129,11 @@ def _switch_all(board: Board, places: list[Place], off: set[int]) -> Board:
 
 
 def run_board(
-    evidence: Evidence | None, board: Board, mode: str, seed: int | None, view: str, *choice
+    evidence: Evidence | None, board: Board, mode: Mode, seed: int | None, view: str, *choice
 ) -> list:
     """The sound through the changed model: its result, the board, the outcome, the pictures."""
     if evidence is None:
         return [gr.skip()] * 5
-    if mode not in get_args(Mode):
-        raise gr.Error(texts.MODE, print_exception=False)
     seed = min(max(int(seed or 0), 0), 2**31)
     board = {place: replace(change, mode=mode, seed=seed) for place, change in board.items()}
     changed = again(evidence.result, board)

@@ -176,7 +176,7 @@ def outcome(
     intact, changed: logits (classes,). before, after: probabilities. names: of the two states.
     Shown are the likeliest classes of both states and the `target`.
     """
-    intact, changed, before, after = map(array, (intact, changed, before, after))
+    intact, changed, before, after = array(intact), array(changed), array(before), array(after)
     was, now = int(intact.argmax()), int(changed.argmax())
     order = np.maximum(before, after).argsort()[::-1][:shown].tolist()
     if target is not None and target not in order:
@@ -184,7 +184,7 @@ def outcome(
     rows = "".join(
         f"<tr{' class=moa-row-on' * (c == target)} data-class='{c}'><td>{escape(labels[c])}</td>"
         f"<td>{intact[c]:.3f}</td><td>{changed[c]:.3f}</td>"
-        f"<td>{_signed(changed[c] - intact[c])}</td>"
+        f"<td>{_signed(float(changed[c] - intact[c]))}</td>"
         f"<td>{100 * before[c]:.1f} %</td><td>{100 * after[c]:.1f} %</td><td class='moa-two'>"
         f"<i style='width:{100 * before[c]:.2f}%'></i><i style='width:{100 * after[c]:.2f}%'></i>"
         "</td></tr>"

@@ -70,12 +70,6 @@ def build(explored: Explored, tab: gr.Tab) -> None:
         heard = hear.build(evidence, choice)
         even = balance.build(evidence)
 
-    model: dict[str, Any] = {
-        "concurrency_id": MODEL_QUEUE,
-        "concurrency_limit": 1,
-        "api_visibility": "private",
-    }
-    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
     judged: dict[str, Any] = {
         "fn": judge,
         "inputs": [evidence, view, target, mode, row, expert],

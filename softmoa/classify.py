@@ -134,6 +134,12 @@ def _in_bf16(model: AST) -> AST:
     return stored_in_bf16(model)
 
 
+def computing_model(classifier: Classifier, precision: Precision = "auto") -> AST:
+    """The model that computes for a classifier: its own, or the twin to use within `autocast`."""
+    model = classifier.model
+    return _in_bf16(model) if wants_bf16(model, precision) else model
+
+
 def classify(
     classifier: Classifier,
     source: audio.Source,
@@ -151,9 +157,7 @@ def classify(
     began = time.perf_counter()
     clip = audio.load(source)
     decoded = time.perf_counter()
-    model = classifier.model
-    if wants_bf16(model, precision):
-        model = _in_bf16(model)
+    model = computing_model(classifier, precision)
     device = model.cls.device
     mel = audio.log_mel(clip.waveform.to(device))
     if pad_frames:

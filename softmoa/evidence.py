@@ -25,17 +25,24 @@ from softmoa.ablation import (
     intervene,
     signed_contribution,
 )
-from softmoa.classify import Classification
+from softmoa.ast import AST
+from softmoa.classify import Classification, computing_model
 from softmoa.contribution import expert_norms, expert_outputs, expert_share
+from softmoa.precision import autocast
 from softmoa.recording import record_routing
 
 
 def again(result: Classification, switchboard: Switchboard) -> Classification:
-    """The same sound with changed routing: new logits and records, which hold the change."""
-    model = result.classifier.model
+    """The same sound with changed routing: new logits and records, which hold the change.
+
+    Computed as `classify` does by default, so that no change changes nothing.
+    """
+    model = computing_model(result.classifier)
+    mel = result.mel.to(model.cls.device)
     began = time.perf_counter()
-    with torch.inference_mode(), intervene(model, switchboard), record_routing(model) as records:
-        logits = model(result.mel[None])[0].float().cpu()
+    with torch.inference_mode(), autocast(result.classifier.model, "auto"):
+        with intervene(model, switchboard), record_routing(model) as records:
+            logits = model(mel[None])[0].float().cpu()
     timing = replace(result.timing, forward=1000 * (time.perf_counter() - began))
     return replace(result, logits=logits, records=tuple(records), timing=timing)
 
@@ -50,6 +57,14 @@ class Evidence:
     result: Classification
     _causal: dict[Mode, CausalContribution] = field(default_factory=dict)
     _signed: dict[int, SignedContribution] = field(default_factory=dict)
+
+    @property
+    def _model(self) -> AST:
+        return self.result.classifier.model
+
+    @property
+    def _mel(self) -> Tensor:
+        return self.result.mel.to(self._model.cls.device)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -75,15 +90,12 @@ class Evidence:
 
     def causal(self, mode: Mode) -> CausalContribution:
         if mode not in self._causal:
-            result = self.result
-            self._causal[mode] = causal_contribution(result.classifier.model, result.mel, mode)
+            self._causal[mode] = causal_contribution(self._model, self._mel, mode)
         return self._causal[mode]
 
     def signed(self, target: int) -> SignedContribution:
         if target not in self._signed:
-            result = self.result
-            signed = signed_contribution(result.classifier.model, result.mel, target)
-            self._signed[target] = signed
+            self._signed[target] = signed_contribution(self._model, self._mel, target)
         return self._signed[target]
 
     @property

@@ -52,7 +52,7 @@ class Measured:
     def add(self, mel: Tensor) -> None:
         """One sound, (frames, 128)."""
         with torch.inference_mode(), record_routing(self._model) as records:
-            self._model(mel[None])
+            self._model(mel[None].to(self._model.cls.device))
         self._tally.add(records)
         self.clips += 1
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,23 +14,28 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from softmoa import sounds, tasks
+from softmoa import audio, tasks
 from softmoa.ablation import Place
-from softmoa.audio import AudioError
 from softmoa.balance import METRICS, Metric
 from softmoa.bundle import BundleError
 from softmoa.classify import Classification, open_classifier
 from softmoa.evidence import Evidence
+from softmoa.limits import LIMITS
 from softmoa.plots import lens as draw
 from softmoa.siblings import Measured, siblings
+from softmoa.tasks.archive import ZipLimits, unpack
+from softmoa.tasks.own import SOUNDS
+from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import place_names, row_names
 from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 from softmoa.weights import WeightsError
 
+NOTES = 20  # sentences shown about sounds that were left out
 MEAN = -1  # in the place of a row: the mean of all layers
 UPDATE_SECONDS = 0.7
+MAX_SECONDS = 10.0  # of one sound of many; the rest of it is not listened to
 
 
 def build(evidence: gr.State) -> Section:
@@ -52,7 +59,7 @@ def build(evidence: gr.State) -> Section:
         folder = gr.UploadButton(
             texts.FOLDER, file_count="directory", size="sm", elem_id="balance-folder"
         )
-        limits = texts.FILES_HELP.format(sounds=sounds.MAX_SOUNDS, seconds=sounds.MAX_SECONDS)
+        limits = texts.FILES_HELP.format(sounds=LIMITS.balance_sounds, seconds=MAX_SECONDS)
         gr.Markdown(limits, elem_classes="quiet")
     with gr.Row():
         start = gr.Button(texts.MEASURE, variant="primary", size="md", elem_id="balance-start")
@@ -126,32 +133,36 @@ def run(
     if evidence is None:
         yield [gr.skip()] * 4
         return
-    try:
-        measured = [_opened(evidence, name) for name in compared]
-        total, mels = _sounds(evidence, over, task, files)
-    except (BundleError, WeightsError, tasks.TaskError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
-    if not measured:
-        raise gr.Error(texts.NONE_CHOSEN, print_exception=False)
-    began = said = time.perf_counter()
-    left_out = []
-    for name, mel in mels:
-        if isinstance(mel, str):
-            left_out.append(f"{name} ({mel})" if name else mel)
-        else:
+    with tempfile.TemporaryDirectory(prefix="softmoa-balance-") as folder:
+        try:
+            measured = [_opened(evidence, name) for name in compared]
+            mels, note = _sounds(evidence, over, task, files, Path(folder))
+        except (BundleError, WeightsError, tasks.TaskError) as error:
+            raise refuse(str(error)) from None
+        if not measured:
+            raise refuse(texts.NONE_CHOSEN)
+        began = said = time.perf_counter()
+        notes = [note] if note else []
+        for name, mel in mels:
+            try:
+                values = mel()
+            except audio.AudioError as error:
+                notes.append(texts.LEFT_OUT.format(name=name, why=error))
+                continue
             for one in measured:
-                one.add(mel)
-        if time.perf_counter() - said > UPDATE_SECONDS and measured[0].clips:
-            said = time.perf_counter()
-            status = texts.MEASURING.format(
-                done=measured[0].clips, total=total, seconds=said - began
-            )
-            yield [measured, status, charts_of(measured), table_of(measured, layer)]
+                one.add(values)
+            if time.perf_counter() - said > UPDATE_SECONDS:
+                said = time.perf_counter()
+                status = texts.MEASURING.format(
+                    done=measured[0].clips, total=len(mels), seconds=said - began
+                )
+                yield [measured, status, charts_of(measured), table_of(measured, layer)]
     if not measured[0].clips:
-        raise gr.Error(texts.NO_SOUND_FOUND, print_exception=False)
-    status = _done(measured, time.perf_counter() - began)
-    if left_out:
-        status += "\n\n" + texts.LEFT_OUT.format(names="; ".join(left_out[:20]))
+        raise refuse(texts.NO_SOUND_FOUND)
+    status = texts.MEASURED.format(
+        done=_count(measured[0].clips), seconds=time.perf_counter() - began
+    )
+    status = "\n\n".join([status, *notes[:NOTES]])
     yield [measured, status, charts_of(measured), table_of(measured, layer)]
 
 
@@ -166,36 +177,47 @@ def _opened(evidence: Evidence, name: str) -> Measured:
 
 
 def _sounds(
-    evidence: Evidence, over: str, task: str | None, files: Sequence[str] | None
-) -> tuple[int, Iterator[tuple[str, Tensor | str]]]:
-    """How many sounds there are, and (name, log-mel or what is wrong) of each."""
+    evidence: Evidence, over: str, task: str | None, files: Sequence[str] | None, folder: Path
+) -> tuple[list[tuple[str, Callable[[], Tensor]]], str]:
+    """Name of each sound with what gives its log-mel, and a note; zips are unpacked in `folder`."""
     if over == "sound":
-        return 1, iter([("", evidence.result.mel)])
+        return [("", lambda: evidence.result.mel)], ""
     if over == "task":
         if not task:
             raise tasks.TaskError(texts.NO_TASK)
-        clips = tasks.load(task).test
-        return len(clips), (_clip(file) for file in clips)
-    if not files:
+        paths = [file.path for file in tasks.load(task).test]
+    elif files:
+        paths = sounds_of([Path(file) for file in files], folder)
+    else:
         raise tasks.TaskError(texts.NO_SOUNDS)
-    paths = [Path(file) for file in files]
-    return sounds.count(paths), sounds.log_mels(paths)
+    step = math.ceil(len(paths) / LIMITS.balance_sounds)
+    chosen = paths[:: step or 1]
+    note = texts.CHOSEN.format(some=len(chosen), all=len(paths)) if step > 1 else ""
+    read = tasks.CACHE.log_mel if over == "task" else _log_mel
+    return [(path.name, partial(read, path, MAX_SECONDS)) for path in chosen], note
 
 
-def _clip(file: tasks.LabelledFile) -> tuple[str, Tensor | str]:
-    try:
-        return file.path.name, tasks.CACHE.log_mel(file.path, sounds.MAX_SECONDS)
-    except AudioError as error:
-        return file.path.name, str(error)
+def sounds_of(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """The files of what was sent, in the place of a zip those with a sound's suffix in it."""
+    found = []
+    for number, path in enumerate(paths):
+        if path.suffix.lower() == ".zip":
+            target = folder / str(number)
+            limits = ZipLimits(file_mb=LIMITS.upload_mb)
+            unpack(path, target, limits, SOUNDS)
+            found += sorted(file for file in target.rglob("*") if file.is_file())
+        else:
+            found.append(path)
+    return found
+
+
+def _log_mel(path: Path, max_seconds: float) -> Tensor:
+    return audio.log_mel(audio.load(path, max_seconds).waveform)
 
 
 def stopped(measured: list[Measured]) -> str:
     """What the visitor is told after Stop."""
     return texts.STOPPED.format(sounds=measured[0].clips if measured else 0)
-
-
-def _done(measured: list[Measured], seconds: float) -> str:
-    return texts.MEASURED.format(done=_count(measured[0].clips), seconds=seconds)
 
 
 def _count(clips: int) -> str:

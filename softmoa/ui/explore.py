@@ -245,7 +245,7 @@ def draw_choice(result: Classification | None, *choice) -> list:
 
 def pick_patch(result, layer, site, view, expert, slot, token, event: gr.EventData) -> list:
     """A click on a patch: show its exact weights."""
-    token = whole(event, "token")
+    token = clicked(event, "token")
     return [token, *draw_choice(result, layer, site, view, expert, slot, token)]
 
 
@@ -253,17 +253,17 @@ def pick_expert(result, layer, site, view, expert, slot, token, event: gr.EventD
     """A click on an expert's picture or bar: choose it, and the bar's layer."""
     if result is None:
         return [gr.skip()] * 10
-    row = whole(event, "layer")
+    row = clicked(event, "layer")
     if row is not None and 0 <= row < len(result.records):
         layer, site = result.records[row].layer + 1, result.records[row].site
     n, p = export.weights_of(result.records[0])[0].shape[:2]
-    expert = min(whole(event, "expert") or 0, n - 1)
-    slot = min(whole(event, "slot") or 0, p - 1)
+    expert = min(clicked(event, "expert") or 0, n - 1)
+    slot = min(clicked(event, "slot") or 0, p - 1)
     drawn = draw_choice(result, layer, site, view, expert, slot, token)
     return [layer, site, expert, slot, *drawn]
 
 
-def whole(event: gr.EventData, name: str) -> int | None:
+def clicked(event: gr.EventData, name: str) -> int | None:
     """A whole number from a click; the page says what it likes, so anything else is ignored."""
     value = str((event._data or {}).get(name))
     return int(value) if value.isdecimal() and len(value) < 7 else None

@@ -19,7 +19,7 @@ from softmoa.evidence import Evidence, again
 from softmoa.plots import lens as draw
 from softmoa.ui import balance, hear, switchboard
 from softmoa.ui.drawing import multiples, real_frames, row_names
-from softmoa.ui.explore import EXAMPLES, MATH, MODEL_QUEUE, ON_CLICK, Explored, Figure, whole
+from softmoa.ui.explore import EXAMPLES, MATH, MODEL_QUEUE, ON_CLICK, Explored, Figure, clicked
 from softmoa.ui.texts import lens as texts
 
 OFFERED = ("dog_bark", "rain", "rooster", "speech", "trumpet", "train")
@@ -237,7 +237,7 @@ def _detail(evidence: Evidence, view: str, target: int, mode: Mode, row: int, ex
 
 def pick(evidence: Evidence | None, event: gr.EventData) -> list:
     """A click on the map: choose that layer and expert."""
-    row, expert = whole(event, "layer"), whole(event, "expert")
+    row, expert = clicked(event, "layer"), clicked(event, "expert")
     if evidence is None or row is None or expert is None:
         return [gr.skip()] * 3
     return [min(row, len(evidence.places) - 1), min(expert, evidence.experts - 1), gr.skip()]

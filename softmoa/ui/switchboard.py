@@ -15,7 +15,7 @@ from softmoa.evidence import Evidence, again
 from softmoa.moa import Slots
 from softmoa.plots import lens as draw
 from softmoa.ui.drawing import kind_of, multiples, real_frames, row_names
-from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure, whole
+from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure, clicked
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 
@@ -85,7 +85,11 @@ def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.Event
         return gr.skip()
     data = event._data or {}
     experts = range(evidence.experts)
-    row, expert, every = whole(event, "layer"), whole(event, "expert"), data.get("layer") == "all"
+    row, expert, every = (
+        clicked(event, "layer"),
+        clicked(event, "expert"),
+        data.get("layer") == "all",
+    )
     picked = [place for i, place in enumerate(evidence.places) if every or i == row]
     kind, value = data.get("set"), data.get("value")
     if kind in ("dispatch", "combine") and value in get_args(Weights):

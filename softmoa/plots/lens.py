@@ -227,7 +227,8 @@ def switches(
         for j in range(n)
     ]
     cells += [
-        _select("all", "all layers", kind, (kind, *options)) for kind, options in choices.items()
+        _select("all", "all layers", kind, (kind, *options), _common(settings, kind))
+        for kind, options in choices.items()
     ]
     for row, name in enumerate(rows):
         cells.append(
@@ -258,11 +259,17 @@ def _select(row: int | str, name: str, kind: str, options: Sequence[str], chosen
     listed = "".join(
         f"<option{' selected' * (option == chosen)}>{option}</option>" for option in options
     )
-    changed = chosen not in ("", options[0])
+    changed = row != "all" and chosen != options[0]
     return (
         f"<select data-layer='{row}' data-set='{kind}' aria-label='{kind} of {escape(name)}'"
         f"{' class=moa-changed' * changed}>{listed}</select>"
     )
+
+
+def _common(settings: Sequence[Mapping[str, str]], kind: str) -> str:
+    """The setting of all rows, if it is the same; else the name of what is set."""
+    (first, *others) = {row[kind] for row in settings if kind in row} or {kind}
+    return kind if others else first
 
 
 def side_by_side(*figures: str) -> str:

@@ -66,9 +66,14 @@ def build(evidence: gr.State, choice: list) -> Section:
         "api_visibility": "private",
     }
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    switches.select(switch, [evidence, board, clicks], board, **quick).then(**run)
-    off.click(all_off, evidence, board, **quick).then(**run)
-    reset.click(lambda: {}, None, board, **quick).then(**run)
+    # In one step with the run, and in turn: every click of a fast hand counts.
+    in_turn: dict[str, Any] = run | {
+        "outputs": [board, *run["outputs"]],
+        "trigger_mode": "multiple",
+    }
+    switches.select(**in_turn | {"fn": run_switched, "inputs": [clicks, *run["inputs"]]})
+    off.click(**in_turn | {"fn": run_all_off})
+    reset.click(**in_turn | {"fn": run_reset})
     gr.on([mode.input, seed.input], **run, trigger_mode="always_last")
     redraw: dict[str, Any] = {
         "fn": pictures,
@@ -79,10 +84,10 @@ def build(evidence: gr.State, choice: list) -> Section:
     return Section(redraw=run, rechoose=redraw | quick, reset=(board,))
 
 
-def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.EventData):
+def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.EventData) -> Board:
     """A click on the board, on an expert, a margin or a choice of routing."""
     if evidence is None:
-        return gr.skip()
+        return board
     data = event._data or {}
     experts = range(evidence.experts)
     row, expert, every = (
@@ -107,6 +112,23 @@ def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.Event
         others = set(_at(board, place).off) - {expert}
         board = _set(board, place, off=tuple(sorted(others if every_off else others | {expert})))
     return board
+
+
+def run_switched(clicks: str, evidence, board, *rest, event: gr.EventData) -> list:
+    """Switch and run."""
+    board = switch(evidence, board, clicks, event)
+    return [board, *run_board(evidence, board, *rest)]
+
+
+def run_all_off(evidence, board, *rest) -> list:
+    """Switch all off and run."""
+    board = all_off(evidence)
+    return [board, *run_board(evidence, board, *rest)]
+
+
+def run_reset(evidence, board, *rest) -> list:
+    """Change nothing any more and run."""
+    return [{}, *run_board(evidence, {}, *rest)]
 
 
 def all_off(evidence: Evidence | None) -> Board:

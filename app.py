@@ -14,7 +14,7 @@ from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.limits import LIMITS
-from softmoa.ui import about, api, explore, texts
+from softmoa.ui import about, api, explore, lens, texts
 
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
@@ -31,7 +31,9 @@ def build() -> gr.Blocks:
         gr.Markdown(texts.INTRO)
         about.tour()
         with gr.Tab("Explore"):
-            explore.build()
+            explored = explore.build()
+        with gr.Tab("Experts") as experts:
+            lens.build(explored, experts)
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

@@ -53,15 +53,20 @@ class Timing:
 class Classification:
     """One sound, classified. Arrays are on the CPU; records have a batch axis of one clip.
 
-    mel: (frames, 128). probabilities: (classes,), in the order of `classifier.labels`.
+    mel: (frames, 128). logits: (classes,), in the order of `classifier.labels`.
     """
 
     classifier: Classifier
     clip: audio.Clip
     mel: Tensor
-    probabilities: Tensor
+    logits: Tensor
     records: tuple[LayerRecord, ...]
     timing: Timing
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(classes,): sigmoid or softmax of the logits."""
+        return self.logits.sigmoid() if self.classifier.multilabel else self.logits.softmax(dim=0)
 
     @property
     def grid(self) -> PatchGrid:
@@ -129,6 +134,12 @@ def _in_bf16(model: AST) -> AST:
     return stored_in_bf16(model)
 
 
+def computing_model(classifier: Classifier, precision: Precision = "auto") -> AST:
+    """The model that computes for a classifier: its own, or the twin to use within `autocast`."""
+    model = classifier.model
+    return _in_bf16(model) if wants_bf16(model, precision) else model
+
+
 def classify(
     classifier: Classifier,
     source: audio.Source,
@@ -146,9 +157,7 @@ def classify(
     began = time.perf_counter()
     clip = audio.load(source)
     decoded = time.perf_counter()
-    model = classifier.model
-    if wants_bf16(model, precision):
-        model = _in_bf16(model)
+    model = computing_model(classifier, precision)
     device = model.cls.device
     mel = audio.log_mel(clip.waveform.to(device))
     if pad_frames:
@@ -161,13 +170,12 @@ def classify(
         else:
             records, logits = [], model(mel[None])[0]
     logits = logits.float().cpu()
-    probabilities = logits.sigmoid() if classifier.multilabel else logits.softmax(dim=0)
     done = time.perf_counter()
     return Classification(
         classifier,
         clip,
         mel.cpu(),
-        probabilities,
+        logits,
         tuple(records),
         Timing(
             decode=1000 * (decoded - began),

@@ -40,6 +40,7 @@ class Limits:
     sessions: int = _bound(200, 1, 100_000, "{} visitors are remembered at a time")
     classes: int = _bound(50, 2, 10_000, "{} classes in a data set")
     clips: int = _bound(2000, 4, 1_000_000, "{} clips in a data set")
+    balance_sounds: int = _bound(200, 1, 100_000, "{} sounds to measure balance over")
     runs: int = _bound(12, 1, 1000, "{} runs (methods times seeds) in a comparison")
     run_seconds: float = _bound(60.0, 1, 86_400, "{} s of training for each run")
     model_mb: float = _bound(500.0, 1, 100_000, "{} MB for a model of the Hub")

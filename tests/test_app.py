@@ -203,6 +203,17 @@ def test_http_contract(client):
     assert names == {
         "/classify": ["file", "bundle", "top_k"],
         "/routing": ["file", "bundle", "layer", "expert", "slot", "site"],
+        "/ablate": [
+            "file",
+            "bundle",
+            "layer",
+            "experts",
+            "mode",
+            "site",
+            "dispatch",
+            "combine",
+            "seed",
+        ],
         "/compare": ["task", "methods", "shots", "epochs", "seeds"],
     }
     for endpoint in endpoints.values():

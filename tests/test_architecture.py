@@ -35,6 +35,8 @@ MAY_IMPORT = {
         "recording",
         "weights",
     },
+    "evidence": {"ablation", "ast", "classify", "contribution", "precision", "recording"},
+    "siblings": {"ablation", "balance", "bundle", "classify", "methods", "moa", "recording"},
     "experiment": {"ast", "bundle", "methods", "moa", "probe", "tasks", "training", "weights"},
     "recipes": {"experiment", "training"},
     "scoreboard": {"experiment", "training"},

@@ -1,4 +1,7 @@
-"""The HTTP endpoints, with stable names and plain JSON values; `/compare` is in api_compare."""
+"""The HTTP endpoints, with stable names and plain JSON values.
+
+`/ablate` is in api_ablate, `/compare` in api_compare.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,11 @@ from pathlib import Path
 import gradio as gr
 
 from softmoa import export
-from softmoa.audio import AudioError
-from softmoa.bundle import BundleError
-from softmoa.classify import (
-    DEFAULT_BUNDLE,
-    Classification,
-    bundles,
-    open_classifier,
-    report,
-)
-from softmoa.classify import classify as run
-from softmoa.limits import LIMITS, LimitError
-from softmoa.ui import api_compare
+from softmoa.classify import DEFAULT_BUNDLE, report
+from softmoa.ui import api_ablate, api_compare
+from softmoa.ui.calls import classified
 from softmoa.ui.checks import refuse, text, whole
 from softmoa.ui.explore import MODEL_QUEUE
-from softmoa.weights import WeightsError
 
 
 def build() -> None:
@@ -40,6 +33,7 @@ def build() -> None:
         gr.Button().click(
             routing, [file, bundle, layer, expert, slot, site], answer, api_name="routing", **queue
         )
+        api_ablate.build(file, bundle, site, answer, queue)
         api_compare.build(queue)
 
 
@@ -56,7 +50,7 @@ def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
         "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"}; layers count from 0.
     """
     top_k = whole(top_k, "top_k", 1, 10_000)
-    return report(_run(file, bundle), Path(file).name, top_k)
+    return report(classified(file, bundle), Path(file).name, top_k)
 
 
 def routing(
@@ -86,7 +80,7 @@ def routing(
         whole(value, name, 0, 1000)
         for value, name in ((layer, "layer"), (expert, "expert"), (slot, "slot"))
     )
-    result = _run(file, bundle)
+    result = classified(file, bundle)
     for record in result.records:
         if (record.layer, record.site) == (layer, site):
             break
@@ -112,15 +106,3 @@ def routing(
         "seconds": [grid.seconds(column) for column in range(grid.columns)],
         "hertz": [grid.hertz(band) for band in range(grid.bands)],
     }
-
-
-def _run(file: str, bundle: str) -> Classification:
-    if not file:
-        raise refuse("Send a sound as `file`.")
-    if text(bundle, "bundle") not in bundles():  # a caller may name no path
-        raise refuse(f"There is no bundle of that name; there are {', '.join(bundles())}.")
-    try:
-        LIMITS.check_upload(file)
-        return run(open_classifier(bundle), file)
-    except (AudioError, BundleError, LimitError, WeightsError) as error:
-        raise refuse(str(error)) from None

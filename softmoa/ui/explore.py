@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +55,17 @@ element.addEventListener('click', event => {
 """
 
 
-def build() -> None:
+@dataclass(frozen=True)
+class Explored:
+    """What other tabs build on: the last Classification, where its sound comes from, and the
+    events that make a new one."""
+
+    result: gr.State
+    sound: gr.Audio
+    runs: tuple
+
+
+def build() -> Explored:
     """Lay out the tab and wire it, inside a `gr.Tab`."""
     result = gr.State()
     token = gr.State()
@@ -147,9 +158,11 @@ def build() -> None:
         "api_visibility": "private",
     }
     draw = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
-    sound.change(**run)
-    bundle.input(**run)
-    choose_backbone(backbone, bundle).then(**run)
+    runs = (
+        sound.change(**run),
+        bundle.input(**run),
+        choose_backbone(backbone, bundle).then(**run),
+    )
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
     overlay.select(pick_patch, [result, *choice], [token, *drawn], **draw)
@@ -162,6 +175,7 @@ def build() -> None:
             file,
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
+    return Explored(result, sound, runs)
 
 
 def warm_up() -> None:
@@ -231,7 +245,7 @@ def draw_choice(result: Classification | None, *choice) -> list:
 
 def pick_patch(result, layer, site, view, expert, slot, token, event: gr.EventData) -> list:
     """A click on a patch: show its exact weights."""
-    token = _whole(event, "token")
+    token = clicked(event, "token")
     return [token, *draw_choice(result, layer, site, view, expert, slot, token)]
 
 
@@ -239,17 +253,17 @@ def pick_expert(result, layer, site, view, expert, slot, token, event: gr.EventD
     """A click on an expert's picture or bar: choose it, and the bar's layer."""
     if result is None:
         return [gr.skip()] * 10
-    row = _whole(event, "layer")
+    row = clicked(event, "layer")
     if row is not None and 0 <= row < len(result.records):
         layer, site = result.records[row].layer + 1, result.records[row].site
     n, p = export.weights_of(result.records[0])[0].shape[:2]
-    expert = min(_whole(event, "expert") or 0, n - 1)
-    slot = min(_whole(event, "slot") or 0, p - 1)
+    expert = min(clicked(event, "expert") or 0, n - 1)
+    slot = min(clicked(event, "slot") or 0, p - 1)
     drawn = draw_choice(result, layer, site, view, expert, slot, token)
     return [layer, site, expert, slot, *drawn]
 
 
-def _whole(event: gr.EventData, name: str) -> int | None:
+def clicked(event: gr.EventData, name: str) -> int | None:
     """A whole number from a click; the page says what it likes, so anything else is ignored."""
     value = str((event._data or {}).get(name))
     return int(value) if value.isdecimal() and len(value) < 7 else None

@@ -170,9 +170,14 @@ def markdown(results: dict, studies: list[str], device: str, tried: str) -> str:
     return "\n".join([*lines, "", tried])
 
 
+def _number(x: float) -> str:
+    """Three digits, and never an exponent for a large one."""
+    return f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+
 def _line(row: Row) -> str:
-    value = f"{row.ours:.3g} {row.unit}"
-    peer = "" if row.peer is None else f"{row.peer:.3g} {row.unit}"
+    value = f"{_number(row.ours)} {row.unit}"
+    peer = "" if row.peer is None else f"{_number(row.peer)} {row.unit}"
     ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
     ratio += "" if row.least_ratio is None else f" ({row.least_ratio:.3f})"
     target = "" if row.target is None else f"≤ {row.target:g}{'' if row.met else ', missed'}"

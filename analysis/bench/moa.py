@@ -43,7 +43,7 @@ def moa(setting: Setting) -> list[Row]:
         rows.append(_layer(setting, f"Soft-MoA, n = {experts}", layer, x, dy, target))
     layer = mixture(7, dense=True).to(setting.device)
     rows.append(_layer(setting, "Dense-MoA, n = 7", layer, x, dy, 0.2))
-    ours, peer = (_saved_mb(module, x) for module in (layer, NaiveMoA(layer)))
+    ours, peer = (saved_mb(module, x) for module in (layer, NaiveMoA(layer)))
     what = "Dense-MoA, n = 7, kept for the backward pass"
     rows.append(Row(what, ours, "MB", "stack of all answers", peer, ours / peer, target=0.2))
     return rows
@@ -73,7 +73,7 @@ def _layer(setting: Setting, what: str, layer: MoA, x: Tensor, dy: Tensor, targe
     )
 
 
-def _saved_mb(module: nn.Module, x: Tensor) -> float:
+def saved_mb(module: nn.Module, x: Tensor) -> float:
     """Megabytes that autograd keeps of a forward pass, beside the input and the weights."""
     known = {t.untyped_storage().data_ptr() for t in (x, *module.parameters())}
     saved: dict[int, int] = {}

@@ -114,10 +114,21 @@ def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.Event
     return board
 
 
-def run_switched(clicks: str, evidence, board, *rest, event: gr.EventData) -> list:
+def run_switched(
+    clicks: str,
+    evidence: Evidence | None,
+    board: Board,
+    mode: Mode,
+    seed: int | None,
+    view: str,
+    row: int,
+    expert: int,
+    slot: int,
+    event: gr.EventData,
+) -> list:
     """Switch and run."""
     board = switch(evidence, board, clicks, event)
-    return [board, *run_board(evidence, board, *rest)]
+    return [board, *run_board(evidence, board, mode, seed, view, row, expert, slot)]
 
 
 def run_all_off(evidence, board, *rest) -> list:

@@ -6,6 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -38,9 +39,20 @@ UPDATE_SECONDS = 0.7
 MAX_SECONDS = 10.0  # of one sound of many; the rest of it is not listened to
 
 
+@dataclass
+class Stop:
+    """A visitor's wish, for a run to look at. The run itself then says so: what a cancelled one
+    had sent last may reach the page after the word of who cancelled it."""
+
+    asked: bool = False
+
+    def ask(self) -> None:
+        self.asked = True
+
+
 def build(evidence: gr.State) -> Section:
     """Lay out the section and wire it."""
-    measured = gr.State([])
+    measured, stopping = gr.State([]), gr.State(Stop())
     gr.Markdown(texts.BALANCE)
     with gr.Row():
         over = gr.Radio(
@@ -75,7 +87,7 @@ def build(evidence: gr.State) -> Section:
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     measure: dict[str, Any] = {
         "fn": run,
-        "inputs": [evidence, over, compared, task, files, layer],
+        "inputs": [evidence, over, compared, task, files, layer, stopping],
         "outputs": [measured, status, charts, table],
         "concurrency_id": MODEL_QUEUE,
         "concurrency_limit": 1,
@@ -88,8 +100,8 @@ def build(evidence: gr.State) -> Section:
         **quick,
     )
     folder.upload(lambda paths: paths, folder, files, **quick)
-    running = start.click(**measure)
-    stop.click(stopped, measured, status, cancels=[running], **quick)
+    start.click(**measure)
+    stop.click(Stop.ask, stopping, queue=False, **quick)
     layer.input(table_of, [measured, layer], table, **quick)
     return Section(
         redraw={**measure, "fn": run_on_sound},
@@ -113,12 +125,12 @@ def reset(result: Classification) -> list:
     ]
 
 
-def run_on_sound(evidence, over, compared, task, files, layer) -> Iterator[list]:
+def run_on_sound(evidence, over, compared, task, files, layer, stopping) -> Iterator[list]:
     """As `run`, after a new sound; nothing if it is not measured over the sound."""
     if over != "sound":
         yield [gr.skip()] * 4
         return
-    yield from run(evidence, over, compared, task, files, layer)
+    yield from run(evidence, over, compared, task, files, layer, stopping)
 
 
 def run(
@@ -128,11 +140,13 @@ def run(
     task: str | None,
     files: Sequence[str] | None,
     layer: int,
+    stopping: Stop,
 ) -> Iterator[list]:
     """Measure all chosen mixtures, saying how far it is about once a second."""
     if evidence is None:
         yield [gr.skip()] * 4
         return
+    stopping.asked = False
     with tempfile.TemporaryDirectory(prefix="softmoa-balance-") as folder:
         try:
             measured = [_opened(evidence, name) for name in compared]
@@ -144,6 +158,9 @@ def run(
         began = said = time.perf_counter()
         notes = [note] if note else []
         for name, mel in mels:
+            if stopping.asked:
+                notes.insert(0, texts.STOPPED)
+                break
             try:
                 values = mel()
             except audio.AudioError as error:
@@ -158,7 +175,7 @@ def run(
                 )
                 yield [measured, status, charts_of(measured), table_of(measured, layer)]
     if not measured[0].clips:
-        raise refuse(texts.NO_SOUND_FOUND)
+        raise refuse(texts.STOPPED_EARLY if stopping.asked else texts.NO_SOUND_FOUND)
     status = texts.MEASURED.format(
         done=_count(measured[0].clips), seconds=time.perf_counter() - began
     )
@@ -213,11 +230,6 @@ def sounds_of(paths: Sequence[Path], folder: Path) -> list[Path]:
 
 def _log_mel(path: Path, max_seconds: float) -> Tensor:
     return audio.log_mel(audio.load(path, max_seconds).waveform)
-
-
-def stopped(measured: list[Measured]) -> str:
-    """What the visitor is told after Stop."""
-    return texts.STOPPED.format(sounds=measured[0].clips if measured else 0)
 
 
 def _count(clips: int) -> str:

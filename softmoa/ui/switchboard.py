@@ -98,8 +98,10 @@ def switch(evidence: Evidence | None, board: Board, clicks: str, event: gr.Event
     picked = [place for i, place in enumerate(evidence.places) if every or i == row]
     kind, value = data.get("set"), data.get("value")
     if kind in ("dispatch", "combine") and value in get_args(Weights):
+        soft = _soft(evidence)
         for place in picked:
-            board = _set(board, place, **{kind: value})
+            if kind == "combine" or place in soft:
+                board = _set(board, place, **{kind: value})
         return board
     if data.get("expert") == "all":  # a whole layer: off, or on again if all of it is off
         return _switch_all(board, picked, set(experts))
@@ -191,19 +193,25 @@ def run_board(
     ]
 
 
+def _soft(evidence: Evidence) -> set[Place]:
+    """Where dispatch weights can be changed: a token router mixes no tokens into slots."""
+    records = zip(evidence.places, evidence.result.records, strict=True)
+    return {place for place, record in records if isinstance(record.routing, Slots)}
+
+
 def _drawn(evidence: Evidence, board: Board) -> str:
-    settings, on = [], []
-    for record, place in zip(evidence.result.records, evidence.places, strict=True):
+    settings, on, soft = [], [], _soft(evidence)
+    for place in evidence.places:
         change = _at(board, place)
         on.append([j not in change.off for j in range(evidence.experts)])
-        # A token router dispatches no means of tokens.
-        soft = {"dispatch": change.dispatch} if isinstance(record.routing, Slots) else {}
-        settings.append({**soft, "combine": change.combine})
+        dispatch = {"dispatch": change.dispatch} if place in soft else {}
+        settings.append({**dispatch, "combine": change.combine})
+    kinds = ("dispatch", "combine") if soft else ("combine",)
     return draw.switches(
         on,
         rows=row_names(evidence.result),
         settings=settings,
-        choices=dict.fromkeys(("dispatch", "combine"), texts.ROUTINGS),
+        choices=dict.fromkeys(kinds, texts.ROUTINGS),
         title=texts.BOARD,
         note=texts.BOARD_NOTE,
     )

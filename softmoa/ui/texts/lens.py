@@ -123,14 +123,15 @@ CHANGE_NOTE = (
 HEAR = (
     "### 3 · Hear it\n"
     "The sound as the chosen expert's dispatch weights filter it: patches it reads most stay, the "
-    "others fade. $|S'| = |S| \\cdot D / \\max D$ on the magnitude, with the original phase."
+    "others fade. $|S'| = |S| \\cdot D / \\max D$ on the magnitude, with the original phase. Of a "
+    "mixture that routes single patches, dense or top-k, the gates take the place of $D$."
 )
 HEAR_WHAT = "Play"
 HEAR_WHATS = {"What it reads most": "kept", "The rest (complement)": "rest"}
 LOUDNESS = "Loudness"
 LOUDNESSES = {"As loud as the original (RMS)": "rms", "As the filter leaves it": "masked"}
 ORIGINAL, HEARD = "The original", "Filtered"
-GAIN = "{kind} of {who}, {row}: {loudness}. Of the original's energy {energy:.0f} % passes."
+GAIN = "{kind} of {who}, {row}: {loudness}. Of the original's energy {energy:.1f} % passes."
 GAINED = "raised by {gain:.1f} dB to the loudness of the original"
 LOWERED = "lowered by {gain:.1f} dB to the loudness of the original"
 UNGAINED = "its loudness is as the filter leaves it"

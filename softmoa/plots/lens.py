@@ -178,11 +178,11 @@ def outcome(
     """
     intact, changed, before, after = array(intact), array(changed), array(before), array(after)
     was, now = int(intact.argmax()), int(changed.argmax())
-    order = np.maximum(before, after).argsort()[::-1][:shown].tolist()
+    order = [int(c) for c in np.maximum(before, after).argsort()[::-1][:shown]]
     if target is not None and target not in order:
         order[-1:] = [target]
     rows = "".join(
-        f"<tr{' class=moa-row-on' * (c == target)} data-class='{c}'><td>{escape(labels[c])}</td>"
+        f"<tr class='{'moa-row-on' * (c == target)}' data-class='{c}'><td>{escape(labels[c])}</td>"
         f"<td>{intact[c]:.3f}</td><td>{changed[c]:.3f}</td>"
         f"<td>{_signed(float(changed[c] - intact[c]))}</td>"
         f"<td>{100 * before[c]:.1f} %</td><td>{100 * after[c]:.1f} %</td><td class='moa-two'>"
@@ -226,10 +226,7 @@ def switches(
         f"data-expert='{j}' title='expert {j + 1} of all layers'>E{j + 1}</button>"
         for j in range(n)
     ]
-    cells += [
-        _select("all", "all layers", kind, (kind, *options), _common(settings, kind))
-        for kind, options in choices.items()
-    ]
+    cells += [_select_all(kind, options, settings) for kind, options in choices.items()]
     for row, name in enumerate(rows):
         cells.append(
             f"<button type='button' class='moa-cell moa-head-cell' data-layer='{row}' "
@@ -255,21 +252,25 @@ def switches(
     )
 
 
-def _select(row: int | str, name: str, kind: str, options: Sequence[str], chosen: str = "") -> str:
-    listed = "".join(
-        f"<option{' selected' * (option == chosen)}>{option}</option>" for option in options
-    )
-    changed = row != "all" and chosen != options[0]
+def _select(row: int, name: str, kind: str, options: Sequence[str], chosen: str) -> str:
+    listed = "".join(_option(option, option, option == chosen) for option in options)
     return (
         f"<select data-layer='{row}' data-set='{kind}' aria-label='{kind} of {escape(name)}'"
-        f"{' class=moa-changed' * changed}>{listed}</select>"
+        f" class='{'moa-changed' * (chosen != options[0])}'>{listed}</select>"
     )
 
 
-def _common(settings: Sequence[Mapping[str, str]], kind: str) -> str:
-    """The setting of all rows, if it is the same; else the name of what is set."""
-    (first, *others) = {row[kind] for row in settings if kind in row} or {kind}
-    return kind if others else first
+def _select_all(kind: str, options: Sequence[str], settings: Sequence[Mapping[str, str]]) -> str:
+    """One choice for all rows, which shows what they have in common."""
+    made = {row[kind] for row in settings if kind in row}
+    listed = _option("", f"{kind}, mixed", True) * (len(made) > 1)
+    listed += "".join(_option(option, f"{kind} {option}", made == {option}) for option in options)
+    return f"<select data-layer='all' data-set='{kind}' aria-label='{kind}'>{listed}</select>"
+
+
+def _option(value: str, text: str, selected: bool) -> str:
+    chosen = " selected=''" * selected
+    return f"<option value='{value}'{chosen}>{text}</option>"
 
 
 def side_by_side(*figures: str) -> str:

@@ -56,24 +56,16 @@ def build(evidence: gr.State, choice: list) -> Section:
     pair = Figure(elem_id="board-pair")
     note = gr.Markdown(elem_classes="quiet", elem_id="board-note")
 
-    run: dict[str, Any] = {
-        "fn": run_board,
-        "inputs": [evidence, board, mode, seed, view, *choice],
-        "outputs": [changed, switches, outcome, pair, note],
-        "concurrency_id": MODEL_QUEUE,
-        "concurrency_limit": 1,
-        "show_progress": "hidden",
-        "api_visibility": "private",
-    }
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    queue: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quick}
+    state = [evidence, board, mode, seed, view, *choice]
+    shown = [changed, switches, outcome, pair, note]
+    run: dict[str, Any] = {"fn": run_board, "inputs": state, "outputs": shown, **queue}
     # In one step with the run, and in turn: every click of a fast hand counts.
-    in_turn: dict[str, Any] = run | {
-        "outputs": [board, *run["outputs"]],
-        "trigger_mode": "multiple",
-    }
-    switches.select(**in_turn | {"fn": run_switched, "inputs": [clicks, *run["inputs"]]})
-    off.click(**in_turn | {"fn": run_all_off})
-    reset.click(**in_turn | {"fn": run_reset})
+    in_turn: dict[str, Any] = {"outputs": [board, *shown], "trigger_mode": "multiple", **queue}
+    switches.select(run_switched, [clicks, *state], **in_turn)
+    off.click(run_all_off, state, **in_turn)
+    reset.click(run_reset, state, **in_turn)
     gr.on([mode.input, seed.input], **run, trigger_mode="always_last")
     redraw: dict[str, Any] = {
         "fn": pictures,

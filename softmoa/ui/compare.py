@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from softmoa import audio, jobs, recipes, run_directory
 from softmoa.experiment import RunEvent
 from softmoa.jobs import Job
+from softmoa.limits import LIMITS, LimitError
 from softmoa.methods import METHODS
 from softmoa.plan import Comparison, plan
 from softmoa.scoreboard import Scoreboard
@@ -31,7 +33,11 @@ from softmoa.ui.texts import compare as texts
 
 DEFAULT_METHODS = ("linear", "lora", "adapter", "topk-moa", "soft-moa")
 SHOTS = {"5": 5, "10": 10, "20": 20, texts.SHOTS_ALL: 0}
-LIMITS = {"epochs": (1, 30, 8), "steps": (1, 500, 60), "seconds": (1, 60, 15)}  # low, high, usual
+BUDGETS = {  # lowest, highest, usual
+    "epochs": (1, 30, 8),
+    "steps": (1, 500, 60),
+    "seconds": (1, LIMITS.run_seconds, min(15, LIMITS.run_seconds)),
+}
 MAX_SEEDS = 3
 LOOK_EVERY = 0.5  # seconds between two looks at a running comparison
 
@@ -68,9 +74,9 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
             )
             shots = gr.Radio(list(SHOTS.items()), value=10, label=texts.SHOTS, elem_id="shots")
             with gr.Row():
-                unit = gr.Radio(list(LIMITS), value="epochs", label=texts.UNIT, elem_id="unit")
+                unit = gr.Radio(list(BUDGETS), value="epochs", label=texts.UNIT, elem_id="unit")
                 amount = gr.Slider(
-                    *LIMITS["epochs"], step=1, label=texts.AMOUNT, elem_id="amount", min_width=120
+                    *BUDGETS["epochs"], step=1, label=texts.AMOUNT, elem_id="amount", min_width=120
                 )
             with gr.Accordion(texts.MORE, open=False, elem_id="more"):
                 seeds = gr.Slider(
@@ -206,7 +212,7 @@ def _task_choices(own: list[Task]) -> list[tuple[str, str]]:
 
 
 def _limits(unit: str) -> gr.Slider:
-    low, high, usual = LIMITS.get(unit, LIMITS["epochs"])
+    low, high, usual = BUDGETS.get(unit, BUDGETS["epochs"])
     return gr.Slider(low, high, value=usual)
 
 
@@ -220,14 +226,16 @@ def asked_for(
         raise TaskError(texts.NO_TASK)
     if not methods or not set(methods) <= set(METHODS):
         raise TaskError(texts.NO_METHOD)
-    low, high, _ = LIMITS.get(unit, LIMITS["epochs"])
+    low, high, _ = BUDGETS.get(unit, BUDGETS["epochs"])
     fits = low <= amount <= high and 1 <= seeds <= MAX_SEEDS and shots in SHOTS.values()
-    if unit not in LIMITS or recipe not in texts.RECIPES.values() or not fits:
+    if unit not in BUDGETS or recipe not in texts.RECIPES.values() or not fits:
         raise TaskError(texts.BAD_BUDGET.format(low=low, high=high, unit=unit, seeds=MAX_SEEDS))
-    paper = recipes.OF_PAPER.get(task, recipes.ESC)
-    return found[task], plan(
+    runs = len(methods) * int(seeds)
+    if runs > LIMITS.runs:
+        raise TaskError(texts.TOO_MANY.format(runs=runs, most=LIMITS.runs))
+    comparison = plan(
         [name for name in METHODS if name in methods],
-        recipes.SHORT if recipe == "short" else paper,
+        recipes.SHORT if recipe == "short" else recipes.OF_PAPER.get(task, recipes.ESC),
         amount,
         unit,  # pyright: ignore[reportArgumentType]  (checked above)
         config=comparing.load_backbone(comparing.BACKBONE).model.config,
@@ -237,6 +245,9 @@ def asked_for(
         equal_parameters=equal,
         interleave=turns,
     )
+    training = comparison.training
+    seconds = min(training.seconds or LIMITS.run_seconds, LIMITS.run_seconds)
+    return found[task], replace(comparison, training=replace(training, seconds=seconds))
 
 
 def describe(*form) -> str:
@@ -276,8 +287,11 @@ def begin(*form_and_previous) -> str:
 def open_saved(path: str, own: list[Task], previous: str) -> str:
     """Show a saved comparison; the visitor's running one is stopped."""
     try:
+        if not path:
+            raise TaskError(texts.REOPEN)
+        LIMITS.check_upload(path)
         job = comparing.reopen(Path(path), own)
-    except TaskError as error:
+    except (TaskError, LimitError) as error:
         raise gr.Error(str(error), print_exception=False) from None
     if (old := jobs.find(previous)) is not None:
         old.stop()

@@ -41,6 +41,7 @@ NO_METHOD = "Choose at least one method."
 BAD_BUDGET = (
     "Choose {low} to {high} {unit}, 1 to {seeds} seeds and a number of clips from the list."
 )
+TOO_MANY = "Methods times seeds are {runs} runs; at most {most} can be run here."
 
 NO_RUN = "Choose methods and press Start: the curves appear here."
 WAITING = "Waiting: {n} before this one. It starts by itself."

@@ -14,7 +14,7 @@ from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.limits import LIMITS
-from softmoa.ui import about, api, explore, lens, texts
+from softmoa.ui import about, api, compare, explore, lens, texts
 
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
@@ -30,10 +30,13 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         gr.Markdown(texts.INTRO)
         about.tour()
-        with gr.Tab("Explore"):
-            explored = explore.build()
-        with gr.Tab("Experts") as experts:
-            lens.build(explored, experts)
+        with gr.Tabs() as tabs:
+            with gr.Tab(texts.EXPLORE, id="explore"):
+                explored = explore.build()
+            with gr.Tab(texts.EXPERTS, id="experts") as experts:
+                lens.build(explored, experts)
+            with gr.Tab(texts.COMPARE, id="compare") as race:
+                compare.build(explored, tabs, race, demo)
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -119,6 +119,7 @@ def methods(as_json: Json = False) -> None:
             "title": method.title,
             "paper": method.paper,
             "learning_rate": method.learning_rate,
+            "short_rate": method.short_rate,
             "options": asdict(method.options()),
         }
         for method in METHODS.values()
@@ -172,6 +173,7 @@ def compare(
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "",
     preset: Annotated[str, typer.Option(help="Recipe: short or paper.")] = "short",
     epochs: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of each run, not epochs; 0: no.")] = 0,
     seconds: Annotated[float, typer.Option(help="Training seconds of each run; 0: no limit.")] = 0,
     shots: Annotated[int, typer.Option(help="Training clips per class; 0: all.")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
@@ -180,13 +182,16 @@ def compare(
     rate: Annotated[
         float, typer.Option(help="Learning rate, in the papers' own; 0: the recipe's.")
     ] = 0,
+    equal_parameters: Annotated[
+        bool, typer.Option("--equal-parameters", help="Resize methods to Soft-MoA's parameters.")
+    ] = False,
     test: Annotated[str, typer.Option(help="Fold or speaker to test on.")] = "",
     valid: Annotated[str, typer.Option(help="Fold or speaker to validate on.")] = "",
     split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Train several methods on one task and compare them."""
-    from softmoa import experiment, recipes, run_directory, scoreboard, weights
+    from softmoa import cost, experiment, plan, recipes, run_directory, scoreboard, weights
     from softmoa.methods import METHODS
 
     chosen = methods.split(",") if methods else list(METHODS)
@@ -196,26 +201,32 @@ def compare(
         raise UserError("Seeds are whole numbers separated by commas, such as 0,1,2.")
     if rate < 0:
         raise UserError("The rate must be above 0.")
+    if steps and seconds:
+        raise UserError("A run is limited by --steps or by --seconds, not by both.")
     try:
         recipe = recipes.recipe(preset, task)
-        comparison = experiment.Comparison(
-            tuple(experiment.Choice.of(name, rate or recipe.rate) for name in chosen),
-            replace(
-                recipe.training,
-                # A limit in seconds decides alone: epochs are then without end.
-                epochs=10**6 if seconds else epochs or recipe.training.epochs,
-                seconds=seconds or None,
-                batch=batch or recipe.training.batch,
-            ),
-            tuple(int(seed) for seed in seeds.split(",")),
-            shots or None,
-            warm_head=recipe.warm_head,
-            clip_seconds=recipe.clip_seconds,
+        base = weights.load(backbone)
+        comparison = plan.plan(
+            chosen,
+            recipe,
+            seconds or steps or epochs or recipe.training.epochs,
+            "seconds" if seconds else "steps" if steps else "epochs",
+            config=base.model.config,
+            seeds=[int(seed) for seed in seeds.split(",")],
+            shots=shots or None,
+            rate=rate,
+            batch=batch,
+            equal_parameters=equal_parameters,
         )
+    except weights.WeightsError:
+        raise
     except ValueError as error:
         raise UserError(f"This comparison cannot be run: {error}.") from None
     with _task(task, test, valid, split_seed) as data:
-        base = weights.load(backbone)
+        if not as_json:
+            expected = cost.estimate(base, data, comparison)
+            memory = max(of.memory_mb for of in expected.costs)
+            print(f"About {expected.seconds:.0f} s; a step holds up to {memory:.0f} MB.")
         rows, board = [], scoreboard.Scoreboard()
         for event in run_directory.record(experiment.compare(base, data, comparison), out):
             if isinstance(event, experiment.RunFinished):

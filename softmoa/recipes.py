@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from softmoa.experiment import SHORT_RUN
 from softmoa.training import PAPER, TrainingOptions
 
 RECIPES = ("short", "paper")
@@ -12,15 +11,16 @@ RECIPES = ("short", "paper")
 
 @dataclass(frozen=True)
 class Recipe:
-    """clip_seconds: what is used of a clip. rate: factor of every method's own learning rate."""
+    """clip_seconds: what is used of a clip. short_rate: each method's rate for short runs, else
+    that of its paper."""
 
     training: TrainingOptions
     clip_seconds: float = 10.0
-    rate: float = 1.0
+    short_rate: bool = False
     warm_head: bool = False
 
 
-SHORT = Recipe(TrainingOptions(), rate=SHORT_RUN, warm_head=True)
+SHORT = Recipe(TrainingOptions(), short_rate=True, warm_head=True)
 
 # The recipe of arXiv 2402.00828 and 2312.03694: AdamW, cosine to zero, a random head, and the
 # lengths (500, 400, 100 and 400 frames), batches, epochs and SpecAugment of each dataset.

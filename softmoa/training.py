@@ -177,7 +177,7 @@ def fit(
             for i in range(0, len(order), options.batch):
                 if done() >= 1:
                     break
-                with clock, _one_step_memory(weights, wanted=not step) as held:
+                with clock, _one_step_memory(model, wanted=not step) as held:
                     model.train()
                     for group in optimizer.param_groups:
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
@@ -237,25 +237,26 @@ def rate(done: float, warmup: float) -> float:
 
 
 @contextmanager
-def _one_step_memory(weights: Sequence[Tensor], wanted: bool) -> Iterator[list[float]]:
+def _one_step_memory(model: nn.Module, wanted: bool) -> Iterator[list[float]]:
     """Megabytes that a step holds beside the model, counted as autograd saves them."""
     held = [0.0]
     if not wanted:
         yield held
         return
-    known = {w.untyped_storage().data_ptr() for w in weights}
+    # Weights are saved too, transposed for instance, but belong to the model.
+    known = {w.untyped_storage().data_ptr() for w in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # A frozen weight is saved as a leaf of the graph and belongs to the model.
-        if not isinstance(tensor, nn.Parameter) and storage.data_ptr() not in known:
+        if storage.data_ptr() not in known:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield held
-    state = 3 * sum(w.numel() * w.element_size() for w in weights)  # gradient and two moments
+    trained = [w for w in model.parameters() if w.requires_grad]
+    state = 3 * sum(w.numel() * w.element_size() for w in trained)  # gradient and two moments
     held[0] = (sum(saved.values()) + state) / 1e6
 
 

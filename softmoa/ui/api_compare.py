@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, replace
 
 import gradio as gr
 
-from softmoa import experiment, scoreboard, tasks
+from softmoa import experiment, jobs, scoreboard, tasks
 from softmoa.classify import load_backbone
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
@@ -46,16 +45,25 @@ def compare(
         raise refuse(f"There is no such task; there are {', '.join(tasks.TASKS)}.")
     try:
         data = tasks.load(task)
-        board = scoreboard.Scoreboard()
-        said = 0.0
-        for event in experiment.compare(load_backbone("ast-small"), data, comparison):
-            board.add(event)
-            if time.monotonic() - said >= SECONDS_BETWEEN:
-                said = time.monotonic()
-                over = sum(board.progress.values()) / len(comparison.run_names)
-                yield {"status": "running", "progress": round(over, 3), "doing": board.doing}
     except tasks.TaskError as error:
         raise refuse(str(error)) from None
+    base, board, seen = load_backbone("ast-small"), scoreboard.Scoreboard(), 0
+    # In line with the comparisons of the page: one trains at a time.
+    job = jobs.start(lambda: _without_tensors(experiment.compare(base, data, comparison)))
+    try:
+        with job.watched():
+            while not job.over:
+                job.wait(SECONDS_BETWEEN)
+                news = job.events[seen:]
+                seen += len(news)
+                board.add_all(news)
+                over = sum(board.progress.values()) / len(comparison.run_names)
+                yield {"status": "running", "progress": round(over, 3), "doing": board.doing}
+    finally:
+        job.stop()
+    board.add_all(job.events[seen:])
+    if job.state == "failed":
+        raise refuse(job.message)
     rows = board.rows()
     titles = {choice.method: METHODS[choice.method].title for choice in comparison.choices}
     yield {
@@ -66,6 +74,13 @@ def compare(
         "failed": [{"run": run.run, "message": run.message} for run in board.failed],
         "conclusion": scoreboard.conclusion(rows, len(data.test), titles),
     }
+
+
+def _without_tensors(
+    events: Iterator[experiment.ComparisonEvent],
+) -> Generator[experiment.ComparisonEvent, None, None]:
+    for event in events:
+        yield replace(event, state={}) if isinstance(event, experiment.RunFinished) else event
 
 
 def _comparison(

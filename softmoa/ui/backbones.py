@@ -6,7 +6,7 @@ the embedded backbone takes its place, with the reason in sight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import gradio as gr
 
@@ -35,8 +35,11 @@ def backbone_dropdown() -> gr.Dropdown:
     )
 
 
-def bundle_choices(backbone: str) -> list[tuple[str, str]]:
-    """Bundles of a backbone, and on one with labels of its own the untrained mixture."""
+def bundle_choices(backbone: str, own: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+    """Bundles of a backbone, and on one with labels of its own the untrained mixture.
+
+    own: (title, key) of a visitor's own bundles, which are of the embedded backbone.
+    """
     choices = []
     for name, path in bundles().items():
         info = read_info(path)
@@ -44,14 +47,16 @@ def bundle_choices(backbone: str) -> list[tuple[str, str]]:
             choices.append((f"{info.task}: {info.method}, {len(info.labels)} labels", name))
     if _of_hub(backbone):
         choices.append((texts.UNTRAINED, FRESH))
+    if backbone == EMBEDDED:
+        choices += own
     return choices
 
 
-def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown):
+def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown, own: gr.State):
     """Wire the choice: what the backbone is, and the bundles trained on it. The chained event."""
     return backbone.input(
         follow_choice,
-        backbone,
+        [backbone, own],
         [backbone, bundle],
         concurrency_id="hub",
         concurrency_limit=2,
@@ -60,7 +65,7 @@ def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown):
     )
 
 
-def follow_choice(name: object) -> Iterator[list]:
+def follow_choice(name: object, own: Sequence[tuple[str, str]] = ()) -> Iterator[list]:
     """Fetch the backbone if need be, saying how far that is; updates of both dropdowns."""
     name = name if isinstance(name, str) else ""
     try:
@@ -78,7 +83,7 @@ def follow_choice(name: object) -> Iterator[list]:
     except (HubError, WeightsError) as error:
         name, info = EMBEDDED, texts.EMBEDDED_INSTEAD.format(problem=error)
         gr.Warning(info)
-    choices = bundle_choices(name)
+    choices = bundle_choices(name, own)
     yield [gr.update(value=name, info=info), gr.Dropdown(choices, value=choices[0][1])]
 
 

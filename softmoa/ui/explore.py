@@ -11,7 +11,6 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -35,7 +34,9 @@ from softmoa.ui.backbones import (
     choose_backbone,
     opened_name,
 )
+from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import figures, real_frames, report_png
+from softmoa.ui.figure import Figure
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, WeightsError
 
@@ -43,8 +44,6 @@ EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
-
-Figure = partial(gr.HTML, apply_default_css=False)  # figures bring their own style
 
 # Clicks on a figure: the nearest element that says what it stands for.
 ON_CLICK = """
@@ -57,17 +56,26 @@ element.addEventListener('click', event => {
 
 @dataclass(frozen=True)
 class Explored:
-    """What other tabs build on: the last Classification, where its sound comes from, and the
-    events that make a new one."""
+    """What other tabs build on: the last Classification, where its sound comes from, the events
+    that make a new one, and the choice of a bundle.
+
+    own: this visitor's own bundles, (title, key) each. again: when it changes, the sound is
+    classified anew.
+    """
 
     result: gr.State
     sound: gr.Audio
     runs: tuple
+    bundle: gr.Dropdown
+    backbone: gr.Dropdown
+    own: gr.State
+    again: gr.State
 
 
 def build() -> Explored:
     """Lay out the tab and wire it, inside a `gr.Tab`."""
     result = gr.State()
+    own, again = gr.State([]), gr.State(0)
     token = gr.State()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -161,7 +169,8 @@ def build() -> Explored:
     runs = (
         sound.change(**run),
         bundle.input(**run),
-        choose_backbone(backbone, bundle).then(**run),
+        again.change(**run),
+        choose_backbone(backbone, bundle, own).then(**run),
     )
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
@@ -175,7 +184,7 @@ def build() -> Explored:
             file,
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
-    return Explored(result, sound, runs)
+    return Explored(result, sound, runs, bundle, backbone, own, again)
 
 
 def warm_up() -> None:
@@ -188,7 +197,10 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     if not path:
         return _nothing(texts.EMPTY)
     if bundle not in (*bundles(), FRESH):
-        return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
+        # A caller may not name any file on this machine.
+        if (own := bundle_of_key(bundle)) is None:
+            return _nothing(texts.NO_BUNDLE)
+        bundle = str(own)
     try:
         LIMITS.check_upload(path)
         result = classify(open_classifier(bundle, opened_name(backbone)), path)

@@ -35,6 +35,7 @@ from softmoa.ui.backbones import (
     choose_backbone,
     opened_name,
 )
+from softmoa.ui.clicks import ON_CLICK
 from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, WeightsError
@@ -45,14 +46,6 @@ MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
 
 Figure = partial(gr.HTML, apply_default_css=False)  # figures bring their own style
-
-# Clicks on a figure: the nearest element that says what it stands for.
-ON_CLICK = """
-element.addEventListener('click', event => {
-  const hit = event.target.closest('[data-token], [data-expert]');
-  if (hit) trigger('select', {...hit.dataset});
-});
-"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from softmoa.limits import LIMITS
 from softmoa.ui import about, api, compare, explore, lens, texts
 
 CSS = """
+.timestamps time, .playback span { color: var(--body-text-color-subdued) !important }
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
@@ -51,6 +52,15 @@ def launch(demo: gr.Blocks, **options):
             neutral_hue="slate",
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
+        ).set(
+            # Gradio's own greys and blues miss the contrast of 4.5 : 1 that small text needs.
+            body_text_color_subdued="*neutral_500",
+            body_text_color_subdued_dark="*neutral_400",
+            block_info_text_color="*neutral_500",
+            block_info_text_color_dark="*neutral_400",
+            link_text_color_dark="*primary_300",
+            button_primary_background_fill="*primary_600",
+            button_primary_background_fill_hover="*primary_700",
         ),
         css=CSS + plots.CSS,
         footer_links=["api", "settings"],

@@ -5,6 +5,7 @@ axis labels are HTML beside them, placed in percent. Colours of text and lines a
 
 What a script may listen to, by `event.target.closest('[data-...]')`:
     data-token   overlay: index of the token of a patch or special-token box
+    data-walk    what the arrow keys walk through: number of items in a row
     data-expert  experts, contribution_bars, expert_bars: index of the expert, from 0
     data-slot    experts: index of the slot within the expert, from 0
     data-layer   contribution_bars: row of `values`, or "all"
@@ -132,11 +133,13 @@ def overlay(
     area = (
         f"<img alt='' src='{backdrop}'/>"
         f"<img alt='' class='moa-tint' style='{place}' src='{_tint(values, vmin, vmax)}'/>"
-        f"<div class='moa-cells' style='{place};grid:repeat({grid.bands},1fr)/"
-        f"repeat({grid.columns},1fr)'>{''.join(cells)}</div>" + padding(mel, real_frames)
+        f"<div class='moa-cells' {walkable('Patches', grid.columns)} style='{place};"
+        f"grid:repeat({grid.bands},1fr)/repeat({grid.columns},1fr)'>{''.join(cells)}</div>"
+        + padding(mel, real_frames)
     )
     words = f"{title}: {unit}, largest {values.max():.3g} at {highest(grid, values)}."
-    plot = with_axes(area, len(mel) / FRAMES_PER_SECOND, hertz_ticks(grid.mels), words)
+    marks = hertz_ticks(grid.mels)
+    plot = with_axes(area, len(mel) / FRAMES_PER_SECOND, marks, words, role="group")
     return figure(
         heading(title, _tint_key(unit, vmin, vmax, values, uniform) + grey_key())
         + plot
@@ -229,9 +232,7 @@ def contribution_bars(
     key = (
         f"<span class='moa-key'>{escape(unit)}; notches: equal shares, {100 / n:.1f} % each</span>"
     )
-    return figure(
-        heading(title, key) + f"<div role='img' aria-label='{escape(words)}'>{''.join(rows)}</div>"
-    )
+    return figure(heading(title, key) + f"<div {walkable(words, n)}>{''.join(rows)}</div>")
 
 
 def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None = None) -> str:
@@ -267,9 +268,7 @@ def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None
             f"<div>{numbers}</div></div>"
         )
     words = f"{title}. " + " ".join(f"{name}: {_listed(v)}" for name, v in columns.items())
-    return figure(
-        heading(title, keys) + f"<div role='img' aria-label='{escape(words)}'>{''.join(rows)}</div>"
-    )
+    return figure(heading(title, keys) + f"<div {walkable(words, 1)}>{''.join(rows)}</div>")
 
 
 def figure(body: str) -> str:
@@ -281,7 +280,12 @@ def heading(title: str, keys: str) -> str:
 
 
 def with_axes(
-    area: str, seconds: float, marks: Sequence[tuple[str, float]], words: str, kind: str = ""
+    area: str,
+    seconds: float,
+    marks: Sequence[tuple[str, float]],
+    words: str,
+    kind: str = "",
+    role: str = "img",
 ) -> str:
     """An area between an axis of (label, height from 0 to 1) marks and one in seconds."""
     y = "".join(f"<span style='bottom:{100 * at:.2f}%'>{label}</span>" for label, at in marks)
@@ -291,7 +295,7 @@ def with_axes(
     )
     return (
         f"<div class='moa-plot'><div class='moa-y' aria-hidden='true'>{y}</div>"
-        f"<div class='moa-area {kind}' role='img' aria-label='{escape(words)}' "
+        f"<div class='moa-area {kind}' role='{role}' aria-label='{escape(words)}' "
         f"data-seconds='{seconds:g}'>{area}</div><div class='moa-x' aria-hidden='true'>{x}</div>"
         "</div>"
     )
@@ -365,7 +369,14 @@ def chips(special: Sequence[float] | None, vmin: float, vmax: float, selected: i
         f"{name} token {value:.3g}</i></span>"
         for token, (name, value) in enumerate(zip(("class", "distillation"), special, strict=True))
     )
-    return f"<div class='moa-chips'>{boxes}</div>"
+    return f"<div class='moa-chips' {walkable('Special tokens', 1)}>{boxes}</div>"
+
+
+def walkable(words: str, row: int) -> str:
+    """Attributes of what the Tab key stops at once, and arrow keys walk through; row: items in
+    one. The page's script does the walking."""
+    label = f"{escape(words)} Arrow keys walk, Enter chooses."
+    return f"role='group' tabindex='0' data-walk='{row}' aria-label='{label}'"
 
 
 def outlined(selected: bool) -> str:

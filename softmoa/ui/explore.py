@@ -34,6 +34,7 @@ from softmoa.ui.backbones import (
     choose_backbone,
     opened_name,
 )
+from softmoa.ui.clicks import ON_CLICK
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.ui.figure import Figure
@@ -44,14 +45,6 @@ EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 MATH = [{"left": "$", "right": "$", "display": False}]
-
-# Clicks on a figure: the nearest element that says what it stands for.
-ON_CLICK = """
-element.addEventListener('click', event => {
-  const hit = event.target.closest('[data-token], [data-expert]');
-  if (hit) trigger('select', {...hit.dataset});
-});
-"""
 
 
 @dataclass(frozen=True)

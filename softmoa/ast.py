@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 SPECIAL_TOKENS = 2  # class and distillation token
 
@@ -112,14 +113,25 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention; q, k, v: (b, h, m, d / h), mask: (b, 1, 1, m).
 
-    In bfloat16 on a processor, torch's fused form multiplies no faster than in fp32, so there, and
-    where no gradient needs the weights, plain products of 128 queries at a time.
+    In bfloat16 on a processor, torch's fused form multiplies no faster than in fp32, so there plain
+    products of 128 queries at a time; a backward pass computes their weights again.
     """
-    if q.is_cpu and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
-        q, k, v = q * q.shape[-1] ** -0.5, k.mT.contiguous(), v.contiguous()
-        bias = 0 if mask is None else torch.where(mask, 0, -torch.inf).to(q.dtype)
-        return torch.cat([(part @ k + bias).softmax(dim=-1) @ v for part in q.split(128, 2)], 2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if not (q.is_cpu and q.dtype == torch.bfloat16):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    q, k, v = q * q.shape[-1] ** -0.5, k.mT.contiguous(), v.contiguous()
+    parts = q.split(128, dim=2)
+    if torch.is_grad_enabled():
+        answers = [checkpoint(_answer, p, k, v, mask, use_reentrant=False) for p in parts]
+    else:
+        answers = [_answer(p, k, v, mask) for p in parts]
+    return torch.cat(answers, dim=2)
+
+
+def _answer(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = q @ k
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1) @ v
 
 
 class MLP(nn.Module):

@@ -79,3 +79,14 @@ def test_attention_in_bf16_equals_torchs_in_double(masked, queries):
         if mask is not None:
             v[1, :, 120:] = 1e30
             assert (attend(q, k, v, mask) - expected).abs().max() < 0.01
+
+
+def test_the_gradient_of_attention_in_bf16_equals_torchs_in_double():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 300, 16).bfloat16().requires_grad_(True) for _ in range(3)]
+    exact = [x.detach().double().requires_grad_(True) for x in inputs]
+    dy = torch.randn(2, 3, 300, 16)
+    ours = torch.autograd.grad(attend(*inputs, None), inputs, dy.bfloat16())
+    fused = torch.nn.functional.scaled_dot_product_attention(*exact)
+    for a, b in zip(ours, torch.autograd.grad(fused, exact, dy.double()), strict=True):
+        assert (a - b).abs().max() < 0.02 * b.abs().max()

@@ -14,7 +14,7 @@ from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.limits import LIMITS
-from softmoa.ui import about, api, explore, texts
+from softmoa.ui import about, api, collect, explore, texts
 
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
@@ -32,6 +32,8 @@ def build() -> gr.Blocks:
         about.tour()
         with gr.Tab("Explore"):
             explore.build()
+        with gr.Tab("Your sounds"):
+            collect.build()
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

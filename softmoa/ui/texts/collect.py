@@ -21,8 +21,8 @@ RECORD_HELP = (
 UPLOAD = "Or add a zip of sounds"
 UPLOAD_HELP = (
     "A zip with a folder for each class, or with a table `path,label[,split][,group]` beside the "
-    "sounds: up to {limits.clips} clips, {limits.classes} classes and {limits.upload_mb:g} MB. Clips of one group, such "
-    "as a speaker, stay together when the sounds are divided."
+    "sounds: up to {limits.clips} clips, {limits.classes} classes and {limits.upload_mb:g} MB. "
+    "Clips of one group, such as a speaker, stay together when the sounds are divided."
 )
 TAKES = "### Your takes"
 PLAYER = "The chosen take"

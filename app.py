@@ -14,7 +14,7 @@ from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.limits import LIMITS
-from softmoa.ui import about, api, compare, explore, lens, texts
+from softmoa.ui import about, api, collect, compare, explore, lens, texts
 
 CSS = """
 .timestamps time, .playback span { color: var(--body-text-color-subdued) !important }
@@ -38,6 +38,8 @@ def build() -> gr.Blocks:
                 lens.build(explored, experts)
             with gr.Tab(texts.COMPARE, id="compare") as race:
                 compare.build(explored, tabs, race, demo)
+            with gr.Tab(texts.SOUNDS, id="sounds"):
+                collect.build()
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

@@ -18,7 +18,7 @@ import pytest  # noqa: E402
 import soundfile  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserType, sync_playwright  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -90,26 +90,31 @@ def server(tmp_path_factory, hub_server):
         process.wait(timeout=20)
 
 
+def launch(chromium: BrowserType, microphone: Path) -> Browser:
+    """Chromium, whose microphone plays this WAV file from its start at every recording."""
+    return chromium.launch(
+        executable_path="/usr/bin/chromium",
+        args=[
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-audio-capture={microphone}",
+        ],
+    )
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
     time_axis = np.arange(48_000 * 10) / 48_000
     soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=[
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={tone}",
-            ],
-        )
+        browser = launch(playwright.chromium, tone)
         yield browser
         browser.close()
 

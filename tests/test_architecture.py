@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "precision": set(),
     "training": {"audio", "precision"},
     "tasks": {"audio", "tasks"},
+    "collection": {"audio", "tasks"},
     "bundle": {"audio", "ast", "methods", "weights"},
     "classify": {
         "audio",

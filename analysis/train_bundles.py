@@ -21,12 +21,14 @@ from typing import Annotated
 
 import typer
 from safetensors.torch import save_file
+from torch import Tensor
 
 from softmoa import bundle, experiment, tasks, weights
-from softmoa.experiment import Choice, Comparison, RunEvent, RunFailed, RunFinished
+from softmoa.experiment import RunEvent, RunFailed, RunFinished
 from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.plan import Choice, Comparison
 from softmoa.training import Step, TrainingOptions
 
 BUNDLES = weights.ASSETS / "bundles"
@@ -109,10 +111,15 @@ def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, ob
 
 
 def write(run: RunFinished) -> None:
-    """The bundle under its name in assets/bundles, in one step."""
-    name = f"{run.info.task}-{SIBLINGS[run.method]}"
-    out = BUNDLES / f"{name}.safetensors"
-    save_file(run.state, out.with_suffix(".part"), bundle.header(replace(run.info, name=name)))
+    """The bundle under its name in assets/bundles."""
+    save_half(run.state, replace(run.info, name=f"{run.info.task}-{SIBLINGS[run.method]}"))
+
+
+def save_half(state: dict[str, Tensor], info: bundle.BundleInfo) -> None:
+    """Write assets/bundles/NAME in fp16, as the backbone is: half the size; in one step."""
+    out = BUNDLES / f"{info.name}.safetensors"
+    halves = {key: value.detach().half().contiguous() for key, value in state.items()}
+    save_file(halves, out.with_suffix(".part"), bundle.header(info))
     os.replace(out.with_suffix(".part"), out)
 
 

@@ -27,6 +27,7 @@ from torchmetrics.functional.classification import multilabel_average_precision
 from analysis.corpus import TEST_PACKAGES, read
 from analysis.pretrain import Batches, Options, Scenes, ridge, shards_of
 from analysis.teacher import TAGS, clip_of, corpus_tags, scene_folder, tag_names
+from analysis.train_bundles import save_half
 from softmoa import bundle, training, weights
 from softmoa.ast import AST
 from softmoa.audio import load, log_mel, log_mels
@@ -226,7 +227,7 @@ def main(
         metrics=metrics,
         notes=f"YAMNet's tags, {minutes:g} minutes, lr {rate:g}",
     )
-    bundle.save(OUT, model, info)
+    save_half(trained_state(model), info)
     write_results(metrics, before)
 
 

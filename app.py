@@ -45,6 +45,12 @@ def build() -> gr.Blocks:
     return demo.queue(max_size=LIMITS.queue)
 
 
+def warm_up() -> None:
+    """What the first visitor of each tab would otherwise wait for."""
+    explore.warm_up()
+    compare.warm_up()
+
+
 def launch(demo: gr.Blocks, **options):
     """Start serving, with the settings every deployment shares."""
     return demo.launch(
@@ -80,5 +86,5 @@ if __name__ == "__main__":
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     arguments = parser.parse_args()
-    threading.Thread(target=explore.warm_up, daemon=True).start()
+    threading.Thread(target=warm_up, daemon=True).start()
     launch(build(), server_name=arguments.host, server_port=arguments.port)

@@ -80,6 +80,10 @@ def test_a_race_from_start_to_explore(page, tmp_path):
     expect(page.locator("#by-size .race-dot")).to_have_count(3)
     expect(page.locator("#by-time .race-dot")).to_have_count(3)
 
+    page.locator("#axis").get_by_label("seconds of training").check()
+    expect(page.locator("#accuracy .race-x-title")).to_contain_text("seconds")
+    assert points(page) == [3, 3, 3]
+
     choose_run(page, "Soft-MoA")
     expect(page.locator("#confusion")).to_contain_text("Soft-MoA, seed 0")
     cells = page.locator("#confusion tbody td").all_text_contents()

@@ -61,6 +61,7 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
     """Lay out the tab and wire it; returns the visitor's own tasks, a list of `Task`."""
     own_tasks = gr.State([])
     job_id = gr.Textbox(visible="hidden", elem_id="run-id")
+    view = gr.State({"axis": "step"})  # changed in place: a watch that runs must see it
     gr.Markdown(texts.INTRO)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -158,7 +159,7 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
     private: dict[str, Any] = {"api_visibility": "private"}
     follow: dict[str, Any] = {
         "fn": watch,
-        "inputs": [job_id, axis],
+        "inputs": [job_id, view],
         "outputs": [
             progress, start, stop, axis, accuracy, loss, table, verdict, balance,
             after, by_size, by_time, run, rows, log,
@@ -168,14 +169,11 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
         **private,
     }  # fmt: skip
     began = start.click(begin, [*form, job_id], job_id, **private)
-    watches: list[Any] = [began.success(None, job_id, None, js=REMEMBER).then(**follow)]
-    watches.append(
-        saved.upload(open_saved, [saved, own_tasks, job_id], job_id, **private)
-        .success(None, job_id, None, js=REMEMBER)
-        .then(**follow)
-    )
-    watches.append(demo.load(find_again, None, [job_id, tabs], **private).then(**follow))
-    axis.input(**follow, cancels=watches)
+    opened = saved.upload(open_saved, [saved, own_tasks, job_id], job_id, **private)
+    for event in (began, opened):
+        event.success(None, job_id, None, js=REMEMBER).then(**follow)
+    demo.load(find_again, None, [job_id, tabs], **private).then(**follow)
+    axis.input(turn_axis, [job_id, view, axis], [accuracy, loss], queue=False, **private)
     stop.click(stop_job, job_id, None, queue=False, **private)
     run.change(show_run, [job_id, run], [matrix, worst, bundle, clip], **private)
     worst.select(play, job_id, clip, **private)
@@ -250,6 +248,14 @@ def asked_for(
     return found[task], replace(comparison, training=replace(training, seconds=seconds))
 
 
+def warm_up() -> None:
+    """Measure what the usual race costs while nothing else runs."""
+    usual = BUDGETS["epochs"][2]
+    task = next(iter(comparing.all_tasks()))
+    form = task, [], list(DEFAULT_METHODS), 10, "epochs", usual, 1, "short", True, False, True
+    comparing.cost(*asked_for(*form))
+
+
 def describe(*form) -> str:
     """The estimate of what the form asks for, or why it cannot be run."""
     try:
@@ -304,7 +310,7 @@ def find_again(request: gr.Request) -> list:
     return [identity, gr.Tabs(selected="compare") if identity else gr.skip()]
 
 
-async def watch(job_id: str, axis: str) -> AsyncIterator[list]:
+async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
     """Follow a job until it is over; every frame says all, and the changes are sent."""
     job = jobs.find(job_id)
     if job is None:
@@ -322,7 +328,7 @@ async def watch(job_id: str, axis: str) -> AsyncIterator[list]:
                 gr.Button(interactive=over),
                 gr.Button(interactive=not over and not job.stopping),
                 gr.Radio(visible=board.plan is not None),
-                *standings.curves(board, axis),
+                *standings.curves(board, view["axis"]),
                 standings.results_table(board, over),
                 standings.conclusion(board) if over else "",
                 standings.router_balance(board),
@@ -331,6 +337,15 @@ async def watch(job_id: str, axis: str) -> AsyncIterator[list]:
             if over:
                 return
             await asyncio.sleep(LOOK_EVERY)
+
+
+def turn_axis(job_id: str, view: dict[str, str], axis: str) -> list:
+    """The curves again, over the other axis, for now and for the watch that goes on."""
+    view["axis"] = axis
+    job = jobs.find(job_id)
+    if job is None:
+        return [gr.skip(), gr.skip()]
+    return [*standings.curves(Scoreboard().add_all(list(job.events)), axis)]
 
 
 def _idle(words: str = texts.NO_RUN) -> list[str]:

@@ -97,7 +97,7 @@ FORM = ["tones", [], ["linear"], 5, "epochs", 2, 1, "short", True, False, True]
         (0, "birds", "Choose a task"),
         (2, [], "at least one method"),
         (2, ["magic"], "at least one method"),
-        (3, 7, "clips per class"),
+        (3, 7, "number of clips"),
         (4, "years", "Choose 1 to 30"),
         (5, float("nan"), "Choose 1 to 30"),
         (6, 4, "1 to 3 seeds"),

@@ -37,9 +37,9 @@ def build() -> gr.Blocks:
             with gr.Tab(texts.EXPERTS, id="experts") as experts:
                 lens.build(explored, experts)
             with gr.Tab(texts.COMPARE, id="compare") as race:
-                compare.build(explored, tabs, race, demo)
+                own_tasks = compare.build(explored, tabs, race, demo)
             with gr.Tab(texts.SOUNDS, id="sounds"):
-                collect.build()
+                collect.build(own_tasks)
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

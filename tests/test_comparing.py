@@ -4,13 +4,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from softmoa import jobs, recipes, tasks
+from softmoa import collection, jobs, recipes, tasks
 from softmoa.classify import load_backbone, open_classifier
 from softmoa.plan import plan
-from softmoa.ui import compare, comparing
+from softmoa.ui import collect, compare, comparing
 
 
 def asked(*methods: str, epochs: int = 1, shots: int = 2):
@@ -86,6 +87,29 @@ def test_own_tasks_are_offered_beside_the_embedded_ones():
     found = comparing.all_tasks([own])
     assert found["mine"] is own and "tones" in found
     assert ("My sounds", "mine") in compare._task_choices([own])
+
+
+def test_a_collection_of_ones_own_can_be_raced(tmp_path):
+    now = collection.Collection(tmp_path)
+    assert collect.tasks_of(None) == collect.tasks_of(now) == []
+    pitches = {"low": 300, "high": 2500}
+    random = np.random.default_rng(0)
+    for label, pitch in pitches.items():
+        now = now.add_label(label, collect.DATA)
+        for k in range(6):
+            sound = np.sin(2 * np.pi * pitch * (1 + 0.02 * k) * np.arange(16_000) / 16_000)
+            sound = (0.3 * sound + random.normal(0, 0.02, 16_000)).astype(np.float32)
+            now, _ = now.add_take(label, (16_000, sound), collect.DATA)
+    [task] = collect.tasks_of(now)
+    assert set(task.labels) == set(pitches) and (task.title, task.name) in compare._task_choices(
+        [task]
+    )
+    form = [task.name, [task], ["linear"], 0, *FORM[4:]]
+    job = comparing.begin(*compare.asked_for(*form))
+    with job.watched():
+        job.wait(120)
+    run = comparing.finished_run(job, "Linear probe, seed 0")
+    assert job.state == "finished" and run.test_accuracy == 1.0
 
 
 FORM = ["tones", [], ["linear"], 5, "epochs", 2, 1, "short", True, False, True]

@@ -18,7 +18,7 @@ from softmoa.collection import TAKE_SECONDS, Collection
 from softmoa.limits import LIMITS, LimitError
 from softmoa.methods import METHODS
 from softmoa.scoreboard import Scoreboard, conclusion
-from softmoa.tasks import TaskError, own
+from softmoa.tasks import Task, TaskError, own
 from softmoa.tasks.own import DataLimits
 from softmoa.training import TrainingOptions
 from softmoa.ui import collect_view as view
@@ -63,9 +63,10 @@ class Trained:
     files: dict[str, Path]
 
 
-def build() -> None:
-    """Lay out the tab and wire it, inside a `gr.Tab`."""
+def build(own_tasks: gr.State) -> None:
+    """Lay out the tab and wire it, inside a `gr.Tab`; own_tasks: what the Compare tab offers."""
     mine = gr.State(delete_callback=collection.delete)
+    mine.change(tasks_of, mine, own_tasks, show_progress="hidden", api_visibility="private")
     chosen = gr.State()
     replacing = gr.State(False)
     trained = gr.State()
@@ -199,6 +200,14 @@ def build() -> None:
     home.click(
         lambda trained, use: str(_of(trained, use).files[use]), [trained, use], home_file, **quick
     ).success(None, js="() => document.querySelector('#file-home').click()")
+
+
+def tasks_of(now: Collection | None) -> list[Task]:
+    """The collection as a task, as soon as one can be trained on it."""
+    try:
+        return [now.build().task] if now else []
+    except TaskError:
+        return []
 
 
 def show(now: Collection, label: str | None, says: str, place: int | None = None) -> list:

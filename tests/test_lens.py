@@ -1,8 +1,6 @@
 """The Experts tab in a real browser, its numbers against the computation; and `/ablate`."""
 
 import re
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -370,15 +368,11 @@ def test_http_ablate_refuses_bad_values_with_one_sentence(client, values, words)
         ablate(client, **values)
 
 
-@pytest.mark.slow
 def test_the_causal_view_of_five_seconds_takes_less_than_three():
-    """On an idle machine of two cores; a fresh process, as a server would be after its warm-up."""
-    code = (
-        "import time, torch; from softmoa.classify import *; from softmoa.evidence import Evidence;"
-        "torch.set_num_threads(2); c = open_classifier();"
-        "r = classify(c, (16_000, torch.randn(80_000).numpy() / 9)); Evidence(r).causal('zero');"
-        "e = Evidence(r); t = time.perf_counter(); e.causal('zero'); print(time.perf_counter() - t)"
-    )
-    root = Path(__file__).parents[1]
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert float(run.stdout) < 3
+    """On two cores, so less than six seconds of processor time, whatever else the machine does."""
+    noise = torch.randn(80_000, generator=torch.Generator().manual_seed(0)).numpy() / 9
+    evidence = Evidence(classify(open_classifier(), (16_000, noise)))
+    evidence.signed(0)  # what is first loads kernels
+    began = time.process_time()
+    evidence.causal("zero")
+    assert time.process_time() - began < 6

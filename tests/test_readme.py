@@ -1,6 +1,7 @@
 """What the README tells people to type works as written."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,19 @@ def test_commands_run(command, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(ROOT)
     assert main(command.replace("runs/first", str(tmp_path)).split()) == 0
     assert capsys.readouterr().out
+
+
+def at(address: str, code: str) -> str:
+    clip = ROOT / "assets" / "examples" / "dog_bark.ogg"
+    return code.replace("http://127.0.0.1:7860", address.rstrip("/")).replace("bark.ogg", str(clip))
+
+
+def test_the_http_examples_run(server):
+    [python] = re.findall(r"```python\n(from gradio_client.*?)```", README, flags=re.DOTALL)
+    exec(at(server[0], python), {})  # raises if an answer is an error
+    [curl] = re.findall(r"```sh\n(server=.*?)```", README, flags=re.DOTALL)
+    answer = subprocess.run(["sh", "-c", at(server[0], curl)], capture_output=True, text=True)
+    assert "event: complete" in answer.stdout and '"dog bark"' in answer.stdout, answer.stderr
 
 
 def test_the_printed_tree_is_the_tree():

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import (
-    CommitOperationAdd,
-    HfApi,
     constants,
     hf_hub_download,
     try_to_load_from_cache,
@@ -177,31 +175,6 @@ def reachable() -> bool:
         _silent_until = time.monotonic() + PROBE_AGAIN_SECONDS
         return False
     return True
-
-
-def upload(repository: Repository, files: dict[str, bytes | Path], message: str, token: str) -> str:
-    """Put files into a repository of the token's owner, made if it is not there; its address.
-
-    token: always the visitor's own, never one that this machine happens to hold. Raises HubError.
-    """
-    if not token or not isinstance(token, str):
-        raise HubError("Sending to the Hub needs a token of your own.")
-    if not reachable():
-        raise HubOffline("The Hub cannot be reached.")
-    api = HfApi(endpoint=constants.ENDPOINT, token=token)
-    operations = [
-        CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
-        for name, content in files.items()
-    ]
-    with _one_sentence(repository):
-        api.create_repo(repository.id, exist_ok=True)
-        api.create_commit(
-            repository.id,
-            operations,
-            commit_message=message,
-            revision=repository.revision or None,
-        )
-    return f"{constants.ENDPOINT}/{repository.id}"
 
 
 def _download(

@@ -25,7 +25,7 @@ from softmoa.plan import plan
 
 RESULTS = Path(__file__).parent / "results"
 SETTING = ("task", "shots", "budget", "options")
-COLUMNS = (*SETTING, *run_directory.COLUMNS)
+COLUMNS: tuple[str, ...] = (*SETTING, *run_directory.COLUMNS)
 OPTIONS = {"default": False, "matched": True}  # whether parameters are made equal
 
 Row = dict[str, str]

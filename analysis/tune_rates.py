@@ -27,7 +27,17 @@ from softmoa.training import Evaluated, Finished, TrainingOptions
 
 RESULTS = Path(__file__).parent / "results"
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the paper's rate
-COLUMNS = ("task", "shots", "epochs", "seed", "method", "factor", "rate", "accuracy", "loss")
+COLUMNS: tuple[str, ...] = (
+    "task",
+    "shots",
+    "epochs",
+    "seed",
+    "method",
+    "factor",
+    "rate",
+    "accuracy",
+    "loss",
+)
 FAILED = "failed"  # in the place of an accuracy: the loss became infinite
 
 Row = dict[str, str]

@@ -31,7 +31,7 @@ from softmoa.ui.figure import Figure
 from softmoa.ui.standings import TITLES, duration
 from softmoa.ui.texts import compare as texts
 
-DEFAULT_METHODS = ("linear", "lora", "adapter", "topk-moa", "soft-moa")
+DEFAULT_METHODS: tuple[str, ...] = ("linear", "lora", "adapter", "topk-moa", "soft-moa")
 SHOTS = {"5": 5, "10": 10, "20": 20, texts.SHOTS_ALL: 0}
 BUDGETS = {  # lowest, highest, usual
     "epochs": (1, 30, 8),
@@ -171,7 +171,7 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
     began = start.click(begin, [*form, job_id], job_id, **private)
     opened = saved.upload(open_saved, [saved, own_tasks, job_id], job_id, **private)
     for event in (began, opened):
-        event.success(None, job_id, None, js=REMEMBER).then(**follow)
+        event.success(None, job_id, None, js=REMEMBER, **private).then(**follow)
     demo.load(find_again, None, [job_id, tabs], **private).then(**follow)
     axis.input(turn_axis, [job_id, view, axis], [accuracy, loss], queue=False, **private)
     stop.click(stop_job, job_id, None, queue=False, **private)

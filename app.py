@@ -13,10 +13,13 @@ import gradio as gr
 from gradio.themes import Default
 
 from softmoa import plots
-from softmoa.ui import api, explore, texts
+from softmoa.plots.lesson import CSS as LESSON_CSS
+from softmoa.ui import api, explore, lesson, links, texts
+from softmoa.ui.texts.links import COPY
 
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
+#copy-link { width: fit-content; min-width: 12rem; margin-left: auto }
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
 .patch th:first-child, .patch td:first-child { text-align: left }
@@ -27,8 +30,13 @@ def build() -> gr.Blocks:
     """The whole app, not yet launched."""
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 1800)) as demo:
         gr.Markdown(texts.INTRO)
-        with gr.Tab("Explore"):
-            explore.build()
+        copy = gr.Button(COPY, size="sm", elem_id="copy-link")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Explore", id="explore") as tab:
+                linked = [explore.build(tab)]
+            with gr.Tab("Lesson", id="lesson") as tab:
+                linked.append(lesson.build(tab))
+        links.wire(demo, tabs, linked, copy)
         gr.Markdown(texts.CITE, elem_classes="quiet")
         api.build()
     return demo.queue(max_size=20)
@@ -44,7 +52,7 @@ def launch(demo: gr.Blocks, **options):
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
-        css=CSS + plots.CSS,
+        css=CSS + plots.CSS + LESSON_CSS,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

@@ -6,6 +6,7 @@ and every later choice of layer, expert or patch is drawn from it.
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 import tempfile
 import time
@@ -17,6 +18,7 @@ import gradio as gr
 import numpy as np
 
 from softmoa import export, plots
+from softmoa.ablation import mixtures
 from softmoa.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
 from softmoa.bundle import BundleError, read_info
 from softmoa.classify import (
@@ -27,7 +29,9 @@ from softmoa.classify import (
     classify,
     open_classifier,
 )
+from softmoa.moa import SoftRouter
 from softmoa.ui.drawing import figures, real_frames, report_png
+from softmoa.ui.links import Linked, Query
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
@@ -48,8 +52,8 @@ element.addEventListener('click', event => {
 """
 
 
-def build() -> None:
-    """Lay out the tab and wire it, inside a `gr.Tab`."""
+def build(tab: gr.Tab) -> Linked:
+    """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
     result = gr.State()
     token = gr.State()
     with gr.Row():
@@ -63,12 +67,11 @@ def build() -> None:
                 elem_id="sound",
             )
             gr.Markdown(texts.SOUND_HELP.format(seconds=MAX_SECONDS), elem_classes="quiet")
-            examples = sorted(p for p in EXAMPLES.iterdir() if p.suffix in (".ogg", ".flac"))
             gr.Examples(
-                [[str(path)] for path in examples],
+                [[str(path)] for path in example_clips().values()],
                 [sound],
                 label=texts.EXAMPLES,
-                example_labels=[path.stem.replace("_", " ") for path in examples],
+                example_labels=[name.replace("_", " ") for name in example_clips()],
                 examples_per_page=30,
                 elem_id="examples",
             )
@@ -166,6 +169,69 @@ def build() -> None:
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
 
+    clip = gr.Textbox(visible="hidden", elem_id="clip")  # name of the example, for the link
+    sound.change(clip_name, sound, clip, queue=False, api_visibility="private")
+    parts = {
+        "clip": clip,
+        "bundle": bundle,
+        "layer": layer,
+        "site": site,
+        "view": view,
+        "expert": expert,
+        "slot": slot,
+    }
+    opened = [sound, backbone, bundle, layer, site, view, expert, slot]
+    return Linked("explore", tab, parts, opened, open_link, from_zero=("expert", "slot"))
+
+
+def example_clips() -> dict[str, Path]:
+    """The example clips by name."""
+    return {p.stem: p for p in sorted(EXAMPLES.iterdir()) if p.suffix in (".ogg", ".flac")}
+
+
+def clip_name(path: str | None) -> str:
+    """Name of the example clip that a sound is; empty for the visitor's own."""
+    example = example_clips().get(Path(path).stem) if path else None
+    return example.stem if example and filecmp.cmp(path, example, shallow=False) else ""
+
+
+def open_link(query: Query) -> list:
+    """Clip, bundle and choice that a link asks for; what it does not name stays as it is."""
+    clip = query.one_of("clip", example_clips())
+    bundle = query.one_of("bundle", bundles())
+    site = query.one_of("site", texts.SITES.values())
+    view = query.one_of("view", texts.VIEWS.values())
+    try:
+        classifier = open_classifier(bundle or DEFAULT_BUNDLE)
+    except (BundleError, WeightsError) as error:
+        query.problems.append(str(error))
+        return [gr.skip()] * 8
+    layer = expert = slot = gr.skip()
+    if found := mixtures(classifier.model):
+        layers = [place[0] + 1 for place in found]
+        moa = next(iter(found.values()))
+        n = moa.experts.down.shape[0]
+        p = moa.router.phi.shape[2] if isinstance(moa.router, SoftRouter) else 1
+        if asked := query.whole("layer", min(layers), max(layers)):
+            layer = gr.Slider(minimum=min(layers), maximum=max(layers), value=asked)
+        expert = _numbered(n, query.whole("expert", 1, n))
+        slot = _numbered(p, query.whole("slot", 1, p))
+    return [
+        str(example_clips()[clip]) if clip else gr.skip(),
+        classifier.backbone,
+        gr.Dropdown(_bundle_choices(classifier.backbone), value=bundle or DEFAULT_BUNDLE),
+        layer,
+        site or gr.skip(),
+        view or gr.skip(),
+        expert,
+        slot,
+    ]
+
+
+def _numbered(count: int, chosen: int | None) -> gr.Radio:
+    """The choices 1 to `count`, with the values 0 to `count` - 1."""
+    return gr.Radio([(str(j + 1), j) for j in range(count)], value=(chosen or 1) - 1)
+
 
 def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
     """Bundles of a backbone, and on one with labels of its own the untrained mixture."""
@@ -235,7 +301,7 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         *shown,
         gr.Slider(minimum=layers[0], maximum=layers[-1], value=layer),
         gr.Radio(value=site, visible=len(sites) > 1),
-        gr.Radio([(str(j + 1), j) for j in range(n)], value=expert),
+        _numbered(n, expert + 1),
         gr.Radio([(str(k + 1), k) for k in range(p)], value=slot, visible=p > 1),
         None,
         *draw_choice(result, layer, site, view, expert, slot, None),

@@ -20,6 +20,11 @@ from softmoa.ui.texts.links import COPY
 CSS = """
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
 #copy-link { width: fit-content; min-width: 12rem; margin-left: auto }
+@media (max-width: 640px) {  /* steps of the lesson: numbers in a row, the chosen one in full */
+  #lesson-step label { max-width: 2.4rem; overflow: hidden; white-space: nowrap }
+  #lesson-step label.selected { max-width: 100% }
+  #lesson-step label input { position: absolute; opacity: 0 }
+}
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
 .patch th:first-child, .patch td:first-child { text-align: left }

@@ -71,7 +71,7 @@ def tokens_of_a_slot(result: Classification, record: LayerRecord) -> Answer:
 
 
 def without_the_loudest(result: Classification, record: LayerRecord) -> Answer:
-    """Points by which the best label's probability falls when the expert with the largest
+    """Points by which the best label's probability changes when the expert with the largest
     contribution in this mixture is switched off; 200 if another label wins.
     shown: probabilities (2, classes), before and after."""
     loudest = int(expert_contribution(record)[0].argmax())
@@ -94,10 +94,10 @@ def _change(result: Classification, after: torch.Tensor) -> Answer:
     best = int(before.argmax())
     if int(after.argmax()) != best:
         return Answer(OTHER_LABEL, torch.stack([before, after]))
-    return Answer(100 * (before[best] - after[best]).item(), torch.stack([before, after]))
+    return Answer(100 * (after[best] - before[best]).item(), torch.stack([before, after]))
 
 
-OTHER_LABEL = 200.0  # beyond any fall of a probability
+OTHER_LABEL = 200.0  # beyond any change of a probability
 
 
 def _probabilities(result: Classification, mel: torch.Tensor) -> torch.Tensor:
@@ -111,8 +111,8 @@ def _slots(record: LayerRecord) -> Slots:
     return record.routing
 
 
-def _of_change(fall: float) -> int:
-    return 0 if fall == OTHER_LABEL else 1 if abs(fall) >= 1 else 2
+def _of_change(points: float) -> int:
+    return 0 if points == OTHER_LABEL else 1 if abs(points) >= 1 else 2
 
 
 _CHANGES = (
@@ -145,7 +145,7 @@ QUESTIONS = (
         _CHANGES,
         without_the_loudest,
         _of_change,
-        "The probability of the first label falls by {value:.2f} points.",
+        "The probability of the first label changes by {value:+.2f} points.",
     ),
     Question(
         "quiet",
@@ -153,6 +153,6 @@ QUESTIONS = (
         _CHANGES,
         played_quietly,
         _of_change,
-        "The probability of the first label falls by {value:.2f} points.",
+        "The probability of the first label changes by {value:+.2f} points.",
     ),
 )

@@ -110,7 +110,7 @@ def bottleneck(width: int, narrow: int) -> str:
         f"aria-label='{words}'><path d='{shape}' fill='#0072b2' opacity='.8'/>"
         f"<rect x='230' y='{waist:.1f}' width='40' height='{slim:.1f}' fill='#e69f00'/>"
         f"<text x='30' y='94'>{width}</text><text x='470' y='94'>{width}</text>"
-        f"<text x='250' y='{min(waist - 8, 150):.0f}'>GELU, {narrow} wide</text>"
+        f"<text x='250' y='40'>GELU, {narrow} wide</text>"
         "<text x='145' y='192'>W down</text><text x='355' y='192'>W up</text></svg></div>"
     )
 
@@ -200,8 +200,10 @@ def carried(weights: Array, *, part: float, title: str) -> str:
     y = "".join(f"<span style='bottom:{p}%'>{p} %</span>" for p in (0, 50, 100))
     x = "".join(f"<span style='left:{100 * t / m:.1f}%'>{t:g}</span>" for t in ticks(m, 5))
     return (
-        f"<div class='moa'><div class='moa-head'><b>{escape(title)}</b></div><div class='moa-plot'>"
-        f"<div class='moa-y'>{y}</div><div class='moa-area' role='img' "
+        f"<div class='moa'><div class='moa-head'><b>{escape(title)}</b><div class='moa-keys'>"
+        "<span class='moa-key'>up: weight carried</span><span class='moa-key'>across: number of "
+        "tokens, the strongest first</span><span class='moa-key'>one line per slot</span></div>"
+        f"</div><div class='moa-plot'><div class='moa-y'>{y}</div><div class='moa-area' role='img' "
         f"aria-label='{escape(title)}'>{area}</div><div class='moa-x'>{x}</div></div></div>"
     )
 
@@ -248,7 +250,8 @@ def scatter(x: Array, y: Array, *, title: str, across: str, up: str) -> str:
     return (
         f"<div class='moa'><div class='moa-head'><b>{escape(title)}</b><div class='moa-keys'>"
         f"<span class='moa-key'>up: {escape(up)}</span><span class='moa-key'>across: "
-        f"{escape(across)}</span></div></div><div class='moa-plot'><div class='moa-y'>{y_marks}"
+        f"{escape(across)}</span><span class='moa-key'>colour: expert</span></div></div>"
+        f"<div class='moa-plot'><div class='moa-y'>{y_marks}"
         f"</div><div class='moa-area moa-points' role='img' aria-label='{escape(title)}'>{points}"
         f"</div><div class='moa-x'>{x_marks}</div></div></div>"
     )

@@ -191,8 +191,9 @@ def example_clips() -> dict[str, Path]:
 
 def clip_name(path: str | None) -> str:
     """Name of the example clip that a sound is; empty for the visitor's own."""
-    example = example_clips().get(Path(path).stem) if path else None
-    return example.stem if example and filecmp.cmp(path, example, shallow=False) else ""
+    if not path or (example := example_clips().get(Path(path).stem)) is None:
+        return ""
+    return example.stem if filecmp.cmp(path, example, shallow=False) else ""
 
 
 def open_link(query: Query) -> list:

@@ -13,15 +13,15 @@ from softmoa import by_hand
 from softmoa.plots import lesson as drawn
 from softmoa.quiz import QUESTIONS
 from softmoa.ui import lesson_steps as steps
-from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure
+from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure, example_clips
 from softmoa.ui.links import Linked, Query
 from softmoa.ui.texts import lesson as texts
 
 LAST = len(texts.STEPS)
 RANDOM, CLIP_STEPS = (2, 4), (5, 7, 8)  # steps that use the seed, and an example clip
 START = ((2.0, 0.0, -1.0), (1.0, 1.0, 0.0), (-1.0, 2.0, 0.0), (0.0, -1.0, 2.0))
-LAYERS = 6
 
+TO_THE_TOP = "now => { document.querySelector('#lesson-step').scrollIntoView(); return now; }"
 ON_SLIDE = """
 element.addEventListener('input', event => {
   if (event.target.type !== 'range') return;
@@ -52,23 +52,23 @@ class Shared:
 
 def build(tab: gr.Tab) -> Linked:
     """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
-    bundles, clips = steps.soft_bundles(), list(steps.clips())
+    bundles, clips = steps.soft_bundles(), list(example_clips())
     with gr.Row():
-        with gr.Column(scale=1, min_width=260):
+        with gr.Column(scale=1, min_width=300):
             step = gr.Radio(
                 [(f"{k}. {title}", k) for k, title in enumerate(texts.STEPS, start=1)],
                 value=1,
                 label=texts.STEP_LIST,
                 elem_id="lesson-step",
             )
-            with gr.Column(visible="hidden") as random:
+            with gr.Column(visible=False) as random:
                 seed = gr.Slider(
                     0, 99, 1, step=1, label=texts.SEED, info=texts.SEED_INFO, elem_id="lesson-seed"
                 )
-            with gr.Column(visible="hidden") as choice:
+            with gr.Column(visible=False) as choice:
                 clip = gr.Dropdown(
                     [(name.replace("_", " "), name) for name in clips],
-                    value=clips[0],
+                    value=steps.known_clip(clips, bundles.values()),
                     label=texts.CLIP,
                     elem_id="lesson-clip",
                 )
@@ -78,7 +78,9 @@ def build(tab: gr.Tab) -> Linked:
                     label=texts.BUNDLE,
                     elem_id="lesson-bundle",
                 )
-                layer = gr.Slider(1, LAYERS, 1, step=1, label=texts.LAYER, elem_id="lesson-layer")
+                layer = gr.Slider(
+                    1, steps.depth(), 1, step=1, label=texts.LAYER, elem_id="lesson-layer"
+                )
         with gr.Column(scale=4, min_width=320):
             shared = Shared(step, seed, clip, bundle, layer)
             columns = []
@@ -93,7 +95,12 @@ def build(tab: gr.Tab) -> Linked:
     step.change(show, step, [*columns, random, choice, back, onward], queue=False, **QUIET)
     for button, by in ((back, -1), (onward, 1)):
         button.click(
-            lambda now, by=by: min(max(now + by, 1), LAST), step, step, queue=False, **QUIET
+            lambda now, by=by: min(max(now + by, 1), LAST),
+            step,
+            step,
+            js=TO_THE_TOP,
+            queue=False,
+            **QUIET,
         )
     parts = {"step": step, "seed": seed, "clip": clip, "bundle": bundle, "layer": layer}
     opened = partial(open_link, clips=clips, bundles=list(bundles.values()))
@@ -104,8 +111,8 @@ def show(step: int) -> list:
     """One step and the controls it has."""
     return [
         *(gr.Column(visible=k == step) for k in range(1, LAST + 1)),
-        gr.Column(visible=True if step in RANDOM else "hidden"),
-        gr.Column(visible=True if step in CLIP_STEPS else "hidden"),
+        gr.Column(visible=step in RANDOM),
+        gr.Column(visible=step in CLIP_STEPS),
         gr.Button(interactive=step > 1),
         gr.Button(interactive=step < LAST),
     ]
@@ -118,16 +125,17 @@ def open_link(query: Query, clips: list[str], bundles: list[str]) -> list:
         query.whole("seed", 0, 99),
         query.one_of("clip", clips),
         query.one_of("bundle", bundles),
-        query.whole("layer", 1, LAYERS),
+        query.whole("layer", 1, steps.depth()),
     ]
     return [gr.skip() if value is None else value for value in values]
 
 
 def _expert(shared: Shared) -> None:
     Words(texts.EXPERT)
-    width = gr.Radio([384, 768], value=384, label=texts.WIDTH, elem_id="lesson-width")
+    widths = steps.widths()
+    width = gr.Radio(widths, value=widths[0], label=texts.WIDTH, elem_id="lesson-width")
     narrow = gr.Slider(1, 96, 12, step=1, label=texts.NARROW, elem_id="lesson-narrow")
-    figure = Figure(steps.expert(384, 12), elem_id="lesson-adapter")
+    figure = Figure(steps.expert(widths[0], 12), elem_id="lesson-adapter")
     for control in (width, narrow):
         control.change(
             steps.expert, [width, narrow], figure, queue=False, trigger_mode="always_last", **QUIET
@@ -264,7 +272,7 @@ def _limits(shared: Shared) -> None:
     with gr.Accordion(texts.GLOSSARY_TITLE, open=True):
         gr.Markdown(texts.GLOSSARY)
     choice = [shared.bundle, shared.clip]
-    button.click(steps.measure, choice, [sentence, figure], **MODEL | {"show_progress": "full"})
+    button.click(steps.measure, choice, [sentence, figure], **MODEL)
     gr.on(
         [part.change for part in choice],
         lambda: ["", ""],

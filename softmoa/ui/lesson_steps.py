@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import zip_longest
-from pathlib import Path
 
 import gradio as gr
 import torch
 
 from softmoa import audio, by_hand, collapse, plots
 from softmoa.ablation import causal_contribution
-from softmoa.ast import SPECIAL_TOKENS, Block
+from softmoa.ast import SPECIAL_TOKENS, ASTConfig, Block
 from softmoa.balance import METRICS, MOST, Balance, dead_experts, effective_experts
 from softmoa.bundle import read_info
 from softmoa.classify import Classification, bundles, classify, load_backbone, open_classifier
@@ -21,16 +20,11 @@ from softmoa.contribution import expert_contribution
 from softmoa.moa import Experts, SoftRouter
 from softmoa.plots import lesson as drawn
 from softmoa.quiz import OTHER_LABEL, Question
-from softmoa.ui.explore import EXAMPLES
+from softmoa.ui.explore import example_clips
 from softmoa.ui.texts import lesson as texts
 
 BACKBONE = "ast-small"  # whose sizes the counts are of
 EVERY = 5  # steps of training between two pictures
-
-
-def clips() -> dict[str, Path]:
-    """Example clips by name."""
-    return {p.stem: p for p in sorted(EXAMPLES.iterdir()) if p.suffix in (".ogg", ".flac")}
 
 
 def soft_bundles() -> dict[str, str]:
@@ -41,6 +35,22 @@ def soft_bundles() -> dict[str, str]:
         for name, info in infos.items()
         if info.method == "soft-moa" and info.base == BACKBONE
     }
+
+
+def known_clip(clips: list[str], names: Iterable[str]) -> str:
+    """The first clip that is named after a label of one of these bundles, or the first."""
+    labels = {label for name in names for label in read_info(bundles()[name]).labels}
+    return next((clip for clip in clips if clip.replace("_", " ") in labels), clips[0])
+
+
+def depth() -> int:
+    """Layers of the backbone the lesson is about."""
+    return load_backbone(BACKBONE).model.config.depth
+
+
+def widths() -> list[int]:
+    """Token widths of that backbone and of the published one."""
+    return [load_backbone(BACKBONE).model.config.width, ASTConfig().width]
 
 
 def expert(width: int, narrow: int) -> str:
@@ -205,7 +215,7 @@ def reveal(question: Question, bundle: str, clip: str, layer: int, guess: int | 
         labels = result.classifier.labels
         before, after = (labels[int(p.argmax())] for p in answer.shown)
         reading = texts.OTHER_LABEL.format(before=before, after=after)
-    return [f"**{verdict}** {reading}", _picture(question, result, answer.shown, layer)]
+    return [f"{verdict} {reading}", _picture(question, result, answer.shown, layer)]
 
 
 def _picture(question: Question, result: Classification, shown: torch.Tensor, layer: int) -> str:
@@ -258,9 +268,9 @@ def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 @lru_cache(maxsize=64)
 def classified(bundle: str, clip: str) -> Classification:
     """An example clip under a bundle; the names come from the page and are checked."""
-    if bundle not in bundles() or clip not in clips():
+    if bundle not in bundles() or clip not in example_clips():
         raise gr.Error(texts.NO_SUCH, print_exception=False)
-    return classify(open_classifier(bundle), clips()[clip])
+    return classify(open_classifier(bundle), example_clips()[clip])
 
 
 def _phi(result: Classification, layer: int, site: str) -> torch.Tensor:

@@ -36,8 +36,9 @@ as the *logit* of token $i$ and expert $j$.
 - **Soft**: an expert reads no token but a *slot*, a mixture of all tokens; each token then takes a
   mixture of all answers.
 
-All tables come from the same logits. *Sharpness* multiplies them: at 0 every choice is even, and at
-a large value soft routing comes close to a hard choice."""
+All tables come from the same logits, so the answers of dense and soft have the same weights: what
+differs is what the experts read, and how often. *Sharpness* multiplies them: at 0 every choice is
+even, and at a large value soft routing comes close to a hard choice."""
 SHARPNESS = "Sharpness"
 
 BY_HAND = r"""### 3. Dispatch and combine by hand
@@ -58,7 +59,7 @@ experts only multiply: the first by 2, the second by −1, the third by ½.
 SLOTS = "Slots"
 
 COLLAPSE = r"""### 4. How top-1 collapses
-Three mixtures of six experts learn the same toy task, here and now: 200 steps, the same clips, the
+Two mixtures of six experts learn the same toy task, here and now: 200 steps, the same clips, the
 same seed. Under **top-1** an expert learns only from tokens it was given. Those that win early get
 better, win more, and the rest never learn: they are *dead*.
 
@@ -94,7 +95,7 @@ QUIZ = """### 7. Guess, then look
 Four questions about a real clip and the layer you choose. Pick an answer; the model then computes
 the right one. Another clip or layer may have another answer."""
 GUESS = "Your guess"
-RIGHT, WRONG = "Right.", "Not this time. Right was: *{choice}*."
+RIGHT, WRONG = "**Right.**", "**Not this time.** Right is: {choice}."
 OTHER_LABEL = "Another label wins: {before} becomes {after}."
 REVEAL_FIRST = "Pick an answer to see the number and the picture."
 

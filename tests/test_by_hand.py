@@ -42,9 +42,8 @@ def test_a_sharp_column_is_one_token():
 
 def test_three_routers_on_the_same_logits():
     logits = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 2, 0]])
-    dense, top, soft = (
-        route(logits, kind).expert_weights[0] for kind in ("dense", "top-1", "soft")
-    )
+    kinds = ("dense", "top-1", "soft")
+    dense, top, soft = (route(logits, kind).expert_weights[0] for kind in kinds)
     assert torch.allclose(dense, soft)
     assert torch.allclose(dense, logits.softmax(dim=1))
     chosen = logits.argmax(dim=1)

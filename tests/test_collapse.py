@@ -9,9 +9,9 @@ from softmoa.collapse import EXPERTS, STEPS, clips, train
 
 @pytest.fixture(scope="module")
 def runs():
-    """Per kind, the runs of five seeds."""
+    """Per kind, the runs of three seeds."""
     return {
-        kind: [list(train(kind, seed)) for seed in range(5)]
+        kind: [list(train(kind, seed)) for seed in range(3)]
         for kind in ("top-1", "top-1, balanced", "soft")
     }
 

@@ -14,6 +14,7 @@ from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.plots.lesson import CSS as LESSON_CSS
+from softmoa.plots.timeline import CSS as TIMELINE_CSS
 from softmoa.ui import api, explore, lesson, links, texts
 from softmoa.ui.texts.links import COPY
 
@@ -57,7 +58,7 @@ def launch(demo: gr.Blocks, **options):
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
         ),
-        css=CSS + plots.CSS + LESSON_CSS,
+        css=CSS + plots.CSS + LESSON_CSS + TIMELINE_CSS,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

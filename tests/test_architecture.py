@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "balance": {"contribution", "moa", "recording"},
     "by_hand": {"moa"},
     "collapse": {"contribution", "moa", "recording", "training"},
+    "timeline": {"audio", "classify", "contribution", "recording"},
     "quiz": {"ablation", "audio", "balance", "classify", "contribution", "moa", "recording"},
     "listening": {"audio", "contribution"},
     "probe": {"ast", "audio"},

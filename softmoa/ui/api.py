@@ -17,7 +17,7 @@ from softmoa.classify import (
     report,
 )
 from softmoa.classify import classify as run
-from softmoa.ui.explore import MODEL_QUEUE
+from softmoa.ui.figure import MODEL_QUEUE
 from softmoa.weights import WeightsError
 
 

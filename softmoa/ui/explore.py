@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -31,17 +30,18 @@ from softmoa.classify import (
 )
 from softmoa.moa import SoftRouter
 from softmoa.ui.drawing import figures, real_frames, report_png
+from softmoa.ui.figure import FOLLOWS, MODEL_QUEUE, Figure
 from softmoa.ui.links import Linked, Query
+from softmoa.ui.over_time import OverTime
+from softmoa.ui.playhead import PLAYHEAD
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, BACKBONES, WeightsError
 
 EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
 EXPORT_SECONDS = 600
-MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
+WIDE = 64  # layers, experts or slots that a link may name; a run brings the true numbers
 MATH = [{"left": "$", "right": "$", "display": False}]
-
-Figure = partial(gr.HTML, apply_default_css=False)  # figures bring their own style
 
 # Clicks on a figure: the nearest element that says what it stands for.
 ON_CLICK = """
@@ -98,12 +98,13 @@ def build(tab: gr.Tab) -> Linked:
 
     with gr.Column(visible=False) as heard:
         gr.Markdown(texts.HEARD)
-        waveform = Figure(elem_id="waveform")
-        spectrogram = Figure(elem_id="spectrogram")
+        waveform = Figure(elem_id="waveform", elem_classes=FOLLOWS, js_on_load=PLAYHEAD)
+        spectrogram = Figure(elem_id="spectrogram", elem_classes=FOLLOWS)
+    over_time = OverTime()
     with gr.Column(visible=False) as inside:
         gr.Markdown(texts.WHERE)
         with gr.Row(equal_height=True):
-            layer = gr.Slider(1, 6, 1, step=1, label=texts.LAYER, elem_id="layer", min_width=200)
+            layer = gr.Slider(1, WIDE, 1, step=1, label=texts.LAYER, elem_id="layer", min_width=200)
             view = gr.Radio(
                 list(texts.VIEWS.items()), value="dispatch", label=texts.VIEW, elem_id="view"
             )
@@ -111,9 +112,9 @@ def build(tab: gr.Tab) -> Linked:
                 list(texts.SITES.items()), value="mhsa", label=texts.SITE, elem_id="site"
             )
         with gr.Row(equal_height=True):
-            expert = gr.Radio([("1", 0)], value=0, label=texts.EXPERT, elem_id="expert")
-            slot = gr.Radio([("1", 0)], value=0, label=texts.SLOT, elem_id="slot")
-        overlay = Figure(elem_id="overlay", js_on_load=ON_CLICK)
+            expert = gr.Radio(_numbered(WIDE), value=0, label=texts.EXPERT, elem_id="expert")
+            slot = gr.Radio(_numbered(WIDE), value=0, label=texts.SLOT, elem_id="slot")
+        overlay = Figure(elem_id="overlay", elem_classes=FOLLOWS, js_on_load=ON_CLICK)
         view_note = gr.Markdown(elem_classes="quiet", latex_delimiters=MATH, elem_id="view-note")
         patch = Figure(elem_id="patch")
         gr.Markdown(texts.ALL_EXPERTS)
@@ -151,11 +152,11 @@ def build(tab: gr.Tab) -> Linked:
         "api_visibility": "private",
     }
     draw = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
-    sound.change(**run)
-    bundle.input(**run)
-    backbone.input(
+    chosen = backbone.input(
         choose_backbone, backbone, [backbone, bundle], queue=False, api_visibility="private"
-    ).then(**run)
+    )
+    runs = [sound.change(**run), bundle.input(**run), chosen.then(**run)]
+    over_time.follow(runs, result, layer, site)
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
     overlay.select(pick_patch, [result, *choice], [token, *drawn], **draw)
@@ -213,10 +214,9 @@ def open_link(query: Query) -> list:
         moa = next(iter(found.values()))
         n = moa.experts.down.shape[0]
         p = moa.router.phi.shape[2] if isinstance(moa.router, SoftRouter) else 1
-        if asked := query.whole("layer", min(layers), max(layers)):
-            layer = gr.Slider(minimum=min(layers), maximum=max(layers), value=asked)
-        expert = _numbered(n, query.whole("expert", 1, n))
-        slot = _numbered(p, query.whole("slot", 1, p))
+        layer = query.whole("layer", min(layers), max(layers)) or layer
+        expert = (query.whole("expert", 1, n) or 1) - 1
+        slot = (query.whole("slot", 1, p) or 1) - 1
     return [
         str(example_clips()[clip]) if clip else gr.skip(),
         classifier.backbone,
@@ -229,9 +229,9 @@ def open_link(query: Query) -> list:
     ]
 
 
-def _numbered(count: int, chosen: int | None) -> gr.Radio:
+def _numbered(count: int) -> list[tuple[str, int]]:
     """The choices 1 to `count`, with the values 0 to `count` - 1."""
-    return gr.Radio([(str(j + 1), j) for j in range(count)], value=(chosen or 1) - 1)
+    return [(str(j + 1), j) for j in range(count)]
 
 
 def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
@@ -302,8 +302,8 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         *shown,
         gr.Slider(minimum=layers[0], maximum=layers[-1], value=layer),
         gr.Radio(value=site, visible=len(sites) > 1),
-        _numbered(n, expert + 1),
-        gr.Radio([(str(k + 1), k) for k in range(p)], value=slot, visible=p > 1),
+        gr.Radio(_numbered(n), value=expert),
+        gr.Radio(_numbered(p), value=slot, visible=p > 1),
         None,
         *draw_choice(result, layer, site, view, expert, slot, None),
     ]

@@ -15,7 +15,7 @@ from gradio.themes import Default
 from softmoa import plots
 from softmoa.plots.lesson import CSS as LESSON_CSS
 from softmoa.plots.timeline import CSS as TIMELINE_CSS
-from softmoa.ui import api, explore, lesson, links, texts
+from softmoa.ui import api, explore, lesson, links, live, texts
 from softmoa.ui.texts.links import COPY
 
 CSS = """
@@ -40,6 +40,8 @@ def build() -> gr.Blocks:
         with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore") as tab:
                 linked = [explore.build(tab)]
+            with gr.Tab("Live", id="live") as tab:
+                linked.append(live.build(tab))
             with gr.Tab("Lesson", id="lesson") as tab:
                 linked.append(lesson.build(tab))
         links.wire(demo, tabs, linked, copy)

@@ -2,8 +2,8 @@
 
 INTRO = (
     "The microphone's last {seconds:g} seconds go through the model about twice a second. Press "
-    "*Record*, make a noise, and watch the labels and the experts. The sound is kept in memory "
-    "for those seconds only and is never written to disk by this app."
+    "*Record*, make a noise, and watch the labels and the experts. Only those seconds are used; "
+    "what the server stores on the way is deleted after at most an hour."
 )
 MICROPHONE = "Microphone"
 BUNDLE = "Trained adapters (bundle)"

@@ -11,6 +11,7 @@ from softmoa.by_hand import soft_by_hand
 from softmoa.classify import classify, open_classifier
 from softmoa.contribution import expert_share
 from softmoa.moa import Experts
+from softmoa.quiz import QUESTIONS
 from softmoa.ui import lesson_steps as steps
 from softmoa.ui.links import Query
 from softmoa.ui.texts import lesson as texts
@@ -65,7 +66,8 @@ def test_the_step_list_works_with_the_keyboard(go):
     page = go("?tab=lesson&step=2")
     expect(page.locator("#lesson-2")).to_be_visible(timeout=SLOW)
     page.locator("#lesson-step input").nth(1).focus()
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
     expect(page.locator("#lesson-3")).to_be_visible(timeout=SLOW)
 
 
@@ -129,11 +131,12 @@ def test_balance_on_a_real_clip_is_what_the_package_measures(go):
 def test_a_guess_is_answered_by_the_model(go):
     page = go("?tab=lesson&step=7&clip=dog_bark&layer=2")
     expect(page.locator("#lesson-7")).to_be_visible(timeout=SLOW)
-    wait_for_query(page, layer="2")
+    expect(page.locator("#lesson-layer input[type=number]")).to_have_value("2", timeout=SLOW)
+    page.wait_for_timeout(1000)
     expect(page.locator("#lesson-verdict-tokens")).to_have_text(texts.REVEAL_FIRST)
     page.locator("#lesson-guess-tokens label").nth(2).click()
     verdict = page.locator("#lesson-verdict-tokens")
-    question = next(q for q in steps.QUESTIONS if q.name == "tokens")
+    question = next(q for q in QUESTIONS if q.name == "tokens")
     result = classify(open_classifier(), ASSETS / "examples" / "dog_bark.ogg")
     answer = question.answer(result, result.records[1])
     expect(verdict).to_contain_text(f"{answer.value:.1f} %", timeout=SLOW)
@@ -143,6 +146,8 @@ def test_a_guess_is_answered_by_the_model(go):
 
 def test_removing_experts_is_measured(go):
     page = go("?tab=lesson&step=8&clip=rooster")
+    expect(page.locator("#lesson-clip input")).to_have_value("rooster", timeout=SLOW)
+    page.wait_for_timeout(1000)  # the change of clip clears what was measured
     page.locator("#lesson-measure").click(timeout=SLOW)
     expect(page.locator("#lesson-scatter .moa-points i")).to_have_count(42, timeout=2 * SLOW)
     expect(page.locator("#lesson-ranks")).to_contain_text("class: rooster")

@@ -92,7 +92,8 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
         return updates
 
     outputs = [tabs, *(component for one in linked for component in one.opened)]
-    demo.load(open_link, None, outputs, queue=False, **PRIVATE).then(
+    # In the queue, since a warning reaches the page no other way.
+    demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE).then(
         None, js="() => { window.softmoaLinkOpened = true; return []; }", **PRIVATE
     )
 

@@ -87,8 +87,8 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
         for one in linked:
             skipped = [gr.skip()] * len(one.opened)
             updates += one.open_link(query) if one.name == asked else skipped
-        for problem in query.problems:
-            gr.Warning(problem)
+        if query.problems:
+            gr.Warning(" ".join(query.problems))
         return updates
 
     outputs = [tabs, *(component for one in linked for component in one.opened)]

@@ -13,12 +13,15 @@ import gradio as gr
 from gradio.themes import Default
 
 from softmoa import plots
+from softmoa.limits import LIMITS
 from softmoa.plots.lesson import CSS as LESSON_CSS
 from softmoa.plots.timeline import CSS as TIMELINE_CSS
-from softmoa.ui import api, explore, lesson, links, live, texts
+from softmoa.ui import about, api, collect, compare, explore, lens, lesson, links, live, texts
+from softmoa.ui.links import Linked
 from softmoa.ui.texts.links import COPY
 
 CSS = """
+.timestamps time, .playback span { color: var(--body-text-color-subdued) !important }
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
 #copy-link { width: fit-content; min-width: 12rem; margin-left: auto }
 @media (max-width: 640px) {  /* steps of the lesson: numbers in a row, the chosen one in full */
@@ -34,20 +37,31 @@ CSS = """
 
 def build() -> gr.Blocks:
     """The whole app, not yet launched."""
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 1800)) as demo:
+    sweep = (600, 60 * LIMITS.upload_minutes)  # seconds between sweeps, and age of what goes
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         gr.Markdown(texts.INTRO)
+        about.tour()
         copy = gr.Button(COPY, size="sm", elem_id="copy-link")
         with gr.Tabs() as tabs:
-            with gr.Tab("Explore", id="explore") as tab:
-                linked = [explore.build(tab)]
+            with gr.Tab(texts.EXPLORE, id="explore") as tab:
+                explored = explore.build(tab)
+            with gr.Tab(texts.EXPERTS, id="experts") as experts:
+                lens.build(explored, experts)
+            with gr.Tab(texts.COMPARE, id="compare") as race:
+                compare.build(explored, tabs, race, demo)
+            with gr.Tab(texts.SOUNDS, id="sounds") as sounds:
+                collect.build()
             with gr.Tab("Live", id="live") as tab:
-                linked.append(live.build(tab))
+                listened = live.build(tab)
             with gr.Tab("Lesson", id="lesson") as tab:
-                linked.append(lesson.build(tab))
+                learned = lesson.build(tab)
+        plain = {"experts": experts, "compare": race, "sounds": sounds}  # only the tab is linked
+        linked = [explored.link, listened, learned]
+        linked += [Linked(name, tab, {}, [], lambda query: []) for name, tab in plain.items()]
         links.wire(demo, tabs, linked, copy)
-        gr.Markdown(texts.CITE, elem_classes="quiet")
+        about.build()
         api.build()
-    return demo.queue(max_size=20)
+    return demo.queue(max_size=LIMITS.queue)
 
 
 def launch(demo: gr.Blocks, **options):
@@ -59,13 +73,22 @@ def launch(demo: gr.Blocks, **options):
             neutral_hue="slate",
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
+        ).set(
+            # Gradio's own greys and blues miss the contrast of 4.5 : 1 that small text needs.
+            body_text_color_subdued="*neutral_500",
+            body_text_color_subdued_dark="*neutral_400",
+            block_info_text_color="*neutral_500",
+            block_info_text_color_dark="*neutral_400",
+            link_text_color_dark="*primary_300",
+            button_primary_background_fill="*primary_600",
+            button_primary_background_fill_hover="*primary_700",
         ),
         css=CSS + plots.CSS + LESSON_CSS + TIMELINE_CSS,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
-        max_file_size="25mb",
-        state_session_capacity=200,
+        max_file_size=int(1e6 * LIMITS.upload_mb),
+        state_session_capacity=LIMITS.sessions,
         ssr_mode=False,
         **options,
     )

@@ -51,16 +51,20 @@ MIN_SECONDS = 0.15
 MIN_RMS = 1e-3  # below: silence
 SAME_VOTES = 8  # landmarks that agree on one shift; chance reached 7 in a minute of music
 AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".mp3", ".g722")
-ARCHIVES = (".zip", ".pk3", ".pk4")
+ARCHIVES = (".zip", ".pk3", ".pk4", ".wz")
 
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package, what most of its sound is, and the share of its files that is used."""
+    """A Debian package, what most of its sound is, and the share of its files that is used.
+
+    test: its clips are never trained on; they tell how well tags are learned.
+    """
 
     name: str
     kind: str = "effects"  # or "speech"; a path that says music is music in any package
     keep: float = 1.0
+    test: bool = False
 
 
 PACKAGES = (
@@ -128,6 +132,15 @@ PACKAGES = (
     Package("frozen-bubble-data"),
     Package("tuxtype-data"),
     Package("foobillardplus-data"),
+    Package("gl-117-data", test=True),
+    Package("crrcsim-data", test=True),
+    Package("csmash-data", test=True),
+    Package("netpanzer-data", test=True),
+    Package("warmux-data", test=True),
+    Package("warzone2100-data", test=True),
+    Package("plee-the-bear-data", test=True),
+    Package("etw-data", test=True),
+    Package("gnome-shell-pomodoro-data", test=True),
     Package("tuxpaint-stamps-default", kind="speech", keep=0.1),
     Package("hedgewars-data", kind="speech"),
     Package("klettres-data", kind="speech", keep=0.3),
@@ -140,6 +153,8 @@ PACKAGES = (
     Package("asterisk-core-sounds-it-g722", kind="speech", keep=0.5),
     Package("asterisk-core-sounds-ru-g722", kind="speech", keep=0.5),
 )
+
+TEST_PACKAGES = frozenset(package.name for package in PACKAGES if package.test)
 
 # By the end of their paths: the clips of assets/examples, and files that hold the same recordings
 # as clips of ESC-10 (found by `--check`).

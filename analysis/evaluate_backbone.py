@@ -1,17 +1,20 @@
 """How much a backbone's frozen features know: linear probes on data it was never trained on.
 
-    python -m analysis.evaluate_backbone assets/ast-small.safetensors
+    python -m analysis.evaluate_backbone
+    python -m analysis.evaluate_backbone start.safetensors assets/ast-small.safetensors --teacher
 
 ESC-10: the official 5 folds, 4 to train and 1 to test. FSDD (spoken digits): one speaker held out,
 mean of 6. The probe is a logistic regression on standardised mean-pooled features; its strength of
 regularisation is chosen inside the training part, group by group, never on the test part.
-The data sets are looked for in the folder $SOFTMOA_DATA (default ../shared/data).
+Writes analysis/results/backbone.{csv,md}. The data sets are looked for in the folder $SOFTMOA_DATA
+(default ../shared/data).
 """
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,8 +31,9 @@ from torch import Tensor
 
 from softmoa.ast import AST
 from softmoa.audio import load, log_mels, pad_batch
-from softmoa.weights import load_embedded
+from softmoa.weights import ASSETS, load_embedded
 
+RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)  # C of the logistic regression; small is strong
 
 
@@ -97,28 +101,97 @@ def probe(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Probe
     return Probe(tuple(names), tuple(accuracy))
 
 
-def show(title: str, result: Probe) -> None:
-    folds = "  ".join(
-        f"{name} {100 * value:.1f}"
-        for name, value in zip(result.groups, result.accuracy, strict=True)
-    )
-    typer.echo(f"{title}: {100 * result.mean:.2f} %   ({folds})")
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was probed on which data."""
+
+    features: str
+    data: str
+    result: Probe
+
+
+def measure(model: AST, title: str, takes: int) -> Iterator[Row]:
+    """Probes on the frozen, mean-pooled features of an encoder."""
+    files, labels, folds = esc10()
+    features = pooled_features(model, mels_of(files))
+    yield Row(title, "ESC-10, official 5 folds", probe(features, labels, folds))
+    files, labels, speakers = fsdd(takes)
+    features = pooled_features(model, mels_of(files), batch=64)
+    data = f"FSDD, one speaker held out, {takes} takes"
+    yield Row(title, data, probe(features, labels, speakers))
+
+
+def measure_teacher(takes: int) -> Iterator[Row]:
+    """The same probes on the mean embedding of YAMNet: what the student was taught from."""
+    from analysis.teacher import Teacher, teacher_patches
+
+    teacher = Teacher()
+
+    def embeddings(files: Sequence[Path]) -> np.ndarray:
+        return np.stack([teacher(teacher_patches(load(f).waveform))[1].mean(0) for f in files])
+
+    for data, (files, labels, groups) in (
+        ("ESC-10, official 5 folds", esc10()),
+        (f"FSDD, one speaker held out, {takes} takes", fsdd(takes)),
+    ):
+        yield Row("YAMNet's embedding", data, probe(embeddings(files), labels, groups))
+
+
+def write(rows: Sequence[Row], command: str) -> None:
+    """results/backbone.csv and backbone.md."""
+    with (RESULTS / "backbone.csv").open("w", newline="") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["features", "data", "held_out", "accuracy"])
+        for row in rows:
+            for group, value in zip(row.result.groups, row.result.accuracy, strict=True):
+                writer.writerow([row.features, row.data, group, round(value, 5)])
+    lines = [
+        "# Linear probes on frozen features",
+        "",
+        f"`{command}`; a logistic regression, its regularisation chosen inside the training part. "
+        "The spread is the standard deviation over the held-out parts.",
+        "",
+        "| features | data | accuracy | held-out parts |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        parts = ", ".join(f"{100 * value:.1f}" for value in row.result.accuracy)
+        spread = 100 * np.std(row.result.accuracy, ddof=1)
+        lines.append(
+            f"| {row.features} | {row.data} | {100 * row.result.mean:.2f} % ± {spread:.1f} "
+            f"| {parts} |"
+        )
+    (RESULTS / "backbone.md").write_text("\n".join(lines) + "\n")
 
 
 def main(
-    file: Path,
-    digits: Annotated[bool, typer.Option(help="also probe FSDD, one speaker held out")] = True,
+    files: Annotated[list[Path] | None, typer.Argument(help="default: the embedded one")] = None,
     takes: Annotated[int, typer.Option(help="takes of each digit and speaker, at most 50")] = 50,
+    teacher: Annotated[bool, typer.Option(help="probe YAMNet's embedding, too")] = False,
 ) -> None:
-    """Print the accuracy of the probes on the features of a backbone file."""
-    model = load_embedded(file).model
-    model.pooling = "mean"
-    files, labels, folds = esc10()
-    show("ESC-10, 5 folds", probe(pooled_features(model, mels_of(files)), labels, folds))
-    if digits:
-        files, labels, speakers = fsdd(takes)
-        result = probe(pooled_features(model, mels_of(files), batch=64), labels, speakers)
-        show(f"FSDD, one speaker held out, {takes} takes", result)
+    """Probe backbone files, show the table and write it to analysis/results/backbone."""
+    rows = []
+    chosen = files or [ASSETS / "ast-small.safetensors"]
+    for file in chosen:
+        model = load_embedded(file).model
+        model.pooling = "mean"
+        for row in measure(model, file.stem, takes):
+            show(row)
+            rows.append(row)
+    for row in measure_teacher(takes) if teacher else ():
+        show(row)
+        rows.append(row)
+    names = "".join(f" {file.name}" for file in files or ())
+    command = f"python -m analysis.evaluate_backbone{names}" + " --teacher" * teacher
+    write(rows, command)
+
+
+def show(row: Row) -> None:
+    parts = "  ".join(
+        f"{name} {100 * value:.1f}"
+        for name, value in zip(row.result.groups, row.result.accuracy, strict=True)
+    )
+    typer.echo(f"{row.features}, {row.data}: {100 * row.result.mean:.2f} %   ({parts})")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-"""Distil YAMNet into `ast-small`, starting from DINOv2, and write the embedded backbone.
+"""Distil YAMNet and Whisper into `ast-small` and write the embedded backbone.
 
     python -m analysis.pretrain --minutes 60 --out assets/ast-small.safetensors
+    python -m analysis.pretrain --start assets/ast-small.safetensors --name second ...
+    torchrun --nproc-per-node 2 -m analysis.pretrain ...
 
 The student hears the scenes of `analysis.teacher` and predicts, for each 0.96 s patch of the
 teacher from the mean of the tokens under it, and for the whole clip from the pooled features the
-app uses, the teacher's embedding (standardised) and its 521 tags (soft labels). The two linear
-heads start from a ridge regression on the frozen start (LP-FT, Kumar et al. 2022), so that the
-first gradients do not destroy what the image transformer knows; small rates that fall towards the
-input, a moving average of the weights and an interpolation with the start (WiSE-FT, Wortsman et
-al. 2022) guard the rest.
+app uses, the teacher's embedding (standardised) and its 521 tags (soft labels). In the scenes of
+`analysis.speech_teacher` it also predicts, from the mean of each column of patches, what Whisper's
+encoder hears there. The linear heads start from a ridge regression on the frozen start (LP-FT,
+Kumar et al. 2022), so that the first gradients do not destroy what it knows; small rates that fall
+towards the input, a moving average of the weights and an interpolation with the start (WiSE-FT,
+Wortsman et al. 2022) guard the rest. Without `--start` the run begins at DINOv2.
+
+Under torchrun every process draws scenes of its own and the gradients are averaged.
 
 Interrupted runs go on from $SOFTMOA_CORPUS/pretrain/NAME/last.pt. At the end every interpolation is
 measured on held-out scenes and by the probes of `analysis.evaluate_backbone`; the one with the
@@ -21,12 +26,14 @@ import copy
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 import typer
 from safetensors.torch import save_file
@@ -36,6 +43,7 @@ from torchaudio.transforms import FrequencyMasking, TimeMasking
 from analysis.corpus import folder
 from analysis.evaluate_backbone import esc10, fsdd, mels_of, pooled_features, probe
 from analysis.initialise import from_dinov2
+from analysis.speech_teacher import SPEECH, speech_folder
 from analysis.teacher import (
     EMBEDDING,
     HOP_FRAMES,
@@ -45,9 +53,10 @@ from analysis.teacher import (
     scene_folder,
 )
 from softmoa.ast import AST, SPECIAL_TOKENS
-from softmoa.weights import save_embedded
+from softmoa.weights import load_embedded, save_embedded
 
 SHARES = (0.5, 0.75, 1.0)  # of the way from the start to the trained weights
+COLUMN_FRAMES = 16  # of a column of patches
 EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long
 
 
@@ -60,76 +69,118 @@ class Options:
     scenes_per_step: int = 8  # of 5 s; shorter crops come in larger batches of the same cost
     rate: float = 6e-5  # of the last block; each block below learns `decay` times as fast
     decay: float = 0.8
-    head_rate: float = 1e-3
-    warmup: float = 0.05  # share of the run
+    head_rate: float = 3e-4
+    warmup: int = 100  # steps
     weight_decay: float = 0.02
     tag_weight: float = 0.1  # of the summed binary cross-entropy beside the mean squared error
+    speech_weight: float = 1.0  # of Whisper's mean squared error beside YAMNet's two
+    speech_share: float = 0.3  # of the steps that see scenes of speech
     average: float = 0.995
     held_out_shards: int = 1  # the last ones
     ridge_scenes: int = 600
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What the teachers said of a batch: tags (b, patches, 521) as probabilities, embedding
+    (b, patches, 1024), and speech (b, columns, 384) where Whisper listened, else None."""
+
+    tags: Tensor
+    embedding: Tensor
+    speech: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        speech = None if self.speech is None else change(self.speech)
+        return Targets(change(self.tags), change(self.embedding), speech)
+
+
 class Scenes:
-    """The cached scenes, mapped from disk: log-mels and what the teacher said."""
+    """Cached scenes, mapped from disk: log-mels and what the teachers said."""
 
     def __init__(self, shards: list[Path]):
-        self.mel, self.tags, self.embedding = (
-            [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
-            for name in ("mel", "tags", "embedding")
-        )
-        self.shard = len(self.mel[0])
+        self.speech = (shards[0] / "speech.npy").exists()
+        names = ("mel", "tags", "embedding", *(("speech",) if self.speech else ()))
+        self.arrays = {
+            name: [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
+            for name in names
+        }
+        self.shard = len(self.arrays["mel"][0])
 
     def __len__(self) -> int:
-        return len(self.mel) * self.shard
+        return len(self.arrays["mel"]) * self.shard
 
-    def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """mel (b, 480, 128), tags (b, 9, 521) as probabilities, embedding (b, 9, 1024)."""
+    def take(self, indices: np.ndarray) -> tuple[Tensor, Targets]:
+        """mel (b, 480, 128) and the raw targets."""
 
-        def gather(arrays: list[np.ndarray]) -> Tensor:
-            rows = [arrays[i // self.shard][i % self.shard] for i in indices]
+        def gather(name: str) -> Tensor:
+            rows = [self.arrays[name][i // self.shard][i % self.shard] for i in indices]
             return torch.from_numpy(np.stack(rows).astype(np.float32))
 
-        return gather(self.mel), gather(self.tags).sigmoid(), gather(self.embedding)
+        speech = gather("speech") if self.speech else None
+        return gather("mel"), Targets(gather("tags").sigmoid(), gather("embedding"), speech)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of a target's features over the training scenes."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> Scale:
+        return cls(x.mean(dim=(0, 1)), x.std(dim=(0, 1)).clamp(min=1e-3))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.std).clamp(-EMBEDDING_LIMIT, EMBEDDING_LIMIT)
 
 
 class Student(nn.Module):
-    """The encoder and two linear heads that read mean tokens: teacher's embedding and tags."""
+    """The encoder and linear heads that read mean tokens: embedding and tags, and speech."""
 
     def __init__(self, encoder: AST):
         super().__init__()
         self.encoder = encoder
         self.to_embedding = nn.Linear(encoder.config.width, EMBEDDING)
         self.to_tags = nn.Linear(encoder.config.width, TAGS)
+        self.to_speech = nn.Linear(encoder.config.width, SPEECH)
 
-    def forward(self, mel: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
-        """mel (b, frames, 128), `parts` scenes end to end -> (b, patches, d) and pooled (b, d)."""
+    def forward(self, mel: Tensor, parts: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """mel (b, frames, 128), `parts` scenes end to end -> means of the tokens under each patch
+        of the teacher (b, patches, d), of all (b, d) and of each column (b, columns, d)."""
         tokens, _ = self.encoder.features(mel)
         config = self.encoder.config
         columns = tokens[:, SPECIAL_TOKENS:].unflatten(1, (config.bands, -1)).mean(dim=1)
         each = columns.unflatten(1, (parts, -1))  # (b, parts, columns of one, d)
         span, hop = PATCH_FRAMES // config.patch, HOP_FRAMES // config.patch
         local = each.unfold(2, span, hop).mean(dim=-1)  # (b, parts, patches of one, d)
-        return local.flatten(1, 2), self.encoder.pool(tokens)
+        return local.flatten(1, 2), self.encoder.pool(tokens), columns
 
 
 @dataclass(frozen=True)
 class Batch:
     mel: Tensor  # (b, frames, 128)
-    tags: Tensor  # (b, patches, 521)
-    embedding: Tensor  # (b, patches, 1024), standardised
+    targets: Targets  # standardised
     parts: int
 
 
 class Batches:
     """Random crops of random scenes, 1 to 10 s, augmented on the log-mel."""
 
-    def __init__(self, scenes: Scenes, options: Options, mean: Tensor, std: Tensor):
-        self.scenes, self.options, self.mean, self.std = scenes, options, mean, std
-        self.rng = np.random.default_rng(options.seed)
+    def __init__(self, scenes: Scenes, options: Options, rank: int = 0):
+        self.scenes, self.options, self.rank = scenes, options, rank
+        self.restart(0)
         self.order = np.zeros(0, np.int64)
         self.mask_bands = FrequencyMasking(20, iid_masks=True)
         self.mask_times = TimeMasking(40, iid_masks=True)
+        _, sample = scenes.take(np.arange(0, len(scenes), max(len(scenes) // 2000, 1)))
+        self.embedding_scale = Scale.of(sample.embedding)
+        self.speech_scale = None if sample.speech is None else Scale.of(sample.speech)
+
+    def restart(self, step: int) -> None:
+        """Draw from here on what a run that goes on at `step` draws."""
+        self.rng = np.random.default_rng([self.options.seed, self.rank, step])
 
     def draw(self) -> Batch:
         rng, size = self.rng, self.options.scenes_per_step
@@ -141,7 +192,7 @@ class Batches:
             clips = round(size * (SCENE_PATCHES + 1) / (patches + 1))
         else:  # two scenes end to end, about 10 s
             patches, parts, clips = SCENE_PATCHES, 2, size // 2
-        mel, tags, embedding = self.scenes.take(self._next(clips * parts))
+        mel, targets = self.scenes.take(self._next(clips * parts))
         if patches < SCENE_PATCHES:
             first = int(rng.integers(0, SCENE_PATCHES - patches + 1))
             start = first * HOP_FRAMES
@@ -149,14 +200,23 @@ class Batches:
             frames = HOP_FRAMES * (patches - 1) + PATCH_FRAMES
             start = min(start + int(rng.integers(0, 16)), mel.shape[1] - frames)
             mel = mel[:, start : start + frames]
-            tags, embedding = (x[:, first : first + patches] for x in (tags, embedding))
-        mel, tags, embedding = (
-            x.unflatten(0, (clips, parts)).flatten(1, 2) for x in (mel, tags, embedding)
-        )
-        return Batch(self._augment(mel), tags, self.standardise(embedding), parts)
+            column = round(start / COLUMN_FRAMES)
+            speech = targets.speech
+            if speech is not None:
+                speech = speech[:, column : column + frames // COLUMN_FRAMES]
+            last = first + patches
+            targets = Targets(targets.tags[:, first:last], targets.embedding[:, first:last], speech)
 
-    def standardise(self, embedding: Tensor) -> Tensor:
-        return ((embedding - self.mean) / self.std).clamp(-EMBEDDING_LIMIT, EMBEDDING_LIMIT)
+        def join(x: Tensor) -> Tensor:
+            return x.unflatten(0, (clips, parts)).flatten(1, 2)
+
+        return Batch(self._augment(join(mel)), self.standardise(targets.map(join)), parts)
+
+    def standardise(self, targets: Targets) -> Targets:
+        speech = targets.speech
+        if speech is not None and self.speech_scale is not None:
+            speech = self.speech_scale(speech)
+        return Targets(targets.tags, self.embedding_scale(targets.embedding), speech)
 
     def _next(self, count: int) -> np.ndarray:
         """Indices without repetition within an epoch."""
@@ -175,17 +235,21 @@ class Batches:
         return torch.where(draws[1] < 0.5, masked, gained)
 
 
-def loss_of(student: Student, batch: Batch, tag_weight: float) -> Tensor:
-    """Patch by patch and, with the same weight, for the clip as a whole."""
-    local, pooled = student(batch.mel, batch.parts)
+def loss_of(student: Student, batch: Batch, options: Options) -> Tensor:
+    """Patch by patch, with the same weight for the clip as a whole, and column by column."""
+    local, pooled, columns = student(batch.mel, batch.parts)
+    targets = batch.targets
     total = torch.zeros(())
     for tokens, tags, embedding in (
-        (local, batch.tags, batch.embedding),
-        (pooled, batch.tags.mean(dim=1), batch.embedding.mean(dim=1)),
+        (local, targets.tags, targets.embedding),
+        (pooled, targets.tags.mean(dim=1), targets.embedding.mean(dim=1)),
     ):
         error = F.mse_loss(student.to_embedding(tokens).float(), embedding)
         entropy = F.binary_cross_entropy_with_logits(student.to_tags(tokens).float(), tags)
-        total = total + error + tag_weight * TAGS * entropy
+        total = total + error + options.tag_weight * TAGS * entropy
+    if targets.speech is not None:
+        error = F.mse_loss(student.to_speech(columns).float(), targets.speech)
+        total = total + options.speech_weight * error
     return total
 
 
@@ -200,17 +264,28 @@ def ridge(features: Tensor, targets: Tensor, strength: float = 1e-3) -> tuple[Te
 
 
 @torch.inference_mode()
-def fit_heads(student: Student, scenes: Scenes, batches: Batches, count: int) -> None:
-    """Solve both heads on the frozen encoder; tags by their logits, clipped to what matters."""
-    indices = batches.rng.permutation(len(scenes))[:count]
-    tokens, logits, embeddings = [], [], []
+def fit_heads(student: Student, batches: Batches) -> None:
+    """Solve the heads on the frozen encoder; tags by their logits, clipped to what matters."""
+    scenes, count = batches.scenes, batches.options.ridge_scenes
+    indices = np.random.default_rng(batches.options.seed).permutation(len(scenes))[:count]
+    rows: dict[nn.Linear, tuple[list[Tensor], list[Tensor]]] = {}
+
+    def add(head: nn.Linear, tokens: Tensor, target: Tensor) -> None:
+        inputs, targets = rows.setdefault(head, ([], []))
+        inputs.append(tokens.flatten(0, 1))
+        targets.append(target.flatten(0, 1))
+
     for part in np.array_split(indices, -(-count // 20)):
-        mel, tags, embedding = scenes.take(part)
-        tokens.append(student(mel)[0].flatten(0, 1))
-        logits.append(tags.logit(eps=1e-4).flatten(0, 1))
-        embeddings.append(batches.standardise(embedding).flatten(0, 1))
-    for head, targets in ((student.to_embedding, embeddings), (student.to_tags, logits)):
-        weight, bias = ridge(torch.cat(tokens), torch.cat(targets))
+        mel, raw = scenes.take(part)
+        local, _, columns = student(mel)
+        targets = batches.standardise(raw)
+        if targets.speech is not None:
+            add(student.to_speech, columns, targets.speech)
+        else:
+            add(student.to_embedding, local, targets.embedding)
+            add(student.to_tags, local, targets.tags.logit(eps=1e-4))
+    for head, (inputs, outputs) in rows.items():
+        weight, bias = ridge(torch.cat(inputs), torch.cat(outputs))
         head.weight.copy_(weight)
         head.bias.copy_(bias)
 
@@ -236,32 +311,30 @@ def parameter_groups(student: Student, options: Options) -> list[dict]:
     ]
 
 
-def schedule(progress: float, warmup: float) -> float:
-    """Linear warm-up, then a cosine to zero; progress runs from 0 to 1."""
-    if progress < warmup:
-        return (progress + 1e-3) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+def schedule(step: int, progress: float, warmup: int) -> float:
+    """Linear warm-up over `warmup` steps under a cosine to zero; progress runs from 0 to 1."""
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 @torch.inference_mode()
-def held_out_loss(student: Student, scenes: Scenes, batches: Batches, count: int = 200) -> float:
+def held_out_loss(student: Student, held_out: Scenes, batches: Batches, count: int = 200) -> float:
     losses = []
     for part in np.array_split(np.arange(count), count // 20):
-        mel, tags, embedding = scenes.take(part)
-        batch = Batch(mel, tags, batches.standardise(embedding), 1)
-        losses.append(loss_of(student, batch, batches.options.tag_weight).item())
+        mel, targets = held_out.take(part)
+        batch = Batch(mel, batches.standardise(targets), 1)
+        losses.append(loss_of(student, batch, batches.options).item())
     return float(np.mean(losses))
 
 
 @torch.inference_mode()
-def explained(encoder: AST, scenes: Scenes, batches: Batches) -> float:
+def explained(encoder: AST, held_out: Scenes, batches: Batches) -> float:
     """Share of the variance of the teacher's clip embedding that a ridge regression on the frozen
     pooled features explains: fitted on the first three quarters of the scenes, told on the rest."""
     features, targets = [], []
-    for part in np.array_split(np.arange(len(scenes)), len(scenes) // 20):
-        mel, _, embedding = scenes.take(part)
+    for part in np.array_split(np.arange(len(held_out)), len(held_out) // 20):
+        mel, raw = held_out.take(part)
         features.append(encoder.pool(*encoder.features(mel)))
-        targets.append(batches.standardise(embedding).mean(dim=1))
+        targets.append(batches.standardise(raw).embedding.mean(dim=1))
     x, y = torch.cat(features), torch.cat(targets)
     cut = len(x) * 3 // 4
     weight, bias = ridge(x[:cut], y[:cut])
@@ -285,50 +358,74 @@ def write(model: AST, out: Path) -> None:
     os.replace(partial, out)
 
 
-def train(start: Student, options: Options, batches: Batches, held_out: Scenes) -> Student:
+def average_gradients(model: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes; none counts as zero."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / dist.get_world_size()).split([p.numel() for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def slowest(seconds: float) -> float:
+    """The longest of all processes' times, so that all of them see the same schedule."""
+    longest = torch.tensor(seconds)
+    if dist.is_initialized():
+        dist.all_reduce(longest, dist.ReduceOp.MAX)
+    return longest.item()
+
+
+def train(start: Student, options: Options, sounds: Batches, speech: Batches | None) -> Student:
     """Run to the end of the schedule, resuming if there is a checkpoint; the averaged student."""
-    home = run_folder(options)
-    student = copy.deepcopy(start)
+    last = run_folder(options) / "last.pt"
+    student, average = copy.deepcopy(start), copy.deepcopy(start)
     optimiser = torch.optim.AdamW(parameter_groups(student, options), betas=(0.9, 0.98))
-    average = copy.deepcopy(student)
     seconds, steps, audio = 0.0, 0, 0.0
-    if (home / "last.pt").exists():
-        saved = torch.load(home / "last.pt", weights_only=True)
+    if last.exists():
+        saved = torch.load(last, weights_only=True)
         student.load_state_dict(saved["student"])
         average.load_state_dict(saved["average"])
         optimiser.load_state_dict(saved["optimiser"])
         seconds, steps, audio = saved["seconds"], saved["steps"], saved["audio"]
-        batches.rng = np.random.default_rng([options.seed, steps])
+        for batches in filter(None, (sounds, speech)):
+            batches.restart(steps)
     budget = 60 * options.minutes
+    turn = np.random.default_rng([options.seed, steps])  # alike in all processes
     recent: list[float] = []
     while seconds < budget:
         began = time.monotonic()
-        scale = schedule(seconds / budget, options.warmup)
+        scale = schedule(steps, seconds / budget, options.warmup)
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * scale
-        batch = batches.draw()
+        spoken = turn.random() < options.speech_share
+        batch = (speech if speech is not None and spoken else sounds).draw()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(student, batch, options.tag_weight)
+            loss = loss_of(student, batch, options)
         loss.backward()
+        if dist.is_initialized():
+            average_gradients(student)
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
         steps += 1
-        audio += batch.mel.shape[0] * batch.mel.shape[1] / 100
+        audio += processes() * batch.mel.shape[0] * batch.mel.shape[1] / 100
         # Early steps count for little, or the average would remember the start for long.
         keep = min(options.average, (1 + steps) / (10 + steps))
         with torch.no_grad():
             for slow, fast in zip(average.parameters(), student.parameters(), strict=True):
                 slow.lerp_(fast, 1 - keep)
         recent.append(loss.item())
-        seconds += time.monotonic() - began
+        seconds = slowest(seconds + time.monotonic() - began)
+        if sounds.rank:
+            continue
         if steps % 50 == 0:
             typer.echo(
                 f"step {steps}: loss {np.mean(recent[-50:]):.3f}, {audio / 3600:.1f} h of sound, "
                 f"{audio / seconds:.0f} s of sound a second, {(budget - seconds) / 60:.1f} min left"
             )
-        if steps % 500 == 0 or seconds >= budget:
-            typer.echo(f"held-out loss {held_out_loss(average, held_out, batches):.3f} (average)")
+        if steps % 200 == 0 or seconds >= budget:
             saved = {
                 "student": student.state_dict(),
                 "average": average.state_dict(),
@@ -337,9 +434,13 @@ def train(start: Student, options: Options, batches: Batches, held_out: Scenes) 
                 "steps": steps,
                 "audio": audio,
             }
-            torch.save(saved, home / "last.part")
-            os.replace(home / "last.part", home / "last.pt")
+            torch.save(saved, last.with_suffix(".part"))
+            os.replace(last.with_suffix(".part"), last)
     return average
+
+
+def processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def run_folder(options: Options) -> Path:
@@ -371,44 +472,65 @@ def choose(start: Student, end: Student, held_out: Scenes, batches: Batches) -> 
     return models[best]
 
 
+def shards_of(home: Path) -> list[Path]:
+    return sorted(shard for shard in home.iterdir() if shard.suffix != ".part")
+
+
 def main(
     out: Annotated[Path | None, typer.Option(help="where the backbone is written")] = None,
+    start: Annotated[Path | None, typer.Option(help="a backbone file; default: DINOv2")] = None,
     name: str = Options.name,
     minutes: float = Options.minutes,
     rate: float = Options.rate,
     decay: float = Options.decay,
     scenes_per_step: int = Options.scenes_per_step,
+    speech_share: Annotated[float, typer.Option(help="0: no second teacher")] = (
+        Options.speech_share
+    ),
     seed: int = Options.seed,
 ) -> None:
     """Train or go on training, then choose and write."""
-    options = Options(name, minutes, scenes_per_step, rate, decay, seed=seed)
-    torch.manual_seed(options.seed)
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    options = Options(
+        name, minutes, scenes_per_step, rate, decay, speech_share=speech_share, seed=seed
+    )
+    torch.manual_seed(options.seed + rank)
     run_folder(options).mkdir(parents=True, exist_ok=True)
-    shards = sorted(shard for shard in scene_folder().iterdir() if shard.suffix != ".part")
-    training = Scenes(shards[: -options.held_out_shards])
+    shards = shards_of(scene_folder())
+    sounds = Batches(Scenes(shards[: -options.held_out_shards]), options, rank)
     held_out = Scenes(shards[-options.held_out_shards :])
-    typer.echo(f"{options}\n{len(training)} scenes to train on, {len(held_out)} held out")
-    sample = training.take(np.arange(0, len(training), max(len(training) // 2000, 1)))[2]
-    mean, std = sample.mean(dim=(0, 1)), sample.std(dim=(0, 1)).clamp(min=1e-3)
-    batches = Batches(training, options, mean, std)
-    start = Student(from_dinov2())
-    fit_heads(start, training, batches, options.ridge_scenes)
-    typer.echo(f"heads fitted; held-out loss {held_out_loss(start, held_out, batches):.3f}")
-    end = train(start, options, batches, held_out)
-    student = choose(start, end, held_out, batches)
-    heads = {
-        "tags.weight": student.to_tags.weight,
-        "tags.bias": student.to_tags.bias,
-        "embedding.weight": student.to_embedding.weight,
-        "embedding.bias": student.to_embedding.bias,
-        "embedding.mean": mean,
-        "embedding.std": std,
-    }
-    heads = {key: value.detach().contiguous() for key, value in heads.items()}
-    save_file(heads, run_folder(options) / "heads.safetensors")
-    write(student.encoder, run_folder(options) / "backbone.safetensors")
-    if out is not None:
-        write(student.encoder, out)
+    speech = None
+    if options.speech_share:
+        speech = Batches(Scenes(shards_of(speech_folder())), options, rank)
+    first = Student(load_embedded(start).model if start else from_dinov2())
+    fit_heads(first, sounds)
+    if speech is not None:
+        fit_heads(first, speech)
+    if rank == 0:
+        typer.echo(f"{options}\n{len(sounds.scenes)} scenes to train on, {len(held_out)} held out")
+        typer.echo(f"heads fitted; held-out loss {held_out_loss(first, held_out, sounds):.3f}")
+    end = train(first, options, sounds, speech)
+    if rank == 0:
+        typer.echo(f"held-out loss {held_out_loss(end, held_out, sounds):.3f}")
+        student = choose(first, end, held_out, sounds)
+        scale = sounds.embedding_scale
+        heads = {
+            "tags.weight": student.to_tags.weight,
+            "tags.bias": student.to_tags.bias,
+            "embedding.weight": student.to_embedding.weight,
+            "embedding.bias": student.to_embedding.bias,
+            "embedding.mean": scale.mean,
+            "embedding.std": scale.std,
+        }
+        heads = {key: value.detach().contiguous() for key, value in heads.items()}
+        save_file(heads, run_folder(options) / "heads.safetensors")
+        write(student.encoder, run_folder(options) / "backbone.safetensors")
+        if out is not None:
+            write(student.encoder, out)
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

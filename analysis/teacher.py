@@ -21,8 +21,9 @@ from __future__ import annotations
 import csv
 import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,7 @@ from scipy.signal import fftconvolve
 from scipy.special import expit
 from torch import Tensor
 
-from analysis.corpus import SAMPLE_RATE, folder, read
+from analysis.corpus import SAMPLE_RATE, TEST_PACKAGES, folder, read
 from analysis.initialise import wheel_member
 from softmoa.audio import log_mels
 
@@ -205,27 +206,29 @@ def _tag_clips(indices: np.ndarray) -> np.ndarray:
     corpus, rows = read()
     tags = np.zeros((len(indices), TAGS), np.float16)
     for i, index in enumerate(indices):
-        patches = teacher_patches(_clip(corpus, rows[index]), hop=PATCH_FRAMES)
+        patches = teacher_patches(clip_of(corpus, rows[index]), hop=PATCH_FRAMES)
         tags[i] = probabilities(_teacher()(patches)[0]).mean(axis=0)
     return tags
 
 
-def _clip(corpus: np.ndarray, row: dict[str, str]) -> Tensor:
+def clip_of(corpus: np.ndarray, row: dict[str, str]) -> Tensor:
     start, length = int(row["start"]), int(row["samples"])
     return torch.from_numpy(corpus[start : start + length].astype(np.float32) / 32768)
 
 
-def clip_weights(tags: np.ndarray, kinds: list[str]) -> np.ndarray:
+def clip_weights(tags: np.ndarray, rows: list[dict[str, str]]) -> np.ndarray:
     """How often each clip is drawn: by kind, and the rarer its loudest tag the more often.
 
     Inverse square root of the number of clips that share the top tag: without it half of all
-    scenes would be speech, music or explosions.
+    scenes would be speech, music or explosions. Clips of TEST_PACKAGES are never drawn.
     """
     top = tags.argmax(axis=1)
     rarity = np.bincount(top, minlength=TAGS)[top] ** -0.5
-    weights = np.zeros(len(kinds))
+    kinds = np.array([row["kind"] for row in rows])
+    trained_on = np.array([row["package"] not in TEST_PACKAGES for row in rows])
+    weights = np.zeros(len(rows))
     for kind, share in KIND_WEIGHTS.items():
-        here = np.array(kinds) == kind
+        here = (kinds == kind) & trained_on
         weights[here] = share * rarity[here] / rarity[here].sum()
     return weights / weights.sum()
 
@@ -238,20 +241,18 @@ def scene(rng: np.random.Generator, corpus: np.ndarray, rows: list, weights: np.
     mix = np.zeros(SCENE_SAMPLES, np.float32)
     count = rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])
     for nth, index in enumerate(rng.choice(len(rows), count, p=weights)):
-        source = _source(rng, _clip(corpus, rows[index]).numpy())
+        source = _source(rng, clip_of(corpus, rows[index]).numpy())
         level = 10 ** (rng.uniform(-30, -10) / 20) if nth == 0 else 10 ** (rng.uniform(-15, 3) / 20)
         reference = 1 if nth == 0 else np.sqrt(np.mean(mix**2)) + 1e-4
         source *= level * reference / (np.sqrt(np.mean(source**2)) + 1e-6)
         at = rng.integers(0, SCENE_SAMPLES - len(source) + 1)
         mix[at : at + len(source)] += source
     if rng.random() < 0.2:
-        mix = _reverberate(rng, mix)
+        mix = reverberate(rng, mix)
     if rng.random() < 0.15:
-        narrow = rng.choice([8_000, 11_025])
-        mix = soxr.resample(soxr.resample(mix, SAMPLE_RATE, narrow), narrow, SAMPLE_RATE)
-        mix = np.pad(mix, (0, max(SCENE_SAMPLES - len(mix), 0)))[:SCENE_SAMPLES]
+        mix = narrow(mix, int(rng.choice([8_000, 11_025])))
     if rng.random() < 0.3:
-        mix = mix + _noise(rng, SCENE_SAMPLES) * 10 ** (rng.uniform(-65, -30) / 20)
+        mix = mix + noise(rng, SCENE_SAMPLES) * 10 ** (rng.uniform(-65, -30) / 20)
     return torch.from_numpy((mix / max(np.abs(mix).max(), 1)).astype(np.float32))
 
 
@@ -268,7 +269,7 @@ def _source(rng: np.random.Generator, clip: np.ndarray) -> np.ndarray:
     return clip.copy()
 
 
-def _reverberate(rng: np.random.Generator, mix: np.ndarray) -> np.ndarray:
+def reverberate(rng: np.random.Generator, mix: np.ndarray) -> np.ndarray:
     """Convolve with decaying noise, a crude room of 0.2 to 1 s, at a random share."""
     decay = rng.uniform(0.2, 1.0)  # seconds to -60 dB
     times = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
@@ -278,7 +279,13 @@ def _reverberate(rng: np.random.Generator, mix: np.ndarray) -> np.ndarray:
     return ((1 - share) * mix + share * wet).astype(np.float32)
 
 
-def _noise(rng: np.random.Generator, samples: int) -> np.ndarray:
+def narrow(mix: np.ndarray, rate: int) -> np.ndarray:
+    """The same sound with nothing above half of `rate`."""
+    mix = soxr.resample(soxr.resample(mix, SAMPLE_RATE, rate), rate, SAMPLE_RATE)
+    return np.pad(mix, (0, max(SCENE_SAMPLES - len(mix), 0)))[:SCENE_SAMPLES]
+
+
+def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Noise of unit power whose spectrum falls by 0 to 6 dB an octave."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     shaped = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 1) ** rng.uniform(0, 1))
@@ -289,23 +296,43 @@ def scene_folder() -> Path:
     return folder() / "scenes"
 
 
-def _make_shard(number: int, weights: np.ndarray) -> int:
-    """Make and store one shard; the seed is the shard's number."""
-    rng = np.random.default_rng(number)
-    corpus, rows = read()
-    mixes = [scene(rng, corpus, rows, weights) for _ in range(SHARD)]
+def targets(mixes: list[Tensor]) -> dict[str, np.ndarray]:
+    """The student's log-mels of scenes and what the teacher makes of them."""
     mels = torch.stack([mel[:SCENE_FRAMES] for mel in log_mels(mixes)])
     outputs = [_teacher()(teacher_patches(mix)) for mix in mixes]
-    arrays = {
+    return {
         "mel": mels.numpy(),
         "tags": np.stack([logits for logits, _ in outputs]),
         "embedding": np.stack([embedding for _, embedding in outputs]),
     }
-    target = scene_folder() / f"{number:04d}"
-    target.with_suffix(".part").mkdir(exist_ok=True)
+
+
+def store(target: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a shard in one step."""
+    target.with_suffix(".part").mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         np.save(target.with_suffix(".part") / f"{name}.npy", array.astype(np.float16))
     target.with_suffix(".part").rename(target)
+
+
+def make_shards(make: Callable[[int], int], home: Path, scenes: int, workers: int) -> None:
+    """Call `make` for every shard that is not there yet, with progress."""
+    home.mkdir(exist_ok=True)
+    wanted = [n for n in range(-(-scenes // SHARD)) if not (home / f"{n:04d}").exists()]
+    began = time.monotonic()
+    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
+        jobs = [pool.submit(make, number) for number in wanted]
+        for done, job in enumerate(as_completed(jobs), 1):
+            left = (time.monotonic() - began) / done * (len(jobs) - done)
+            typer.echo(f"shard {job.result()}: {done}/{len(jobs)}, {left / 60:.1f} min left")
+
+
+def _make_shard(weights: np.ndarray, number: int) -> int:
+    """Make and store one shard; the seed is the shard's number."""
+    rng = np.random.default_rng(number)
+    corpus, rows = read()
+    mixes = [scene(rng, corpus, rows, weights) for _ in range(SHARD)]
+    store(scene_folder() / f"{number:04d}", targets(mixes))
     return number
 
 
@@ -319,16 +346,9 @@ def main(
         return listen(hear)
     float_network()
     _, rows = read()
-    weights = clip_weights(corpus_tags(workers), [row["kind"] for row in rows])
+    weights = clip_weights(corpus_tags(workers), rows)
     typer.echo(f"{len(rows)} clips tagged")
-    scene_folder().mkdir(exist_ok=True)
-    wanted = [n for n in range(-(-scenes // SHARD)) if not (scene_folder() / f"{n:04d}").exists()]
-    began = time.monotonic()
-    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_make_shard, number, weights) for number in wanted]
-        for done, job in enumerate(as_completed(jobs), 1):
-            left = (time.monotonic() - began) / done * (len(jobs) - done)
-            typer.echo(f"shard {job.result()}: {done}/{len(jobs)}, {left / 60:.1f} min left")
+    make_shards(partial(_make_shard, weights), scene_folder(), scenes, workers)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,8 @@ import typer
 
 from softmoa.audio import AudioError
 from softmoa.bundle import BundleError, read_info
-from softmoa.tasks import TaskError
+from softmoa.tasks import Task, TaskError
+from softmoa.tasks.own import OwnData
 from softmoa.weights import BACKBONES, WeightsError
 
 app = typer.Typer(
@@ -34,14 +37,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 def classify(
     file: Annotated[Path, typer.Argument(help="Sound file: WAV, FLAC, OGG, MP3, ...")],
     bundle: Annotated[str, typer.Option(help="Name or path of a bundle.")] = "",
-    backbone: Annotated[str, typer.Option(help="Backbone; the bundle's own by default.")] = "",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="Backbone; the bundle's own by default. A name, a folder, or user/name or "
+            "user/name@revision on the Hub; one with labels of its own needs no bundle."
+        ),
+    ] = "",
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Name a sound and show which experts took part."""
     from softmoa import classify as c
 
-    classifier = c.open_classifier(bundle or c.DEFAULT_BUNDLE, backbone or None)
+    own_labels = backbone and not (backbone in BACKBONES and BACKBONES[backbone].embedded)
+    default = c.FRESH if own_labels else c.DEFAULT_BUNDLE
+    classifier = c.open_classifier(bundle or default, backbone or None)
     result = c.classify(classifier, file)
     report = c.report(result, str(file), top_k)
     if as_json:
@@ -108,6 +119,7 @@ def methods(as_json: Json = False) -> None:
             "title": method.title,
             "paper": method.paper,
             "learning_rate": method.learning_rate,
+            "short_rate": method.short_rate,
             "options": asdict(method.options()),
         }
         for method in METHODS.values()
@@ -116,10 +128,25 @@ def methods(as_json: Json = False) -> None:
 
 
 @app.command()
-def tasks(as_json: Json = False) -> None:
-    """The labelled tasks, and whether their sounds are at hand."""
+def tasks(
+    data: Annotated[str, typer.Argument(help="A folder or zip of your own sounds.")] = "",
+    split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The labelled tasks, and whether their sounds are at hand; or what your own sounds are."""
     from softmoa import tasks as t
+    from softmoa.tasks import own
 
+    if data:
+        with own.opened(Path(data), seed=split_seed) as mine:
+            row = {
+                "name": mine.task.name,
+                "labels": list(mine.task.labels),
+                "clips": {split: list(counts) for split, counts in mine.task.counts.items()},
+                "remarks": [asdict(remark) for remark in mine.remarks],
+            }
+        print(json.dumps(row) if as_json else _own_data(mine))
+        return
     rows = []
     for name in t.TASKS:
         try:
@@ -141,20 +168,30 @@ def tasks(as_json: Json = False) -> None:
 
 @app.command()
 def compare(
-    task: Annotated[str, typer.Option(help="Name of a task.")],
+    task: Annotated[str, typer.Option(help="Name of a task, or a folder or zip of your sounds.")],
     out: Annotated[Path, typer.Option(help="Folder for results.csv, events.jsonl, bundles/.")],
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "",
-    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    preset: Annotated[str, typer.Option(help="Recipe: short or paper.")] = "short",
+    epochs: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of each run, not epochs; 0: no.")] = 0,
     seconds: Annotated[float, typer.Option(help="Training seconds of each run; 0: no limit.")] = 0,
     shots: Annotated[int, typer.Option(help="Training clips per class; 0: all.")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
-    batch: Annotated[int, typer.Option(min=1)] = 16,
-    rate: Annotated[float, typer.Option(help="Learning rate, in the papers' own.")] = 0.1,
+    backbone: Annotated[str, typer.Option(help="Backbone, as for classify.")] = "ast-small",
+    batch: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
+    rate: Annotated[
+        float, typer.Option(help="Learning rate, in the papers' own; 0: the recipe's.")
+    ] = 0,
+    equal_parameters: Annotated[
+        bool, typer.Option("--equal-parameters", help="Resize methods to Soft-MoA's parameters.")
+    ] = False,
+    test: Annotated[str, typer.Option(help="Fold or speaker to test on.")] = "",
+    valid: Annotated[str, typer.Option(help="Fold or speaker to validate on.")] = "",
+    split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Train several methods on one task and compare them."""
-    from softmoa import experiment, run_directory, scoreboard, training, weights
-    from softmoa import tasks as t
+    from softmoa import cost, experiment, plan, recipes, run_directory, scoreboard, weights
     from softmoa.methods import METHODS
 
     chosen = methods.split(",") if methods else list(METHODS)
@@ -162,35 +199,79 @@ def compare(
         raise UserError(f"There is no method '{unknown[0]}'; there are {', '.join(METHODS)}.")
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise UserError("Seeds are whole numbers separated by commas, such as 0,1,2.")
-    if rate <= 0:
+    if rate < 0:
         raise UserError("The rate must be above 0.")
+    if steps and seconds:
+        raise UserError("A run is limited by --steps or by --seconds, not by both.")
     try:
-        comparison = experiment.Comparison(
-            tuple(experiment.Choice.of(name, rate) for name in chosen),
-            # A limit in seconds decides alone: epochs are then without end.
-            training.TrainingOptions(
-                epochs=10**6 if seconds else epochs, seconds=seconds or None, batch=batch
-            ),
-            tuple(int(seed) for seed in seeds.split(",")),
-            shots or None,
+        recipe = recipes.recipe(preset, task)
+        base = weights.load(backbone)
+        comparison = plan.plan(
+            chosen,
+            recipe,
+            seconds or steps or epochs or recipe.training.epochs,
+            "seconds" if seconds else "steps" if steps else "epochs",
+            config=base.model.config,
+            seeds=[int(seed) for seed in seeds.split(",")],
+            shots=shots or None,
+            rate=rate,
+            batch=batch,
+            equal_parameters=equal_parameters,
         )
+    except weights.WeightsError:
+        raise
     except ValueError as error:
         raise UserError(f"This comparison cannot be run: {error}.") from None
-    data, base = t.load(task), weights.load("ast-small")
-    rows, board = [], scoreboard.Scoreboard()
-    for event in run_directory.record(experiment.compare(base, data, comparison), out):
-        if isinstance(event, experiment.RunFinished):
-            line = run_directory.as_line(event)
-            rows.append({name: line[name] for name in run_directory.COLUMNS})
-        board.add(event)
+    with _task(task, test, valid, split_seed) as data:
         if not as_json:
-            _progress(event)
+            expected = cost.estimate(base, data, comparison)
+            memory = max(of.memory_mb for of in expected.costs)
+            print(f"About {expected.seconds:.0f} s; a step holds up to {memory:.0f} MB.")
+        rows, board = [], scoreboard.Scoreboard()
+        for event in run_directory.record(experiment.compare(base, data, comparison), out):
+            if isinstance(event, experiment.RunFinished):
+                line = run_directory.as_line(event)
+                rows.append({name: line[name] for name in run_directory.COLUMNS})
+            board.add(event)
+            if not as_json:
+                _progress(event)
     if as_json:
         print(json.dumps(rows))
     else:
         titles = {name: METHODS[name].title for name in chosen}
         print(scoreboard.conclusion(board.rows(), len(data.test), titles))
         print(f"Results, events and bundles are in {out}.")
+
+
+@contextmanager
+def _task(name: str, test: str, valid: str, seed: int) -> Iterator[Task]:
+    """A task by name, or one's own sounds, with what is odd about them on stderr."""
+    from softmoa import tasks as t
+    from softmoa.tasks import own
+
+    path = Path(name)
+    if name in t.TASKS:
+        yield t.load(name, test, valid)
+    elif not path.exists():
+        raise TaskError(
+            f"There is no task '{name}', nor a folder or zip of that name; "
+            f"there are {', '.join(t.TASKS)}."
+        )
+    elif test or valid:
+        raise TaskError("Folds can be chosen for benchmarks only; give your sounds a split.")
+    else:
+        with own.opened(path, seed=seed) as mine:
+            print(_own_data(mine), file=sys.stderr)
+            yield mine.task
+
+
+def _own_data(mine: OwnData) -> str:
+    """The clips of every class by split, and the remarks, as text."""
+    counts = mine.task.counts
+    lines = [f"{mine.task.name}: {mine.task.summary}"]
+    for i, label in enumerate(mine.task.labels):
+        lines.append(f"  {label}: " + ", ".join(f"{n[i]} {split}" for split, n in counts.items()))
+    return "\n".join([*lines, *(remark.message for remark in mine.remarks)])
 
 
 def _progress(event: object) -> None:

@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 SPECIAL_TOKENS = 2  # class and distillation token
 
@@ -91,21 +92,46 @@ class Attention(nn.Module):
         self.out = Linear(config.width, config.width)
         self.register_module("prefix", None)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x: (b, m, d); mask: (b, m), True for real tokens, or None if all are."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, first: int | None = None) -> Tensor:
+        """x: (b, m, d); mask: (b, m), True for real tokens, or None if all are.
+
+        first: answer only so many of the first tokens; all are still attended to.
+        """
         q, k, v = (
-            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, h, m, d / h)
-            for project in (self.q, self.k, self.v)
+            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, h, m, d / h)
+            for project, tokens in ((self.q, x[:, :first]), (self.k, x), (self.v, x))
         )
         if self.prefix is not None:
             prefix_k, prefix_v = self.prefix(len(x))  # each (b, h, length, d / h)
             k, v = torch.cat([prefix_k, k], dim=2), torch.cat([prefix_v, v], dim=2)
             if mask is not None:
                 mask = F.pad(mask, (prefix_k.shape[2], 0), value=True)
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=None if mask is None else mask[:, None, None, :]
-        )
+        attended = attend(q, k, v, None if mask is None else mask[:, None, None, :])
         return self.out(attended.transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention; q, k, v: (b, h, m, d / h), mask: (b, 1, 1, m).
+
+    In bfloat16 on a processor, torch's fused form multiplies no faster than in fp32, so there plain
+    products of 128 queries at a time; a backward pass computes their weights again.
+    """
+    if not (q.is_cpu and q.dtype == torch.bfloat16):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    q, k, v = q * q.shape[-1] ** -0.5, k.mT.contiguous(), v.contiguous()
+    parts = q.split(128, dim=2)
+    if torch.is_grad_enabled():
+        answers = [checkpoint(_answer, p, k, v, mask, use_reentrant=False) for p in parts]
+    else:
+        answers = [_answer(p, k, v, mask) for p in parts]
+    return torch.cat(answers, dim=2)
+
+
+def _answer(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = q @ k
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1) @ v
 
 
 class MLP(nn.Module):
@@ -134,9 +160,13 @@ class Block(nn.Module):
         self.register_module("beside_attn", None)
         self.register_module("beside_mlp", None)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, first: int | None = None) -> Tensor:
+        """(b, m, d) -> (b, m, d), or (b, first, d) where only the first tokens are asked for."""
+        if self.beside_mlp:
+            first = None  # it may read every token behind the attention
         h = self.ln_attn(x)
-        x = x + self.attn(h, mask) + (self.beside_attn(h, mask) if self.beside_attn else 0)
+        beside = self.beside_attn(h, mask)[:, :first] if self.beside_attn else 0
+        x = x[:, :first] + self.attn(h, mask, first) + beside
         h = self.ln_mlp(x)
         return x + self.mlp(h) + (self.beside_mlp(h, mask) if self.beside_mlp else 0)
 
@@ -186,16 +216,23 @@ class AST(nn.Module):
         Returns logits (b, classes), or the pooled features (b, d) of a model without a head.
         A clip's result does not depend on the clips or the padding beside it.
         """
-        return self.head(self.pool(*self.features(mel, frames)))
+        # The last block need not answer tokens that the pool leaves out.
+        pooled = SPECIAL_TOKENS if self.pooling == "special" else None
+        return self.head(self.pool(*self.features(mel, frames, pooled)))
 
-    def features(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Final tokens (b, m, d) and the mask (b, m) of real tokens (None: all are real)."""
+    def features(
+        self, mel: Tensor, frames: Tensor | None = None, first: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Final tokens (b, m, d) and the mask (b, m) of real tokens (None: all are real).
+
+        first: how many tokens at the least are wanted of the last block; None: all.
+        """
         x, real = self.embed(mel, frames)
         tokens, mask = x.shape[1], real
         for layer, block in enumerate(self.blocks):
             if self.prompts is not None:
                 x, mask = self.prompts(x, mask, layer)
-            x = block(x, mask)
+            x = block(x, mask, first if block is self.blocks[-1] else None)
         return self.ln(x[:, :tokens]), real
 
     def embed(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -82,9 +82,33 @@ def read_info(path: str | os.PathLike) -> BundleInfo:
         raise BundleError(f"{name} is not an adapter bundle of this version ({FORMAT}).")
     try:
         info = BundleInfo(**json.loads(metadata["info"]))
-        return replace(info, labels=tuple(info.labels))
-    except (KeyError, TypeError, ValueError):
+        info = replace(info, labels=tuple(info.labels))
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise BundleError(f"The header of the bundle {name} is damaged.") from None
+    if not _well_typed(info):
+        raise BundleError(f"The header of the bundle {name} holds values of the wrong kind.")
+    return info
+
+
+def _well_typed(info: BundleInfo) -> bool:
+    texts = (
+        info.name,
+        info.task,
+        info.method,
+        info.base,
+        info.base_sha256,
+        info.notes,
+        *info.labels,
+    )
+    tables = (info.options, info.metrics, info.features)
+    numbers = (info.seed, *info.metrics.values()) if isinstance(info.metrics, dict) else ()
+    return (
+        all(isinstance(value, str) for value in (*texts, *info.labels))
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(number, (int, float)) for number in numbers)
+        and isinstance(info.multilabel, bool)
+        and len(info.labels) > 0
+    )
 
 
 def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo]:
@@ -104,7 +128,10 @@ def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo
         raise BundleError(f"The bundle {name} uses the method '{info.method}', unknown here.")
     if info.features != FEATURES:
         raise BundleError(f"The bundle {name} was trained on other audio features than these.")
-    state, _ = weights.read_safetensors(path)
+    try:
+        state, _ = weights.read_safetensors(path)
+    except weights.WeightsError as error:
+        raise BundleError(str(error)) from None
     # The header is a stranger's word: it must agree with the file before it may ask for memory.
     with torch.device("meta"):
         _check_fit(_attached(AST(base.model.config), info, name), state, name)
@@ -135,3 +162,5 @@ def _check_fit(model: AST, state: dict[str, Tensor], name: str) -> None:
                 f"The bundle {name} does not fit its header: {key} has shape {(*value.shape,)}, "
                 f"not {(*places[key].shape,)}."
             )
+        if not value.isfinite().all():
+            raise BundleError(f"The bundle {name} is damaged: {key} holds no finite numbers.")

@@ -16,63 +16,51 @@ from torch import Tensor, nn
 from softmoa import tasks, training
 from softmoa.ast import AST, plugins
 from softmoa.bundle import BundleInfo
-from softmoa.methods import METHODS, attach, share, trained_parameters, trained_state
-from softmoa.moa import auxiliary_loss
+from softmoa.contribution import expert_share
+from softmoa.methods import attach, share, trained_parameters, trained_state
+from softmoa.methods.budget import parameters_of
+from softmoa.moa import MoA, auxiliary_loss
+from softmoa.plan import Choice, Comparison, run_name
 from softmoa.probe import fit_linear, pooled_features
+from softmoa.recording import record_routing
 from softmoa.tasks import LabelledFile, Task
-from softmoa.training import Event, Example, TrainingOptions
+from softmoa.training import Event, Example
 from softmoa.weights import Loaded
 
-# Of the papers' rates, the same for every method: those are for dozens of epochs from a random
-# head, and tear a warm head apart within one.
-SHORT_RUN = 0.1
+BALANCE_CLIPS = 16  # validation clips whose routing is looked at after every evaluation
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A method with its options and learning rate, as one entry of a comparison."""
+class PlannedRun:
+    """One run that is to come. trained_parameters: as the papers count."""
 
+    run: str
     method: str
-    options: Any
+    seed: int
+    trained_parameters: int
     learning_rate: float
-
-    @classmethod
-    def of(cls, method: str, rate: float = SHORT_RUN, **options: Any) -> Choice:
-        """A method with default options but for those given, at `rate` times its paper's rate."""
-        row = METHODS[method]
-        return cls(method, row.options(**options), rate * row.learning_rate)
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What is compared, and how.
+class Planned:
+    """The first event: all that one must know to read the others.
 
-    training: budget, batch and recipe of every run; rate and seed are set by choice and seed.
-    shots: training clips per class, drawn by the seed; None for all.
-    warm_head: start every head from the linear solution on the frozen features.
-    interleave: runs take turns; else one after another.
+    truth, clips: class and name (folder/file) of every test clip. backbone_parameters: of the
+    encoder without a head.
     """
 
-    choices: tuple[Choice, ...]
-    training: TrainingOptions = TrainingOptions()
-    seeds: tuple[int, ...] = (0,)
-    shots: int | None = None
-    warm_head: bool = True
-    interleave: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.choices or not self.seeds:
-            raise ValueError("a comparison needs at least one method and one seed")
-        if len(set(self.run_names)) < len(self.run_names):
-            raise ValueError("a method or a seed is named twice")
-
-    @property
-    def run_names(self) -> list[str]:
-        return [run_name(c.method, seed) for seed in self.seeds for c in self.choices]
-
-
-def run_name(method: str, seed: int) -> str:
-    return f"{METHODS[method].title}, seed {seed}"
+    task: str
+    title: str
+    labels: tuple[str, ...]
+    truth: tuple[int, ...]
+    clips: tuple[str, ...]
+    backbone: str
+    backbone_parameters: int
+    shots: int | None
+    warm_head: bool
+    training: dict[str, Any]
+    runs: tuple[PlannedRun, ...]
 
 
 @dataclass(frozen=True)
@@ -95,11 +83,25 @@ class RunEvent:
 
 
 @dataclass(frozen=True)
+class RouterBalance:
+    """How one run's mixtures share the work after `step` steps, on a batch of validation clips.
+
+    share: combine mass of each expert, (mixtures, experts); a row sums to 1.
+    """
+
+    run: str
+    method: str
+    seed: int
+    step: int
+    share: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """One run is over: its row of results, its test predictions and its trained tensors.
 
-    predicted: class of every test clip, in the order of the task. trained_parameters counts as
-    the papers do, without head and final norm.
+    predicted: class of every test clip, in the order of the task. confidence: probability of the
+    true class. trained_parameters counts as the papers do, without head and final norm.
     """
 
     run: str
@@ -114,6 +116,7 @@ class RunFinished:
     val_accuracy: float
     test_accuracy: float
     predicted: tuple[int, ...]
+    confidence: tuple[float, ...]
     info: BundleInfo
     state: dict[str, Tensor]
 
@@ -128,7 +131,7 @@ class RunFailed:
     message: str
 
 
-ComparisonEvent = Preparing | RunEvent | RunFinished | RunFailed
+ComparisonEvent = Planned | Preparing | RunEvent | RouterBalance | RunFinished | RunFailed
 
 
 def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[ComparisonEvent]:
@@ -137,19 +140,17 @@ def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[Compar
     Within a seed all runs see the same training clips in the same order. The test clips are looked
     at once, when a run is over. Raises TaskError if a clip cannot be read.
     """
-    bench = _Bench(base, task)
+    bench = _Bench(base, task, comparison.clip_seconds)
     subsets = {
         seed: tasks.few_shot(task, comparison.shots, seed) if comparison.shots else task
         for seed in comparison.seeds
     }
-    wanted = {f.path: f for t in subsets.values() for f in (*t.train, *t.valid, *t.test)}
-    yield from bench.read(list(wanted.values()))
-    probes = any(choice.method == "linear" for choice in comparison.choices)
-    if probes:
-        yield from bench.run_backbone(list(wanted.values()))
-    elif comparison.warm_head:
-        training_files = {f.path: f for t in subsets.values() for f in t.train}
-        yield from bench.run_backbone(list(training_files.values()))
+    yield _planned(base, task, comparison)
+    # Test clips are read when the first run needs them, so that the first curve starts soon.
+    training_files = list({f.path: f for t in subsets.values() for f in t.train}.values())
+    yield from bench.read([*training_files, *task.valid])
+    if comparison.warm_head:
+        yield from bench.run_backbone(training_files)
     waiting = [
         _Run(bench, subsets[seed], choice, seed, comparison)
         for seed in comparison.seeds
@@ -167,22 +168,61 @@ def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[Compar
             yield RunFailed(run.name, run.choice.method, run.seed, _sentence(error))
 
 
+def _planned(base: Loaded, task: Task, comparison: Comparison) -> Planned:
+    config = base.model.config
+    sizes = {c.method: parameters_of(config, c.method, c.options) for c in comparison.choices}
+    return Planned(
+        task.name,
+        task.title,
+        tuple(task.labels),
+        tuple(file.label for file in task.test),
+        tuple(clip_name(file) for file in task.test),
+        base.name,
+        sum(w.numel() for key, w in base.model.named_parameters() if not key.startswith("head.")),
+        comparison.shots,
+        comparison.warm_head,
+        asdict(comparison.training),
+        tuple(
+            PlannedRun(
+                run_name(c.method, seed),
+                c.method,
+                seed,
+                sizes[c.method],
+                c.learning_rate,
+                asdict(c.options),
+            )
+            for seed in comparison.seeds
+            for c in comparison.choices
+        ),
+    )
+
+
+def bundle_name(task: str, method: str) -> str:
+    return f"{task}-{method}"
+
+
+def clip_name(file: LabelledFile) -> str:
+    return f"{file.path.parent.name}/{file.path.name}"
+
+
 class _Bench:
     """What all runs share: the backbone, the log-mels and the frozen features of the clips."""
 
-    def __init__(self, base: Loaded, task: Task):
-        self.base, self.task = base, task
+    def __init__(self, base: Loaded, task: Task, clip_seconds: float):
+        self.base, self.task, self.clip_seconds = base, task, clip_seconds
         self.mels: dict[Any, Tensor] = {}
         self.features: dict[Any, Tensor] = {}
 
     def read(self, files: Sequence[LabelledFile], part: int = 32) -> Iterator[Preparing]:
+        files = [file for file in files if file.path not in self.mels]
         for i in range(0, len(files), part):
             now = files[i : i + part]
-            for file, (mel, _) in zip(now, tasks.log_mels(now), strict=True):
+            for file, (mel, _) in zip(now, tasks.log_mels(now, self.clip_seconds), strict=True):
                 self.mels[file.path] = mel
             yield Preparing("reading sounds", min(i + part, len(files)), len(files))
 
     def run_backbone(self, files: Sequence[LabelledFile], part: int = 16) -> Iterator[Preparing]:
+        files = [file for file in files if file.path not in self.features]
         for i in range(0, len(files), part):
             now = files[i : i + part]
             features = pooled_features(self.base.model, [self.mels[f.path] for f in now], part)
@@ -199,6 +239,18 @@ class _Bench:
     def linear_solution(self, files: Sequence[LabelledFile]) -> tuple[Tensor, Tensor]:
         x = torch.stack([self.features[file.path] for file in files])
         return fit_linear(x, torch.tensor([f.label for f in files]), len(self.task.labels))
+
+
+def fine_tuned(base: Loaded, choice: Choice, classes: int, seed: int = 0) -> AST:
+    """A copy of the backbone that shares its frozen weights, with a fresh method on it."""
+    model = share(base.model)
+    attach(model, choice.method, choice.options, classes, seed)
+    return model
+
+
+def only_head_trains(model: AST) -> bool:
+    """Whether nothing is plugged in and the head alone trains, as in a linear probe."""
+    return not list(plugins(model)) and all(key.startswith("head.") for key in trained_state(model))
 
 
 class HeadOnly(nn.Module):
@@ -229,9 +281,8 @@ class _Run:
         return next(self._events)
 
     def _model(self) -> AST:
-        bench, choice = self.bench, self.choice
-        model = share(bench.base.model)
-        attach(model, choice.method, choice.options, len(bench.task.labels), self.seed)
+        bench = self.bench
+        model = fine_tuned(bench.base, self.choice, len(bench.task.labels), self.seed)
         if self.comparison.warm_head:
             model.set_head(*bench.linear_solution(self.task.train))
         return model
@@ -243,10 +294,11 @@ class _Run:
         )
         model = trainee = self._model()
         examples = bench.examples
-        # With nothing plugged in and only the head to train, the features never change.
-        if not list(plugins(model)) and all(
-            key.startswith("head.") for key in trained_state(model)
-        ):
+        mixtures = any(isinstance(module, MoA) for module in model.modules())
+        # With only the head to train, the features never change.
+        frozen = only_head_trains(model)
+        if frozen:
+            yield from bench.run_backbone([*task.train, *task.valid])
             trainee, examples = HeadOnly(model.head), bench.feature_examples
             options = training.without_augmentation(options)
         finished = evaluated = None
@@ -263,22 +315,32 @@ class _Run:
             elif isinstance(event, training.Finished):
                 finished = event
             yield RunEvent(self.name, self.choice.method, self.seed, event)
+            if mixtures and valid and isinstance(event, training.Evaluated):
+                yield self._balance(model, valid[:BALANCE_CLIPS], event.step)
         assert finished is not None
+        yield from bench.read(task.test)
+        if frozen:
+            yield from bench.run_backbone(task.test)
         test = examples(task.test)
         predicted: list[int] = []
+        confidence: list[float] = []
         for i in range(0, len(test), options.batch):
-            logits, _ = training.predict(trainee, test[i : i + options.batch], options.batch)
+            logits, labels = training.predict(trainee, test[i : i + options.batch], options.batch)
             predicted += logits.argmax(dim=1).tolist()
+            confidence += logits.softmax(dim=1).gather(1, labels[:, None])[:, 0].tolist()
             yield RunEvent(
                 self.name,
                 self.choice.method,
                 self.seed,
                 training.Evaluating(finished.step, finished.seconds, len(predicted), len(test)),
             )
-        right = sum(p == file.label for p, file in zip(predicted, task.test, strict=True))
-        yield self._finished(
-            model, finished, evaluated, tuple(predicted), right / max(len(test), 1)
-        )
+        yield self._finished(model, finished, evaluated, tuple(predicted), tuple(confidence))
+
+    def _balance(self, model: AST, examples: list[Example], step: int) -> RouterBalance:
+        with record_routing(model) as records:
+            training.predict(model, examples, len(examples))
+        share = tuple(tuple(expert_share(record).mean(dim=0).tolist()) for record in records)
+        return RouterBalance(self.name, self.choice.method, self.seed, step, share)
 
     def _finished(
         self,
@@ -286,12 +348,14 @@ class _Run:
         finished: training.Finished,
         evaluated: training.Evaluated | None,
         predicted: tuple[int, ...],
-        test_accuracy: float,
+        confidence: tuple[float, ...],
     ) -> RunFinished:
+        right = sum(p == file.label for p, file in zip(predicted, self.task.test, strict=True))
+        test_accuracy = right / max(len(predicted), 1)
         bench = self.bench
         metrics = {"test_accuracy": test_accuracy, "val_accuracy": finished.best_accuracy}
         info = BundleInfo(
-            name=f"{bench.task.name}-{self.choice.method}",
+            name=bundle_name(bench.task.name, self.choice.method),
             task=bench.task.name,
             method=self.choice.method,
             options=asdict(self.choice.options),
@@ -314,6 +378,7 @@ class _Run:
             finished.best_accuracy,
             test_accuracy,
             predicted,
+            confidence,
             info,
             {key: value.cpu().clone() for key, value in trained_state(model).items()},
         )

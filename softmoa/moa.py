@@ -173,6 +173,12 @@ def _normal(*shape: int, std: float) -> Tensor:
     return values if values.is_meta else values.normal_(std=std)
 
 
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight + bias for a tall weight (d, n): with the few columns made rows, the product and
+    above all the weight's gradient take less than half the time on a processor."""
+    return F.linear(x, weight.mT.contiguous(), bias)
+
+
 class SoftRouter(nn.Module):
     """x -> Slots. The logits of both softmaxes are the products of tokens and slot vectors phi.
 
@@ -193,7 +199,7 @@ class SoftRouter(nn.Module):
         phi = self.phi
         if self.scale is not None:
             x, phi = F.normalize(x, dim=-1), self.scale * F.normalize(phi, dim=0)
-        logits = (x @ phi.flatten(1)).float()  # (b, m, n p), softmaxes in fp32
+        logits = _project(x, phi.flatten(1)).float()  # (b, m, n p), softmaxes in fp32
         real = logits if mask is None else logits.masked_fill(~mask[..., None], -torch.inf)
         return Slots(
             real.softmax(dim=1).unflatten(-1, phi.shape[1:]),
@@ -238,7 +244,8 @@ class TokenRouter(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Gates:
         """x: (b, m, d); mask: (b, m), True for real tokens."""
-        probabilities = (x @ self.phi + self.bias).float().softmax(dim=-1)  # (b, m, n)
+        logits = _project(x, self.phi, self.bias)
+        probabilities = logits.float().softmax(dim=-1)  # (b, m, n)
         gates = probabilities
         if self.k is not None:
             score = probabilities.detach()

@@ -7,20 +7,41 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors.torch import save_file
 
-from softmoa import bundle
-from softmoa.experiment import ComparisonEvent, RunEvent, RunFinished
+from softmoa import bundle, training
+from softmoa.bundle import BundleInfo
+from softmoa.experiment import (
+    ComparisonEvent,
+    Planned,
+    PlannedRun,
+    Preparing,
+    RouterBalance,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    bundle_name,
+)
+from softmoa.methods import METHODS
+from softmoa.tasks import TaskError
 
 COLUMNS = (
     "method", "seed", "trained_parameters", "train_clips", "epochs", "seconds",
     "clips_per_second", "peak_memory_mb", "val_accuracy", "test_accuracy",
 )  # fmt: skip
+BUNDLE_FILES = "*.safetensors"
+MOST_BYTES, MOST_FILES = 2**29, 200  # of an unpacked comparison
+
+_PACKED = re.compile(r"events\.jsonl|results\.csv|bundles/[\w-]+\.safetensors")
+_OF_A_RUN = {kind.__name__: kind for kind in get_args(training.Event)}
 
 
 def record(events: Iterable[ComparisonEvent], folder: Path) -> Iterator[ComparisonEvent]:
@@ -61,33 +82,115 @@ def as_line(event: ComparisonEvent) -> dict[str, Any]:
         }
     if isinstance(event, RunFinished):
         kept = {name: _rounded(getattr(event, name)) for name in COLUMNS}
-        return {"event": "RunFinished", "run": event.run, **kept, "predicted": event.predicted}
+        confidence = [_rounded(p) for p in event.confidence]
+        return {"event": "RunFinished", "run": event.run, **kept} | {
+            "predicted": event.predicted,
+            "confidence": confidence,
+        }
+    if isinstance(event, RouterBalance):
+        share = [[_rounded(part) for part in row] for row in event.share]
+        return {"event": "RouterBalance", **asdict(event), "share": share}
     return {"event": type(event).__name__, **asdict(event)}
 
 
 @dataclass(frozen=True)
 class SavedComparison:
-    """What a folder holds: rows of results.csv and lines of events.jsonl, as plain values."""
+    """What a folder holds. The events are those that were recorded, but for the trained tensors,
+    which lie in `bundles`."""
 
-    rows: tuple[dict[str, str], ...]
-    lines: tuple[dict[str, Any], ...]
+    events: tuple[ComparisonEvent, ...]
     bundles: tuple[Path, ...]
 
 
 def read(folder: Path) -> SavedComparison:
     """Read a folder of `record`; a line that was cut off by an interruption is left out.
 
-    Raises FileNotFoundError if it holds no comparison.
+    Raises TaskError if it holds no comparison of this version.
     """
-    lines = []
-    for line in (folder / "events.jsonl").read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    with (folder / "results.csv").open(newline="") as table:
-        rows = tuple(csv.DictReader(table))
-    return SavedComparison(rows, tuple(lines), tuple(sorted((folder / "bundles").iterdir())))
+    events: list[ComparisonEvent] = []
+    try:
+        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines):
+            try:
+                values = json.loads(line)
+            except ValueError:
+                if number == len(lines) - 1:
+                    continue
+                raise
+            events.append(_event(values, events[0] if events else None))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise TaskError(f"{folder.name} holds no comparison that can be read.") from None
+    if not events:
+        raise TaskError(f"{folder.name} holds no comparison that can be read.")
+    return SavedComparison(tuple(events), tuple(sorted((folder / "bundles").glob(BUNDLE_FILES))))
+
+
+def pack(folder: Path) -> Path:
+    """All files of a comparison in one zip beside its folder."""
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """The files of a packed comparison into `folder`; anything else in the zip is left alone.
+
+    Raises TaskError if it is not the zip of a comparison, or larger than any.
+    """
+    (folder / "bundles").mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            wanted = [entry for entry in packed.infolist() if _PACKED.fullmatch(entry.filename)]
+            if sum(entry.file_size for entry in wanted) > MOST_BYTES or len(wanted) > MOST_FILES:
+                raise TaskError(f"{archive.name} is larger than any comparison.")
+            for entry in wanted:
+                with packed.open(entry) as source, (folder / entry.filename).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        raise TaskError(f"{archive.name} is not a zip file that can be read.") from None
+
+
+def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
+    """The event of a line; `plan`: the first event, which says what `info` of a result does."""
+    line = dict(line)
+    kind = line.pop("event")
+    if kind == "Planned":
+        runs = tuple(PlannedRun(**run) for run in line.pop("runs"))
+        if unknown := {run.method for run in runs} - set(METHODS):
+            raise ValueError(f"no such method: {unknown}")
+        for name in ("labels", "truth", "clips"):
+            line[name] = tuple(line[name])
+        return Planned(**line, runs=runs)
+    if not isinstance(plan, Planned):
+        raise ValueError("a comparison begins with its plan")
+    if kind == "Preparing":
+        return Preparing(**line)
+    of_run = {name: line.pop(name) for name in ("run", "method", "seed")}
+    if of_run["run"] not in {run.run for run in plan.runs}:
+        raise ValueError("a run that was not planned")
+    if kind == "RouterBalance":
+        return RouterBalance(
+            **of_run, step=line["step"], share=tuple(tuple(row) for row in line["share"])
+        )
+    if kind == "RunFailed":
+        return RunFailed(**of_run, **line)
+    if kind == "RunFinished":
+        planned = next(run for run in plan.runs if run.run == of_run["run"])
+        info = BundleInfo(
+            bundle_name(plan.task, planned.method),
+            plan.task,
+            planned.method,
+            planned.options,
+            plan.labels,
+            plan.backbone,
+            "",
+            seed=planned.seed,
+        )
+        predicted, confidence = tuple(line.pop("predicted")), tuple(line.pop("confidence"))
+        if not len(predicted) == len(confidence) == len(plan.truth):
+            raise ValueError("not one prediction for every test clip")
+        return RunFinished(
+            **of_run, **line, predicted=predicted, confidence=confidence, info=info, state={}
+        )
+    return RunEvent(**of_run, event=_OF_A_RUN[kind](**line))
 
 
 def _rounded(value: Any) -> Any:

@@ -9,7 +9,9 @@ from statistics import mean, stdev
 
 from softmoa.experiment import (
     ComparisonEvent,
+    Planned,
     Preparing,
+    RouterBalance,
     RunEvent,
     RunFailed,
     RunFinished,
@@ -46,20 +48,41 @@ class Row:
     spread: float
 
 
+@dataclass(frozen=True)
+class Miss:
+    """A test clip and how one run did on it. clip: its index in the plan."""
+
+    clip: int
+    truth: int
+    said: int
+    confidence: float
+
+
 @dataclass
 class Scoreboard:
-    """Everything the events said so far; `add` takes the next one."""
+    """Everything the events said so far; `add` takes the next one.
 
+    balance: run -> shares of its experts, after each evaluation. progress: run -> share that is
+    over. steps: run -> steps taken. expected: run -> planned steps, at most.
+    """
+
+    plan: Planned | None = None
     points: list[Point] = field(default_factory=list)
     finished: list[RunFinished] = field(default_factory=list)
     failed: list[RunFailed] = field(default_factory=list)
     preparing: Preparing | None = None
-    progress: dict[str, float] = field(default_factory=dict)  # run -> share that is over
+    balance: dict[str, list[RouterBalance]] = field(default_factory=dict)
+    progress: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    expected: dict[str, int] = field(default_factory=dict)
     doing: str = ""
-    _steps: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: ComparisonEvent) -> None:
-        if isinstance(event, Preparing):
+        if isinstance(event, Planned):
+            self.plan = event
+        elif isinstance(event, RouterBalance):
+            self.balance.setdefault(event.run, []).append(event)
+        elif isinstance(event, Preparing):
             self.preparing, self.doing = event, f"{event.what}, {event.done} of {event.total}"
         elif isinstance(event, RunFinished):
             self.finished.append(event)
@@ -77,14 +100,18 @@ class Scoreboard:
 
     def _add_run(self, tagged: RunEvent) -> None:
         event, run = tagged.event, tagged.run
-        self.doing = run
+        if not isinstance(event, Evaluating):
+            self.doing = "training"
         if isinstance(event, Started):
-            self._steps[run] = event.steps
+            self.expected[run] = event.steps
             self.progress[run] = 0.0
         elif isinstance(event, Step):
-            self.progress[run] = 0.95 * event.step / self._steps[run]
+            self.steps[run] = event.step
+            limit = self.plan.training["seconds"] if self.plan else None
+            by_time = event.seconds / limit if limit else 0.0
+            self.progress[run] = 0.95 * min(max(event.step / self.expected[run], by_time), 1)
         elif isinstance(event, Evaluating):
-            self.doing = f"{run}: checking, {event.done} of {event.total} clips"
+            self.doing = f"checking, {event.done} of {event.total} clips"
         elif isinstance(event, Evaluated):
             self.points.append(
                 Point(run, tagged.method, event.step, event.seconds, event.accuracy, event.loss)
@@ -156,3 +183,12 @@ def confusion(run: RunFinished, truth: Sequence[int]) -> list[list[int]]:
     for label, guess in zip(truth, run.predicted, strict=True):
         counts[label][guess] += 1
     return counts
+
+
+def worst(run: RunFinished, truth: Sequence[int], count: int = 6) -> list[Miss]:
+    """The test clips whose true class the run found least probable, worst first."""
+    misses = [
+        Miss(clip, *values)
+        for clip, values in enumerate(zip(truth, run.predicted, run.confidence, strict=True))
+    ]
+    return sorted(misses, key=lambda miss: miss.confidence)[:count]

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 from softmoa.audio import pad_batch
+from softmoa.precision import Precision, autocast
 
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
 
@@ -30,8 +30,7 @@ class TrainingOptions:
 
     The run ends after `epochs`, or earlier after `steps` or `seconds` of training, where given.
     warmup: share of the run in which the rate rises. mask_mels, mask_frames: widest bands
-    SpecAugment hides, 0 for none. precision: "bf16" computes in bfloat16 where it can, "auto" does
-    so on a GPU that has it.
+    SpecAugment hides, 0 for none. precision: see `softmoa.precision`.
     """
 
     epochs: int = 8
@@ -44,7 +43,7 @@ class TrainingOptions:
     betas: tuple[float, float] = (0.9, 0.98)
     mask_mels: int = 24
     mask_frames: int = 80
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -178,13 +177,13 @@ def fit(
             for i in range(0, len(order), options.batch):
                 if done() >= 1:
                     break
-                with clock, _one_step_memory(weights, wanted=not step) as held:
+                with clock, _one_step_memory(model, wanted=not step) as held:
                     model.train()
                     for group in optimizer.param_groups:
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
                     mel, frames, label = collate([train[k] for k in order[i : i + options.batch]])
                     mel = spec_augment(mel, options, generator)
-                    with autocast(device, options.precision):
+                    with autocast(model, options.precision):
                         logits = model(mel.to(device), frames)
                         loss = F.cross_entropy(logits.float(), label.to(device))
                         if extra_loss is not None:
@@ -237,33 +236,27 @@ def rate(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where it is asked for, or where a GPU gains from it."""
-    gains = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    wanted = precision == "bf16" or (precision == "auto" and gains)
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
-
-
 @contextmanager
-def _one_step_memory(weights: Sequence[Tensor], wanted: bool) -> Iterator[list[float]]:
+def _one_step_memory(model: nn.Module, wanted: bool) -> Iterator[list[float]]:
     """Megabytes that a step holds beside the model, counted as autograd saves them."""
     held = [0.0]
     if not wanted:
         yield held
         return
-    known = {w.untyped_storage().data_ptr() for w in weights}
+    # Weights are saved too, transposed for instance, but belong to the model.
+    known = {w.untyped_storage().data_ptr() for w in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # A frozen weight is saved as a leaf of the graph and belongs to the model.
-        if not isinstance(tensor, nn.Parameter) and storage.data_ptr() not in known:
+        if storage.data_ptr() not in known:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield held
-    state = 3 * sum(w.numel() * w.element_size() for w in weights)  # gradient and two moments
+    trained = [w for w in model.parameters() if w.requires_grad]
+    state = 3 * sum(w.numel() * w.element_size() for w in trained)  # gradient and two moments
     held[0] = (sum(saved.values()) + state) / 1e6
 
 

@@ -19,7 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from softmoa import hub
 from softmoa.ast import AST, ASTConfig
+from softmoa.audio import N_MELS
+from softmoa.hub import HubError, HubOffline, Progress, Repository
+from softmoa.limits import LIMITS
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -72,39 +76,38 @@ class Loaded:
     sha256: str
 
 
-def load(name: str) -> Loaded:
-    """A backbone by its name in BACKBONES, or a folder in the format of the Hub.
+HUB_FILES = ("config.json", "model.safetensors")
 
-    Raises WeightsError if there is none of that name or it cannot be had here.
+
+def load(name: str | Repository, progress: Progress | None = None) -> Loaded:
+    """A backbone: one of BACKBONES, a folder in the format of the Hub, or a repository there.
+
+    A repository may be written `user/name` or `user/name@revision`; a folder of that name comes
+    first, unless it is given as a Repository, as names from strangers must be. progress: see
+    `hub.fetch`. Raises WeightsError if there is none of that name or it cannot be had here.
     """
-    backbone = BACKBONES.get(name)
-    if backbone is None and Path(name).is_dir():
+    if isinstance(name, str) and (backbone := BACKBONES.get(name)):
+        if backbone.embedded:
+            return load_embedded(ASSETS / backbone.file, name)
+        repository = Repository(backbone.hub)
+    elif isinstance(name, str) and Path(name).is_dir():
         return load_hub_folder(Path(name))
-    if backbone is None:
-        raise WeightsError(f"There is no backbone '{name}'; there are {', '.join(BACKBONES)}.")
-    if backbone.embedded:
-        return load_embedded(ASSETS / backbone.file, name)
-    return load_hub_folder(_fetch(backbone), name)
-
-
-def _fetch(backbone: Backbone) -> Path:
-    """Files of a Hub checkpoint: from the cache if they are there, else downloaded."""
-    from huggingface_hub import snapshot_download
-
-    files = ["config.json", "model.safetensors"]
-    for local_only in (True, False):
+    else:
         try:
-            folder = snapshot_download(
-                backbone.hub, allow_patterns=files, local_files_only=local_only
-            )
-        except (OSError, ValueError):
-            continue
-        if all((Path(folder) / file).exists() for file in files):
-            return Path(folder)
-    raise WeightsError(
-        f"The backbone '{backbone.name}' is not on this machine and the Hub cannot be reached; "
-        "use 'ast-small', which is embedded."
-    )
+            repository = Repository.parse(str(name))
+        except HubError:
+            raise WeightsError(
+                f"There is no backbone '{name}'; there are {', '.join(BACKBONES)}, folders, and "
+                "repositories of the Hub, written user/name."
+            ) from None
+    try:
+        folder = hub.fetch(repository, HUB_FILES, LIMITS.model_mb, progress)
+    except HubOffline as error:
+        advice = "; use 'ast-small', which is embedded."
+        raise WeightsError(str(error).removesuffix(".") + advice) from None
+    except HubError as error:
+        raise WeightsError(str(error)) from None
+    return load_hub_folder(folder, str(name))
 
 
 def save_embedded(model: AST, path: str | os.PathLike, dtype: torch.dtype = torch.float16) -> None:
@@ -130,38 +133,76 @@ def load_embedded(path: str | os.PathLike, name: str = "") -> Loaded:
 
 def load_hub_folder(folder: Path, name: str = "") -> Loaded:
     """Read config.json and model.safetensors as transformers writes them, of either generation."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        raise WeightsError(f"{folder} holds no readable config.json.") from None
-    model = AST(hub_config(config))
+    config, labels = inspect_hub_folder(folder)
+    model = AST(config)
     state, _ = read_safetensors(folder / "model.safetensors")
-    _fill(model, hub_state(state, model.config.bands), folder.name)
-    labels = tuple(
-        config.get("id2label", {}).get(str(i), str(i)) for i in range(model.config.classes)
-    )
+    _fill(model, hub_state(state, config.bands), name or folder.name)
     return Loaded(name or folder.name, model.eval(), labels, sha256(folder / "model.safetensors"))
+
+
+def inspect_hub_folder(folder: Path) -> tuple[ASTConfig, tuple[str, ...]]:
+    """Size and labels of a checkpoint, after a look at the headers of its files.
+
+    Raises WeightsError if the tensors are not those that its config.json asks for: that file is a
+    stranger's word, and must agree with the weights before it may ask for memory.
+    """
+    try:
+        described = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        raise WeightsError(f"{folder.name} holds no readable config.json.") from None
+    config = hub_config(described)
+    path = folder / "model.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file, torch.device("meta"):
+            slices = {key: file.get_slice(key) for key in file.keys()}
+            state = {key: torch.empty(piece.get_shape()) for key, piece in slices.items()}
+    except (SafetensorError, OSError):
+        raise WeightsError(f"{path.name} cannot be read as a safetensors file.") from None
+    if config.depth > len(state):  # before the blocks are built, if only in outline
+        raise WeightsError("The config.json of this checkpoint asks for more layers than it holds.")
+    try:
+        with torch.device("meta"):
+            model = AST(config)
+    except RuntimeError:
+        raise WeightsError("The config.json of this checkpoint has impossible sizes.") from None
+    _check_fit(model, hub_state(state, config.bands), folder.name)
+    names = described.get("id2label")
+    names = names if isinstance(names, dict) else {}
+    return config, tuple(str(names.get(str(i), i)) for i in range(config.classes))
 
 
 def hub_config(config: dict) -> ASTConfig:
     """The fields of a transformers ASTConfig that shape the network."""
-    if config.get("model_type") != "audio-spectrogram-transformer":
+    if not isinstance(config, dict) or config.get("model_type") != "audio-spectrogram-transformer":
         raise WeightsError("This checkpoint is not an Audio Spectrogram Transformer.")
     if config.get("hidden_act", "gelu") != "gelu" or not config.get("qkv_bias", True):
         raise WeightsError("Only AST checkpoints with GELU and attention biases can be used.")
-    return ASTConfig(
-        width=config["hidden_size"],
-        depth=config["num_hidden_layers"],
-        heads=config["num_attention_heads"],
-        mlp=config["intermediate_size"],
-        patch=config["patch_size"],
-        stride_frequency=config["frequency_stride"],
-        stride_time=config["time_stride"],
-        mels=config["num_mel_bins"],
-        max_frames=config["max_length"],
-        classes=len(config.get("id2label", {})) or config.get("num_labels", 2),
-        eps=config["layer_norm_eps"],
-    )
+    names = config.get("id2label")
+    try:
+        result = ASTConfig(
+            width=_size(config["hidden_size"]),
+            depth=_size(config["num_hidden_layers"]),
+            heads=_size(config["num_attention_heads"]),
+            mlp=_size(config["intermediate_size"]),
+            patch=_size(config["patch_size"]),
+            stride_frequency=_size(config["frequency_stride"]),
+            stride_time=_size(config["time_stride"]),
+            mels=_size(config["num_mel_bins"]),
+            max_frames=_size(config["max_length"]),
+            classes=_size(len(names) if names else config.get("num_labels", 2)),
+            eps=float(config["layer_norm_eps"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise WeightsError("The config.json of this checkpoint lacks or garbles a size.") from None
+    if result.mels != N_MELS or not result.patch <= result.mels or result.columns(16) < 1:
+        raise WeightsError("Only AST checkpoints for 128 mel bands and patches of 16 can be used.")
+    return result
+
+
+def _size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000:
+        raise ValueError(value)
+    return value
 
 
 # transformers' names -> ours, in the generation on disk (4.x) and the one in memory (5.x)
@@ -195,6 +236,8 @@ def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
         elif short == "embeddings.distillation_token":
             ours["dist"] = value.flatten()
         elif short == "embeddings.position_embeddings":
+            if value.ndim != 3 or (value.shape[1] - 2) % bands or value.shape[1] < 3:
+                raise WeightsError("The position embeddings of this checkpoint form no grid.")
             ours["pos_special"], ours["pos_grid"] = value[0, :2], value[0, 2:]
             ours["pos_grid"] = ours["pos_grid"].unflatten(0, (bands, -1))
         else:
@@ -211,6 +254,13 @@ def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
 
 def _fill(model: AST, state: dict[str, Tensor], source: str) -> None:
     """Copy every tensor to its place; raises WeightsError if one is missing, extra or misfits."""
+    _check_fit(model, state, source)
+    own = model.state_dict()
+    for key, value in state.items():
+        own[key].copy_(value)
+
+
+def _check_fit(model: AST, state: dict[str, Tensor], source: str) -> None:
     own = model.state_dict()
     if wrong := sorted(own.keys() ^ state.keys()):
         kind = "lacks" if wrong[0] in own else "has an extra tensor,"
@@ -223,7 +273,6 @@ def _fill(model: AST, state: dict[str, Tensor], source: str) -> None:
                 f"In the checkpoint {source}, {key} has shape {(*value.shape,)} where the "
                 f"configuration asks for {(*own[key].shape,)}."
             )
-        own[key].copy_(value)
 
 
 def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,8 +16,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np  # noqa: E402  (the variables above are read on import)
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
+from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from playwright.sync_api import sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserType, sync_playwright  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -49,16 +50,30 @@ def digit(data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def hub_server():
+    """The Hub that the running app asks."""
+    with HubServer() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, hub_server):
     """Address of the running app, and the folder of its uploads."""
     uploads = tmp_path_factory.mktemp("uploads")
+    environment = os.environ | {
+        "GRADIO_TEMP_DIR": str(uploads),
+        "HF_ENDPOINT": hub_server.endpoint,
+        "HF_HUB_CACHE": str(tmp_path_factory.mktemp("hub")),
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": "hf_owner",  # of the owner of the server: no visitor may profit from it
+    }
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port)],
         cwd=ROOT,
-        env=os.environ | {"GRADIO_TEMP_DIR": str(uploads)},
+        env=environment,
     )
     address = f"http://127.0.0.1:{port}/"
     try:
@@ -75,26 +90,31 @@ def server(tmp_path_factory):
         process.wait(timeout=20)
 
 
+def launch(chromium: BrowserType, microphone: Path) -> Browser:
+    """Chromium, whose microphone plays this WAV file from its start at every recording."""
+    return chromium.launch(
+        executable_path="/usr/bin/chromium",
+        args=[
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-audio-capture={microphone}",
+        ],
+    )
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
     time_axis = np.arange(48_000 * 10) / 48_000
     soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=[
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={tone}",
-            ],
-        )
+        browser = launch(playwright.chromium, tone)
         yield browser
         browser.close()
 

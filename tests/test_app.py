@@ -203,7 +203,59 @@ def test_http_contract(client):
     assert names == {
         "/classify": ["file", "bundle", "top_k"],
         "/routing": ["file", "bundle", "layer", "expert", "slot", "site"],
+        "/ablate": [
+            "file",
+            "bundle",
+            "layer",
+            "experts",
+            "mode",
+            "site",
+            "dispatch",
+            "combine",
+            "seed",
+        ],
+        "/compare": ["task", "methods", "shots", "epochs", "seeds"],
     }
+    for endpoint in endpoints.values():
+        assert len(endpoint["returns"]) == 1 and endpoint["description"]
+
+
+def test_http_compare_streams_and_ends_with_a_table(client):
+    job = client.submit(
+        task="tones", methods="linear,lora", shots=2, epochs=1, seeds="0", api_name="/compare"
+    )
+    last = job.result(timeout=280)
+    assert last["status"] == "done" and last["test_clips"] > 100 and last["failed"] == []
+    assert [row["method"] for row in last["rows"]] == ["linear", "lora"]
+    assert all(0 < row["test_accuracy"] <= 1 for row in last["rows"])
+    assert "Linear probe" in last["conclusion"]
+    running = job.outputs()[:-1]
+    assert {answer["status"] for answer in running} == {"running"}
+    shares = [answer["progress"] for answer in running]
+    assert shares == sorted(shares) and shares[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"task": "birds"}, "no such task; there are"),
+        ({"task": "../../etc"}, "no such task"),
+        ({"methods": "linear,magic"}, "no method 'magic'"),
+        ({"methods": "linear,linear"}, "named twice"),
+        ({"methods": ""}, "no method"),
+        ({"methods": "linear", "seeds": ",".join(map(str, range(50)))}, "50 runs; at most 12"),
+        ({"seeds": "one"}, "whole numbers"),
+        ({"seeds": "-1"}, "whole numbers"),
+        ({"shots": 0}, "shots must be from 1"),
+        ({"shots": 1e300}, "shots must be from 1"),
+        ({"epochs": 0.5}, "epochs must be a whole number"),
+        ({"epochs": 10**9}, "epochs must be from 1 to 1000"),
+        ({"task": "tones", "shots": 1000}, "fewer than"),
+    ],
+)
+def test_http_compare_refuses_bad_values_with_one_sentence(client, values, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(api_name="/compare", **values)
 
 
 def test_a_change_of_layer_sends_little():

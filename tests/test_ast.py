@@ -172,3 +172,26 @@ def test_prompts_are_asked_before_every_block(model):
     finally:
         model.prompts = None
     assert layers == [0, 1]
+
+
+class Mean(nn.Module):
+    """A branch that mixes all real tokens, as a mixture does."""
+
+    def forward(self, x, mask=None):
+        weights = torch.ones(x.shape[:2]) if mask is None else mask.float()
+        weights = weights / weights.sum(dim=1, keepdim=True)
+        return (weights[..., None] * x).sum(dim=1, keepdim=True).expand_as(x)
+
+
+def test_the_last_block_answers_only_what_the_pool_reads():
+    """The same logits; where a branch beside the MLP reads every token, every token is computed."""
+    model = randomised(AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=5)))
+    mel, frames = torch.randn(2, 64, 128), torch.tensor([64, 40])
+    answered = []
+    model.blocks[-1].mlp.register_forward_hook(lambda mlp, x, y: answered.append(y.shape[1]))
+    for slot in (None, "beside_attn", "beside_mlp"):
+        if slot:
+            setattr(model.blocks[-1], slot, Mean())
+        every = model.head(model.pool(*model.features(mel, frames)))
+        assert torch.allclose(model(mel, frames), every, atol=1e-5)
+    assert answered == [62, 2, 62, 2, 62, 62]  # 12 bands, 5 columns, 2 special tokens

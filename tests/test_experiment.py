@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,13 +15,18 @@ from softmoa.experiment import (
     Choice,
     Comparison,
     Preparing,
+    RouterBalance,
     RunEvent,
     RunFailed,
     RunFinished,
     compare,
 )
 from softmoa.methods import METHODS
-from softmoa.tasks import LabelledFile, Task
+from softmoa.methods.budget import parameters_of
+from softmoa.plan import plan
+from softmoa.recipes import SHORT as SHORT_RECIPE
+from softmoa.scoreboard import Scoreboard
+from softmoa.tasks import LabelledFile, Task, TaskError
 from softmoa.training import Started, Step, TrainingOptions, predict
 
 SHORT = TrainingOptions(epochs=2, batch=8, mask_mels=8, mask_frames=8)
@@ -130,11 +136,18 @@ def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").open()]
     assert len(lines) == len(events)
     assert sum(line["event"] == "Started" for line in lines) == 2
-    assert any(isinstance(e, Preparing) for e in events) and lines[0]["event"] == "Preparing"
+    assert any(isinstance(e, Preparing) for e in events) and lines[0]["event"] == "Planned"
     assert any(isinstance(e, RunEvent) and isinstance(e.event, Started) for e in events)
 
     saved = run_directory.read(tmp_path)
-    assert len(saved.rows) == 2 and len(saved.bundles) == 2
+    assert len(saved.bundles) == 2 and len(saved.events) == len(events)
+    again, board = Scoreboard().add_all(saved.events), Scoreboard().add_all(events)
+    assert again.plan.runs == board.plan.runs and again.plan.truth == board.plan.truth
+    assert again.steps == board.steps and again.expected == board.expected
+    assert [r.predicted for r in again.finished] == [r.predicted for r in board.finished]
+    for old, new in zip(board.points, again.points, strict=True):
+        assert (new.run, new.step) == (old.run, old.step)
+        assert new.accuracy == pytest.approx(old.accuracy, abs=1e-5)
     result = finished["soft-moa"]
     model, info = bundle.load(run_directory.bundle_path(result, tmp_path / "bundles"), base)
     from softmoa.tasks import log_mels
@@ -154,4 +167,67 @@ def test_an_interrupted_folder_can_be_read(base, task, tmp_path):
     with (tmp_path / "events.jsonl").open("a") as log:
         log.write('{"event": "St')  # as a killed process leaves it
     saved = run_directory.read(tmp_path)
-    assert [row["method"] for row in saved.rows] == ["linear"] and len(saved.bundles) == 1
+    finished = [e.method for e in saved.events if isinstance(e, RunFinished)]
+    assert finished == ["linear"] and len(saved.bundles) == 1
+
+
+def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
+    comparison = Comparison((Choice.of("linear"),), SHORT)
+    recorded = list(run_directory.record(compare(base, task, comparison), tmp_path / "run"))
+    archive = run_directory.pack(tmp_path / "run")
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("../outside.txt", "no")
+        packed.writestr("bundles/../../outside.safetensors", "no")
+    run_directory.unpack(archive, tmp_path / "again" / "folder")
+    saved = run_directory.read(tmp_path / "again" / "folder")
+    assert len(saved.events) == len(recorded) and len(saved.bundles) == 1
+    assert not list(tmp_path.rglob("outside*"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]\n[2]", '{"event": "Preparing"}\n{}', "sound\nsound"]
+)
+def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
+    (tmp_path / "events.jsonl").write_text(text)
+    with pytest.raises(TaskError, match="holds no comparison"):
+        run_directory.read(tmp_path)
+    (tmp_path / "bad.zip").write_bytes(b"PK nothing")
+    with pytest.raises(TaskError, match="not a zip file"):
+        run_directory.unpack(tmp_path / "bad.zip", tmp_path)
+
+
+def test_the_share_of_every_expert_is_recorded_after_each_evaluation(base, task):
+    events = run(base, task, "soft-moa", "topk-moa", "adapter")
+    balances = [e for e in events if isinstance(e, RouterBalance)]
+    assert {e.method for e in balances} == {"soft-moa", "topk-moa"}
+    assert sorted(e.step for e in balances if e.method == "soft-moa") == [0, 2, 4]
+    for event in balances:
+        assert len(event.share) == 2 and {len(row) for row in event.share} == {7}
+        assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in event.share)
+
+
+def test_confidence_is_the_probability_of_the_true_class(base, task):
+    [result] = [e for e in run(base, task, "linear") if isinstance(e, RunFinished)]
+    for file, said, sure in zip(task.test, result.predicted, result.confidence, strict=True):
+        assert (said == file.label) == (sure > 0.5)  # of two classes
+
+
+def test_equal_parameters_are_equal_within_five_percent(base, task):
+    config = weights.load("ast-small").model.config
+    names = [name for name, method in METHODS.items() if method.sizes]
+    comparison = plan(names, config=config, equal_parameters=True)
+    target = parameters_of(config, "soft-moa", METHODS["soft-moa"].options())
+    for choice in comparison.choices:
+        assert parameters_of(config, choice.method, choice.options) == pytest.approx(
+            target, rel=0.05
+        )
+
+
+def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):
+    config = base.model.config
+    by_steps = plan(["adapter"], SHORT_RECIPE, 3, "steps", config=config, batch=8)
+    events = list(compare(base, task, by_steps))
+    assert sum(isinstance(getattr(e, "event", None), Step) for e in events) == 3
+    by_time = plan(["adapter"], SHORT_RECIPE, 0.5, "seconds", config=config, batch=8)
+    [result] = [e for e in compare(base, task, by_time) if isinstance(e, RunFinished)]
+    assert 0.5 <= result.seconds < 2

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from analysis.naive import dense_moa, expert, soft_moa
 from softmoa.moa import (
     Experts,
     Gates,
@@ -37,12 +38,6 @@ def token_moa(width=24, experts=5, bottleneck=3, k=None, **router) -> MoA:
     return moa.requires_grad_(False)
 
 
-def expert(moa: MoA, j: int, x: torch.Tensor) -> torch.Tensor:
-    """One adapter by itself: up(gelu(down(x)))."""
-    e = moa.experts
-    return F.gelu(x @ e.down[j] + e.down_bias[j]) @ e.up[j] + e.up_bias[j]
-
-
 def naive_tokens(moa: MoA, x: torch.Tensor) -> torch.Tensor:
     """Token routing of x (m, d), one token and expert after the other."""
     y = torch.zeros_like(x)
@@ -53,23 +48,10 @@ def naive_tokens(moa: MoA, x: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def naive(moa: MoA, x: torch.Tensor) -> torch.Tensor:
-    """Soft MoE's algorithm 1 for one clip x (m, d), one expert and slot after the other."""
-    phi = moa.router.phi
-    _, n, p = phi.shape
-    logits = torch.stack([x @ phi[:, j, k] for j in range(n) for k in range(p)], dim=1)
-    dispatch, combine = logits.softmax(dim=0), logits.softmax(dim=1)
-    y = torch.zeros_like(x)
-    for s in range(n * p):
-        slot = dispatch[:, s] @ x
-        y += combine[:, s, None] * expert(moa, s // p, slot)
-    return y
-
-
 @pytest.mark.parametrize("experts, slots", [(1, 1), (7, 1), (3, 4), (16, 2)])
 def test_equals_the_naive_loop(experts, slots):
     moa, x = random_moa(experts=experts, slots=slots), torch.randn(3, 11, 24)
-    expected = torch.stack([naive(moa, clip) for clip in x])
+    expected = soft_moa(moa, x)
     assert (moa(x) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
@@ -78,6 +60,27 @@ def test_folded_token_routing_equals_the_naive_loop(experts, k):
     moa, x = token_moa(experts=experts, k=k), torch.randn(3, 11, 24)
     expected = torch.stack([naive_tokens(moa, clip) for clip in x])
     assert (moa(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_the_dense_stack_equals_one_token_and_expert_after_the_other():
+    moa, x = token_moa(), torch.randn(2, 9, 24)
+    assert torch.allclose(
+        dense_moa(moa, x), torch.stack([naive_tokens(moa, c) for c in x]), atol=1e-5
+    )
+
+
+def test_gradients_equal_the_naive_loop():
+    """Of every weight and of the input, in double precision."""
+    for moa, form in ((random_moa(slots=2), soft_moa), (token_moa(), dense_moa)):
+        moa = moa.double().requires_grad_(True)
+        x = torch.randn(3, 11, 24, dtype=torch.double, requires_grad=True)
+        inputs = (x, *moa.parameters())
+        ours, expected = (
+            torch.autograd.grad(f(x).square().sum(), inputs)
+            for f in (moa, lambda x, moa=moa, form=form: form(moa, x))
+        )
+        for a, b in zip(ours, expected, strict=True):
+            assert (a - b).abs().max() < 1e-5 * b.abs().max()
 
 
 def test_token_routing_to_all_is_dense_and_to_one_expert_is_that_adapter():

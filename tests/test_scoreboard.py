@@ -14,7 +14,7 @@ def finished(method: str, accuracy: float, seed: int = 0, predicted=(0, 1, 1)) -
     info = BundleInfo("x", "task", method, {}, ("one", "two"), "tiny", "00")
     return RunFinished(
         f"{method}, seed {seed}", method, seed, 1000, 20, 3, 4.0, 15.0, 7.0, 0.5, accuracy,
-        predicted, info, {},
+        predicted, tuple(0.5 for _ in predicted), info, {},
     )  # fmt: skip
 
 

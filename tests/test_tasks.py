@@ -173,7 +173,7 @@ def test_groups_that_do_not_fit_are_refused(tree):
     with pytest.raises(TaskError, match="no '9' in 'esc10'; there are 1, 4, 5"):
         tasks.load("esc10", test="9")
     with pytest.raises(TaskError, match="'4' cannot be both"):
-        tasks.load("esc10", test="4")
+        tasks.load("esc10", test="4", valid="4")
 
 
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):

@@ -43,6 +43,8 @@ class Method:
     plug(model, options): fill the slots with freshly initialised modules.
     trains(options): substrings of the names of base weights that train too, as `.ln_attn.`.
     learning_rate: the paper's, for AdamW and runs of many epochs.
+    short_rate: for AdamW and runs of a few epochs from a warm head, which the papers' rates tear
+        apart; `python -m analysis.tune_rates` compares rates with equal effort for every method.
     sizes: the options that decide how many weights it trains, the first before the second.
     identity_at_start: whether a freshly attached method leaves the encoder's output unchanged.
     """
@@ -56,6 +58,7 @@ class Method:
     plug: Callable[[AST, Any], None]
     trains: Callable[[Any], tuple[str, ...]]
     learning_rate: float
+    short_rate: float
     sizes: tuple[str, ...] = ()
     identity_at_start: bool = True
 
@@ -73,6 +76,7 @@ METHODS = {
             plug=base_weights.plug_nothing,
             trains=nothing,
             learning_rate=1e-3,
+            short_rate=1e-4,
         ),
         Method(
             name="full",
@@ -84,6 +88,7 @@ METHODS = {
             plug=base_weights.plug_nothing,
             trains=lambda options: base_weights.EVERYTHING,
             learning_rate=5e-5,
+            short_rate=5e-6,
         ),
         Method(
             name="bitfit",
@@ -95,6 +100,7 @@ METHODS = {
             plug=base_weights.plug_nothing,
             trains=lambda options: base_weights.BIASES,
             learning_rate=5e-3,
+            short_rate=5e-4,
         ),
         Method(
             name="lora",
@@ -106,6 +112,7 @@ METHODS = {
             plug=lora.plug_lora,
             trains=final_norm,
             learning_rate=5e-3,
+            short_rate=5e-4,
             sizes=("rank",),
         ),
         Method(
@@ -118,6 +125,7 @@ METHODS = {
             plug=tokens.plug_shallow_prompts,
             trains=final_norm,
             learning_rate=1e-2,
+            short_rate=1e-3,
             sizes=("length",),
             identity_at_start=False,
         ),
@@ -131,6 +139,7 @@ METHODS = {
             plug=tokens.plug_deep_prompts,
             trains=final_norm,
             learning_rate=1e-2,
+            short_rate=1e-3,
             sizes=("length",),
             identity_at_start=False,
         ),
@@ -144,6 +153,7 @@ METHODS = {
             plug=tokens.plug_prefix,
             trains=final_norm,
             learning_rate=1e-2,
+            short_rate=1e-3,
             sizes=("length",),
             identity_at_start=False,
         ),
@@ -157,6 +167,7 @@ METHODS = {
             plug=adapters.plug_adapter,
             trains=norms_beside,
             learning_rate=5e-3,
+            short_rate=5e-4,
             sizes=("reduction",),
         ),
         Method(
@@ -169,6 +180,7 @@ METHODS = {
             plug=adapters.plug_conv_adapter,
             trains=norms_beside,
             learning_rate=5e-3,
+            short_rate=5e-4,
             sizes=("reduction",),
         ),
         Method(
@@ -181,6 +193,7 @@ METHODS = {
             plug=mixtures.plug_dense_moa,
             trains=norms_beside,
             learning_rate=5e-3,
+            short_rate=5e-4,
             sizes=("reduction", "experts"),
         ),
         Method(
@@ -193,6 +206,7 @@ METHODS = {
             plug=mixtures.plug_topk_moa,
             trains=norms_beside,
             learning_rate=5e-3,
+            short_rate=5e-4,
             sizes=("reduction", "experts"),
         ),
         Method(
@@ -205,6 +219,7 @@ METHODS = {
             plug=mixtures.plug_soft_moa,
             trains=norms_beside,
             learning_rate=5e-3,
+            short_rate=5e-4,
             sizes=("reduction", "experts"),
         ),
     )

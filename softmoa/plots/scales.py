@@ -110,7 +110,7 @@ def png(image: np.ndarray, palette: Palette, alpha: np.ndarray | None = None) ->
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _ramp(stops: tuple[str, ...], count: int) -> Palette:
+def ramp(stops: tuple[str, ...], count: int) -> Palette:
     """`count` colours along hex stops at equal distances."""
     points = np.array([_rgb(stop) for stop in stops], np.float64)
     at = np.linspace(0, len(stops) - 1, count)
@@ -126,13 +126,13 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 MAGMA_STOPS = ("#000004", "#180f3d", "#440f76", "#721f81", "#9e2f7f")
 MAGMA_STOPS += ("#cd4071", "#f1605d", "#fd9668", "#feca8d", "#fcfdbf")
 GREY_STOPS = ("#0e0e0e", "#b8b8b8")
-MAGMA = _ramp(MAGMA_STOPS, 64)
-GREYS = _ramp(GREY_STOPS, 16)
+MAGMA = ramp(MAGMA_STOPS, 64)
+GREYS = ramp(GREY_STOPS, 16)
 
 # Weights: one hue over the greys, by opacity.
 TINT = "#ff8c1a"
 TINT_OPACITY = 0.9  # of the highest value, so that the sound still shows through
-TINTS = _ramp((TINT, TINT), 64)
+TINTS = ramp((TINT, TINT), 64)
 TINT_ALPHA = np.rint(np.linspace(0, 255 * TINT_OPACITY, 64))
 
 # Experts: Okabe and Ito's colours, safe for colour-blind readers, neighbours unlike in lightness;

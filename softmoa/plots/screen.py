@@ -5,6 +5,7 @@ axis labels are HTML beside them, placed in percent. Colours of text and lines a
 
 What a script may listen to, by `event.target.closest('[data-...]')`:
     data-token   overlay: index of the token of a patch or special-token box
+    data-walk    what the arrow keys walk through: number of items in a row
     data-expert  experts, contribution_bars, expert_bars: index of the expert, from 0
     data-slot    experts: index of the slot within the expert, from 0
     data-layer   contribution_bars: row of `values`, or "all"
@@ -69,11 +70,13 @@ def waveform(samples: Array, rate: int, points: int = 600) -> str:
     )
     marks = [(f"{limit:g}", 1.0), ("0", 0.5), (f"\u2212{limit:g}", 0.0)]
     words = f"Waveform of {seconds:.2f} seconds; the loudest sample is {peak:.2g} of full scale."
-    head = _head("Waveform", "<span class='moa-key'>amplitude, 1 is full scale</span>")
-    return _figure(head + _plot(area, seconds, marks, words, "moa-wave"))
+    head = heading("Waveform", "<span class='moa-key'>amplitude, 1 is full scale</span>")
+    return figure(head + with_axes(area, seconds, marks, words, "moa-wave"))
 
 
-def spectrogram(mel: Array, *, real_frames: int | None = None) -> str:
+def spectrogram(
+    mel: Array, *, title: str = "Log-mel spectrogram", real_frames: int | None = None
+) -> str:
     """Log-mel spectrogram with axes in seconds and Hz.
 
     mel: (frames, mels), normalised; frames from `real_frames` on are padding and hatched.
@@ -84,14 +87,14 @@ def spectrogram(mel: Array, *, real_frames: int | None = None) -> str:
     span = (high - low) * DB_PER_UNIT
     area = f"<img alt='' src='{png(picture(mel, len(MAGMA), real_frames), MAGMA)}'/>"
     gradient = f"linear-gradient(90deg,{','.join(MAGMA_STOPS)})"
-    key = _key("level", gradient, f"\u2212{span:.0f} dB", "0 dB (loudest point)")
+    key = scale_key("level", gradient, f"\u2212{span:.0f} dB", "0 dB (loudest point)")
     if not span:
         key = "<span class='moa-key'>the same level everywhere</span>"
     seconds = len(mel) / FRAMES_PER_SECOND
-    words = f"Log-mel spectrogram of {seconds:.2f} seconds, 20 Hz to 8 kHz, over {span:.0f} dB."
-    return _figure(
-        _head("Log-mel spectrogram", key)
-        + _plot(area + _padding(mel, real_frames), seconds, hertz_ticks(mel.shape[1]), words)
+    words = f"{title} of {seconds:.2f} seconds, 20 Hz to 8 kHz, over {span:.0f} dB."
+    return figure(
+        heading(title, key)
+        + with_axes(area + padding(mel, real_frames), seconds, hertz_ticks(mel.shape[1]), words)
     )
 
 
@@ -120,25 +123,27 @@ def overlay(
     mel, values = array(mel), array(values)
     vmax = scale_top(values, vmin, vmax)
     backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 256, 128), GREYS)
-    place = _cells_place(grid, len(mel))
+    place = cells_place(grid, len(mel))
     cells = [
-        f"<i data-token='{grid.token(band, column)}' title='{_where(grid, band, column)}: "
-        f"{values[band, column]:.3g}'{_on(grid.token(band, column) == selected)}></i>"
+        f"<i data-token='{grid.token(band, column)}' title='{patch_name(grid, band, column)}: "
+        f"{values[band, column]:.3g}'{outlined(grid.token(band, column) == selected)}></i>"
         for band in reversed(range(grid.bands))
         for column in range(grid.columns)
     ]
     area = (
         f"<img alt='' src='{backdrop}'/>"
         f"<img alt='' class='moa-tint' style='{place}' src='{_tint(values, vmin, vmax)}'/>"
-        f"<div class='moa-cells' style='{place};grid:repeat({grid.bands},1fr)/"
-        f"repeat({grid.columns},1fr)'>{''.join(cells)}</div>" + _padding(mel, real_frames)
+        f"<div class='moa-cells' {walkable('Patches', grid.columns)} style='{place};"
+        f"grid:repeat({grid.bands},1fr)/repeat({grid.columns},1fr)'>{''.join(cells)}</div>"
+        + padding(mel, real_frames)
     )
-    words = f"{title}: {unit}, largest {values.max():.3g} at {_highest(grid, values)}."
-    plot = _plot(area, len(mel) / FRAMES_PER_SECOND, hertz_ticks(grid.mels), words)
-    return _figure(
-        _head(title, _tint_key(unit, vmin, vmax, values, uniform) + _grey_key())
+    words = f"{title}: {unit}, largest {values.max():.3g} at {highest(grid, values)}."
+    marks = hertz_ticks(grid.mels)
+    plot = with_axes(area, len(mel) / FRAMES_PER_SECOND, marks, words, role="group")
+    return figure(
+        heading(title, _tint_key(unit, vmin, vmax, values, uniform) + grey_key())
         + plot
-        + _chips(special, vmin, vmax, selected)
+        + chips(special, vmin, vmax, selected)
     )
 
 
@@ -165,22 +170,22 @@ def experts(
     mel, maps = array(mel), array(maps)
     vmax = scale_top(maps, vmin, vmax)
     backdrop = png(shrunk(picture(mel, len(GREYS), real_frames), 256, 64), GREYS)
-    place = _cells_place(grid, len(mel))
+    place = cells_place(grid, len(mel))
     cards = []
     for k, (values, name) in enumerate(zip(maps, titles, strict=True)):
         cards.append(
             f"<button type='button' class='moa-card{' moa-on' * (k == selected)}' "
             f"data-expert='{k // slots}' data-slot='{k % slots}' "
             f"aria-pressed='{'true' if k == selected else 'false'}' "
-            f"title='{escape(name)}: largest {values.max():.3g} at {_highest(grid, values)}'>"
+            f"title='{escape(name)}: largest {values.max():.3g} at {highest(grid, values)}'>"
             f"<span class='moa-pic'><img alt='' class='moa-tint' style='{place}' "
-            f"src='{_tint(values, vmin, vmax)}'/>{_padding(mel, real_frames, '')}</span>"
-            f"<span class='moa-name'>{_dot(k // slots)}{escape(name)}"
+            f"src='{_tint(values, vmin, vmax)}'/>{padding(mel, real_frames, '')}</span>"
+            f"<span class='moa-name'>{dot(k // slots)}{escape(name)}"
             f"<small>max {values.max():.2g}</small></span></button>"
         )
     share = 23 if len(maps) <= 8 else 11  # percent of the width: 4 or 8 in a row, 2 on a phone
-    return _figure(
-        _head(title, _tint_key(unit, vmin, vmax, maps, uniform) + _grey_key())
+    return figure(
+        heading(title, _tint_key(unit, vmin, vmax, maps, uniform) + grey_key())
         + f"<div class='moa-cards' role='group' aria-label='{escape(title)}' "
         f'style="--mel:url({backdrop});'
         f'grid-template-columns:repeat(auto-fill,minmax(max(min(9rem,47%),{share}%),1fr))">'
@@ -214,7 +219,7 @@ def contribution_bars(
         name = "all" if row < 0 else str(row)
         segments = "".join(
             f"<span class='moa-seg{' moa-on' * ((row, j) == selected)}' data-layer='{name}' "
-            f"data-expert='{j}' style='width:{100 * share:.3f}%;{_colours(j)}' "
+            f"data-expert='{j}' style='width:{100 * share:.3f}%;{colours(j)}' "
             f"title='{escape(label)}, expert {j + 1}: {100 * share:.2f} %'>"
             f"<span>E{j + 1}</span><span>{100 * share:.0f}%</span></span>"
             for j, share in enumerate(shares)
@@ -227,9 +232,7 @@ def contribution_bars(
     key = (
         f"<span class='moa-key'>{escape(unit)}; notches: equal shares, {100 / n:.1f} % each</span>"
     )
-    return _figure(
-        _head(title, key) + f"<div role='img' aria-label='{escape(words)}'>{''.join(rows)}</div>"
-    )
+    return figure(heading(title, key) + f"<div {walkable(words, n)}>{''.join(rows)}</div>")
 
 
 def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None = None) -> str:
@@ -259,27 +262,30 @@ def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None
         numbers = "".join(f"<div class='moa-num'>{100 * v:.1f} %</div>" for v in of_expert)
         rows.append(
             f"<div class='moa-row moa-bars{' moa-on' * (j == selected)}' data-expert='{j}' "
-            f"style='{_colours(j)}' title='Expert {j + 1}: {escape(tip)}'>"
-            f"<span class='moa-name'>{_dot(j)}E{j + 1}</span>"
+            f"style='{colours(j)}' title='Expert {j + 1}: {escape(tip)}'>"
+            f"<span class='moa-name'>{dot(j)}E{j + 1}</span>"
             f"<div class='moa-track' style='--u:{100 / n / end:.3f}%'>{bars}</div>"
             f"<div>{numbers}</div></div>"
         )
     words = f"{title}. " + " ".join(f"{name}: {_listed(v)}" for name, v in columns.items())
-    return _figure(
-        _head(title, keys) + f"<div role='img' aria-label='{escape(words)}'>{''.join(rows)}</div>"
-    )
+    return figure(heading(title, keys) + f"<div {walkable(words, 1)}>{''.join(rows)}</div>")
 
 
-def _figure(body: str) -> str:
+def figure(body: str) -> str:
     return f"<div class='moa'>{body}</div>"
 
 
-def _head(title: str, keys: str) -> str:
+def heading(title: str, keys: str) -> str:
     return f"<div class='moa-head'><b>{escape(title)}</b><div class='moa-keys'>{keys}</div></div>"
 
 
-def _plot(
-    area: str, seconds: float, marks: Sequence[tuple[str, float]], words: str, kind: str = ""
+def with_axes(
+    area: str,
+    seconds: float,
+    marks: Sequence[tuple[str, float]],
+    words: str,
+    kind: str = "",
+    role: str = "img",
 ) -> str:
     """An area between an axis of (label, height from 0 to 1) marks and one in seconds."""
     y = "".join(f"<span style='bottom:{100 * at:.2f}%'>{label}</span>" for label, at in marks)
@@ -289,19 +295,19 @@ def _plot(
     )
     return (
         f"<div class='moa-plot'><div class='moa-y' aria-hidden='true'>{y}</div>"
-        f"<div class='moa-area {kind}' role='img' aria-label='{escape(words)}' "
+        f"<div class='moa-area {kind}' role='{role}' aria-label='{escape(words)}' "
         f"data-seconds='{seconds:g}'>{area}</div><div class='moa-x' aria-hidden='true'>{x}</div>"
         "</div>"
     )
 
 
-def _padding(mel: np.ndarray, real_frames: int | None, text: str = "padding") -> str:
+def padding(mel: np.ndarray, real_frames: int | None, text: str = "padding") -> str:
     if real_frames is None or real_frames >= len(mel):
         return ""
     return f"<div class='moa-pad' style='left:{100 * real_frames / len(mel):.2f}%'>{text}</div>"
 
 
-def _cells_place(grid: PatchGrid, frames: int) -> str:
+def cells_place(grid: PatchGrid, frames: int) -> str:
     """Where the cells of all patches lie in the area, as a style."""
     left, bottom = (grid.patch - grid.stride_time) / 2, (grid.patch - grid.stride_frequency) / 2
     width, height = grid.columns * grid.stride_time, grid.bands * grid.stride_frequency
@@ -312,20 +318,20 @@ def _cells_place(grid: PatchGrid, frames: int) -> str:
     )
 
 
-def _where(grid: PatchGrid, band: int, column: int) -> str:
+def patch_name(grid: PatchGrid, band: int, column: int) -> str:
     (start, stop), (low, high) = grid.seconds(column), grid.hertz(band)
     return f"{start:g}\u2013{stop:g} s, {low:.0f}\u2013{high:.0f} Hz"
 
 
-def _highest(grid: PatchGrid, values: np.ndarray) -> str:
-    return _where(grid, *divmod(int(values.argmax()), grid.columns))
+def highest(grid: PatchGrid, values: np.ndarray) -> str:
+    return patch_name(grid, *divmod(int(values.argmax()), grid.columns))
 
 
 def _tint(values: np.ndarray, vmin: float, vmax: float) -> str:
     return png(levels(values[::-1], vmin, vmax, len(TINTS)), TINTS, TINT_ALPHA)
 
 
-def _key(name: str, background: str, low: str, high: str, mark: str = "") -> str:
+def scale_key(name: str, background: str, low: str, high: str, mark: str = "") -> str:
     """A named colour bar with the numbers or words of its two ends."""
     return (
         f"<span class='moa-key'>{escape(name)}:<span>{low}<u style='background:{background}'>"
@@ -333,8 +339,8 @@ def _key(name: str, background: str, low: str, high: str, mark: str = "") -> str
     )
 
 
-def _grey_key() -> str:
-    return _key("sound", f"linear-gradient(90deg,{','.join(GREY_STOPS)})", "quiet", "loud")
+def grey_key() -> str:
+    return scale_key("sound", f"linear-gradient(90deg,{','.join(GREY_STOPS)})", "quiet", "loud")
 
 
 def _tint_key(
@@ -349,33 +355,40 @@ def _tint_key(
         mark = f"<s style='left:{100 * (uniform - vmin) / (vmax - vmin):.1f}%'></s>"
         note = f"<span class='moa-key'>mark: uniform, {uniform:.3g}</span>"
     bar = f"linear-gradient(90deg,{TINT}00,{full}),{GREY_STOPS[0]}"
-    return _key(unit, bar, low, high, mark) + note
+    return scale_key(unit, bar, low, high, mark) + note
 
 
-def _chips(special: Sequence[float] | None, vmin: float, vmax: float, selected: int | None) -> str:
+def chips(special: Sequence[float] | None, vmin: float, vmax: float, selected: int | None) -> str:
     """The tokens that lie nowhere on the spectrogram, as boxes tinted on the same scale."""
     if special is None:
         return ""
     boxes = "".join(
         f"<span data-token='{token}' title='{name} token, which sees the whole clip: {value:.3g}'"
-        f"{_on(token == selected)}><i style='background:{TINT}"
+        f"{outlined(token == selected)}><i style='background:{TINT}"
         f"{round(255 * TINT_OPACITY * min(max((value - vmin) / (vmax - vmin), 0), 1)):02x}'>"
         f"{name} token {value:.3g}</i></span>"
         for token, (name, value) in enumerate(zip(("class", "distillation"), special, strict=True))
     )
-    return f"<div class='moa-chips'>{boxes}</div>"
+    return f"<div class='moa-chips' {walkable('Special tokens', 1)}>{boxes}</div>"
 
 
-def _on(selected: bool) -> str:
+def walkable(words: str, row: int) -> str:
+    """Attributes of what the Tab key stops at once, and arrow keys walk through; row: items in
+    one. The page's script does the walking."""
+    label = f"{escape(words)} Arrow keys walk, Enter chooses."
+    return f"role='group' tabindex='0' data-walk='{row}' aria-label='{label}'"
+
+
+def outlined(selected: bool) -> str:
     return " class='moa-on'" if selected else ""
 
 
-def _colours(expert: int) -> str:
+def colours(expert: int) -> str:
     return "--c:{};--t:{}".format(*expert_colour(expert))
 
 
-def _dot(expert: int) -> str:
-    return f"<i class='moa-dot' style='{_colours(expert)}'></i>"
+def dot(expert: int) -> str:
+    return f"<i class='moa-dot' style='{colours(expert)}'></i>"
 
 
 def _listed(shares: np.ndarray) -> str:

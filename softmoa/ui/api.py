@@ -1,4 +1,7 @@
-"""The HTTP endpoints `/classify` and `/routing`: plain JSON values, stable names."""
+"""The HTTP endpoints, with stable names and plain JSON values.
+
+`/ablate` is in api_ablate, `/compare` in api_compare.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,11 @@ from pathlib import Path
 import gradio as gr
 
 from softmoa import export
-from softmoa.audio import AudioError
-from softmoa.bundle import BundleError
-from softmoa.classify import (
-    DEFAULT_BUNDLE,
-    Classification,
-    bundles,
-    open_classifier,
-    report,
-)
-from softmoa.classify import classify as run
-from softmoa.ui.figure import MODEL_QUEUE
-from softmoa.weights import WeightsError
+from softmoa.classify import DEFAULT_BUNDLE, report
+from softmoa.ui import api_ablate, api_compare
+from softmoa.ui.calls import classified
+from softmoa.ui.checks import refuse, text, whole
+from softmoa.ui.explore import MODEL_QUEUE
 
 
 def build() -> None:
@@ -27,7 +23,7 @@ def build() -> None:
         file = gr.Audio(type="filepath", label="file")
         bundle = gr.Textbox(DEFAULT_BUNDLE, label="bundle")
         top_k, layer, expert, slot = (
-            gr.Number(value, precision=0, label=name)
+            gr.Number(value, label=name)
             for name, value in (("top_k", 5), ("layer", 0), ("expert", 0), ("slot", 0))
         )
         site = gr.Textbox("mhsa", label="site")
@@ -37,6 +33,8 @@ def build() -> None:
         gr.Button().click(
             routing, [file, bundle, layer, expert, slot, site], answer, api_name="routing", **queue
         )
+        api_ablate.build(file, bundle, site, answer, queue)
+        api_compare.build(queue)
 
 
 def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
@@ -51,9 +49,8 @@ def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
         {"file", "bundle", "backbone", "device", "duration_s", "labels": [{"label", "probability"}],
         "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"}; layers count from 0.
     """
-    if not 1 <= top_k <= 10_000:
-        raise gr.Error("top_k must be from 1 to 10000.", print_exception=False)
-    return report(_run(file, bundle), Path(file).name, top_k)
+    top_k = whole(top_k, "top_k", 1, 10_000)
+    return report(classified(file, bundle), Path(file).name, top_k)
 
 
 def routing(
@@ -79,21 +76,22 @@ def routing(
         the weights as (bands, columns) from the lowest band, those of the class and distillation
         tokens, start and end of each column in seconds and of each band in Hz.
     """
-    result = _run(file, bundle)
+    layer, expert, slot = (
+        whole(value, name, 0, 1000)
+        for value, name in ((layer, "layer"), (expert, "expert"), (slot, "slot"))
+    )
+    result = classified(file, bundle)
     for record in result.records:
         if (record.layer, record.site) == (layer, site):
             break
     else:
         places = ", ".join(f"{record.layer} {record.site}" for record in result.records)
-        raise gr.Error(
-            f"There is no mixture at {layer} {site}; there are {places}.", print_exception=False
-        )
+        raise refuse(f"There is no mixture at {layer} {text(site, 'site')}; there are {places}.")
     dispatch, combine = export.weights_of(record)
     if not (0 <= expert < len(dispatch) and 0 <= slot < dispatch.shape[1]):
-        raise gr.Error(
+        raise refuse(
             f"This layer has {len(dispatch)} experts with {dispatch.shape[1]} slots each, "
-            "counted from 0.",
-            print_exception=False,
+            "counted from 0."
         )
     grid = result.grid
     d, c = dispatch[expert, slot], combine[expert, slot]
@@ -108,17 +106,3 @@ def routing(
         "seconds": [grid.seconds(column) for column in range(grid.columns)],
         "hertz": [grid.hertz(band) for band in range(grid.bands)],
     }
-
-
-def _run(file: str, bundle: str) -> Classification:
-    if not file:
-        raise gr.Error("Send a sound as `file`.", print_exception=False)
-    if bundle not in bundles():  # a caller may name embedded bundles only, never a path
-        raise gr.Error(
-            f"There is no bundle of that name; there are {', '.join(bundles())}.",
-            print_exception=False,
-        )
-    try:
-        return run(open_classifier(bundle), file)
-    except (AudioError, BundleError, WeightsError) as error:
-        raise gr.Error(str(error), print_exception=False) from None

@@ -5,9 +5,12 @@ Everything is drawn from the records of the one forward pass; the model is not r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from softmoa import export, plots
+from softmoa.ablation import Place
 from softmoa.audio import SAMPLE_RATE
 from softmoa.classify import Classification
 from softmoa.contribution import (
@@ -35,7 +38,7 @@ def figures(
     layer: from 1. view: "dispatch" or "combine". expert, slot: from 0. token: a patch or None.
     """
     row, record = _find(result, layer, site)
-    multiple, unit = _multiples(record, view)  # (n, p, m)
+    multiple, unit = multiples(record, view)  # (n, p, m)
     n, p, _ = multiple.shape
     maps = result.grid.unfold(multiple).flatten(0, 1)  # (n p, bands, columns)
     name = f"Expert {expert + 1}" + (f", slot {slot + 1}" if p > 1 else "")
@@ -52,19 +55,19 @@ def figures(
             result.mel,
             result.grid.unfold(multiple[expert, slot]),
             result.grid,
-            title=f"{_kind(record, view).capitalize()} of {name.lower()}, {where}",
+            title=f"{kind_of(record, view).capitalize()} of {name.lower()}, {where}",
             special=multiple[expert, slot, :2].tolist(),
             selected=token,
             **scale,
         ),
-        texts.VIEW_NOTES[_kind(record, view)],
+        texts.VIEW_NOTES[kind_of(record, view)],
         _patch_table(result, record, token),
         plots.experts(
             result.mel,
             maps,
             result.grid,
-            titles=_slot_names(n, p),
-            title=f"{_kind(record, view).capitalize()} of all experts, {where}",
+            titles=slot_names(n, p),
+            title=f"{kind_of(record, view).capitalize()} of all experts, {where}",
             slots=p,
             selected=expert * p + slot,
             **scale,
@@ -72,7 +75,7 @@ def figures(
         plots.contribution_bars(
             torch.cat([expert_contribution(r) for r in result.records]),
             overall=overall_contribution(result),
-            layers=_row_names(result),
+            layers=row_names(result),
             title="Contribution of the experts, layer by layer",
             unit="share of the added length",
             selected=(row, expert),
@@ -91,8 +94,8 @@ def figures(
 def report_png(result: Classification, layer: int, site: str, view: str) -> bytes:
     """One page: waveform, log-mel, all experts of the layer and the contributions."""
     _, record = _find(result, layer, site)
-    kind = _kind(record, view)
-    multiple, unit = _multiples(record, view)
+    kind = kind_of(record, view)
+    multiple, unit = multiples(record, view)
     label, probability = result.top(1)[0]
     return plots.report_png(
         result.clip.waveform,
@@ -100,11 +103,11 @@ def report_png(result: Classification, layer: int, site: str, view: str) -> byte
         result.mel,
         result.grid.unfold(multiple).flatten(0, 1),
         result.grid,
-        titles=_slot_names(*multiple.shape[:2]),
+        titles=slot_names(*multiple.shape[:2]),
         unit=unit,
         contribution=torch.cat([expert_contribution(r) for r in result.records]),
         overall=overall_contribution(result),
-        layers=_row_names(result),
+        layers=row_names(result),
         heading=f"{label} ({100 * probability:.0f} %)",
         details=f"{result.classifier.name} on {result.classifier.backbone}",
         map_title=f"{kind.capitalize()}, layer {layer}, beside {record.site.upper()}",
@@ -147,21 +150,21 @@ def _patch_table(result: Classification, record: LayerRecord, token: int | None)
     )
 
 
-def _multiples(record: LayerRecord, view: str) -> tuple[torch.Tensor, str]:
+def multiples(record: LayerRecord, view: str) -> tuple[torch.Tensor, str]:
     """Dispatch or combine weights (n, p, m) as multiples of an even spread, and that unit."""
     dispatch, combine = export.weights_of(record)
     n, p, m = dispatch.shape
-    if _kind(record, view) == "dispatch":
+    if kind_of(record, view) == "dispatch":
         return dispatch * m, "times an even spread"
     return combine * (n * p), "times an equal share"
 
 
-def _kind(record: LayerRecord, view: str) -> str:
+def kind_of(record: LayerRecord, view: str) -> str:
     """What a view shows: a token router has but one weight, its gate, for both views."""
     return "gates" if isinstance(record.routing, Gates) else view
 
 
-def _slot_names(n: int, p: int) -> list[str]:
+def slot_names(n: int, p: int) -> list[str]:
     return [f"E{j + 1}" + f".{k + 1}" * (p > 1) for j in range(n) for k in range(p)]
 
 
@@ -173,11 +176,14 @@ def _find(result: Classification, layer: int, site: str) -> tuple[int, LayerReco
     return 0, result.records[0]
 
 
-def _row_names(result: Classification) -> list[str]:
-    both = len({record.site for record in result.records}) > 1
-    return [
-        f"Layer {record.layer + 1}" + f" {record.site.upper()}" * both for record in result.records
-    ]
+def row_names(result: Classification) -> list[str]:
+    return place_names([(record.layer, record.site) for record in result.records])
+
+
+def place_names(places: Sequence[Place]) -> list[str]:
+    """What mixtures are called; their site is named where a model has them at both."""
+    both = len({site for _, site in places}) > 1
+    return [f"Layer {layer + 1}" + f" {site.upper()}" * both for layer, site in places]
 
 
 def _numbers(values: torch.Tensor) -> str:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -18,8 +19,8 @@ import numpy as np
 
 from softmoa import export, plots
 from softmoa.ablation import mixtures
-from softmoa.audio import MAX_SECONDS, SAMPLE_RATE, AudioError
-from softmoa.bundle import BundleError, read_info
+from softmoa.audio import SAMPLE_RATE, AudioError
+from softmoa.bundle import BundleError
 from softmoa.classify import (
     DEFAULT_BUNDLE,
     FRESH,
@@ -28,33 +29,53 @@ from softmoa.classify import (
     classify,
     open_classifier,
 )
+from softmoa.limits import LIMITS, LimitError
 from softmoa.moa import SoftRouter
+from softmoa.ui.backbones import (
+    backbone_dropdown,
+    bundle_choices,
+    choose_backbone,
+    opened_name,
+)
+from softmoa.ui.clicks import ON_CLICK
+from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import figures, real_frames, report_png
 from softmoa.ui.figure import FOLLOWS, MODEL_QUEUE, Figure
 from softmoa.ui.links import Linked, Query
 from softmoa.ui.over_time import OverTime
 from softmoa.ui.playhead import PLAYHEAD
 from softmoa.ui.texts import explore as texts
-from softmoa.weights import ASSETS, BACKBONES, WeightsError
+from softmoa.weights import ASSETS, WeightsError
 
 EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
-EXPORT_SECONDS = 600
 WIDE = 64  # layers, experts or slots that a link may name; a run brings the true numbers
 MATH = [{"left": "$", "right": "$", "display": False}]
 
-# Clicks on a figure: the nearest element that says what it stands for.
-ON_CLICK = """
-element.addEventListener('click', event => {
-  const hit = event.target.closest('[data-token], [data-expert]');
-  if (hit) trigger('select', {...hit.dataset});
-});
-"""
+
+@dataclass(frozen=True)
+class Explored:
+    """What other tabs build on: the last Classification, where its sound comes from, the events
+    that make a new one, and the choice of a bundle.
+
+    own: this visitor's own bundles, (title, key) each. again: when it changes, the sound is
+    classified anew.
+    """
+
+    result: gr.State
+    sound: gr.Audio
+    runs: tuple
+    bundle: gr.Dropdown
+    backbone: gr.Dropdown
+    own: gr.State
+    again: gr.State
+    link: Linked
 
 
-def build(tab: gr.Tab) -> Linked:
-    """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
+def build(tab: gr.Tab) -> Explored:
+    """Lay out the tab and wire it, inside `tab`."""
     result = gr.State()
+    own, again = gr.State([]), gr.State(0)
     token = gr.State()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -66,7 +87,7 @@ def build(tab: gr.Tab) -> Linked:
                 buttons=["download"],
                 elem_id="sound",
             )
-            gr.Markdown(texts.SOUND_HELP.format(seconds=MAX_SECONDS), elem_classes="quiet")
+            gr.Markdown(texts.SOUND_HELP.format(limits=LIMITS), elem_classes="quiet")
             gr.Examples(
                 [[str(path)] for path in example_clips().values()],
                 [sound],
@@ -78,21 +99,14 @@ def build(tab: gr.Tab) -> Linked:
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
                 bundle = gr.Dropdown(
-                    _bundle_choices("ast-small"),
+                    bundle_choices("ast-small"),
                     value=DEFAULT_BUNDLE,
                     label=texts.BUNDLE,
                     info=texts.BUNDLE_INFO,
                     elem_id="bundle",
                     min_width=240,
                 )
-                backbone = gr.Dropdown(
-                    [(b.title, b.name) for b in BACKBONES.values()],
-                    value="ast-small",
-                    label=texts.BACKBONE,
-                    info=texts.BACKBONE_INFO.format(about=BACKBONES["ast-small"].about),
-                    elem_id="backbone",
-                    min_width=240,
-                )
+                backbone = backbone_dropdown()
             labels = gr.Label(num_top_classes=5, label=texts.LABELS, elem_id="labels")
             status = gr.Markdown(texts.EMPTY, elem_id="status", elem_classes="quiet")
 
@@ -152,10 +166,12 @@ def build(tab: gr.Tab) -> Linked:
         "api_visibility": "private",
     }
     draw = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
-    chosen = backbone.input(
-        choose_backbone, backbone, [backbone, bundle], queue=False, api_visibility="private"
+    runs = (
+        sound.change(**run),
+        bundle.input(**run),
+        again.change(**run),
+        choose_backbone(backbone, bundle, own).then(**run),
     )
-    runs = [sound.change(**run), bundle.input(**run), chosen.then(**run)]
     over_time.follow(runs, result, layer, site)
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
@@ -182,7 +198,8 @@ def build(tab: gr.Tab) -> Linked:
         "slot": slot,
     }
     opened = [sound, backbone, bundle, layer, site, view, expert, slot]
-    return Linked("explore", tab, parts, opened, open_link, from_zero=("expert", "slot"))
+    link = Linked("explore", tab, parts, opened, open_link, from_zero=("expert", "slot"))
+    return Explored(result, sound, runs, bundle, backbone, own, again, link)
 
 
 def example_clips() -> dict[str, Path]:
@@ -220,7 +237,7 @@ def open_link(query: Query) -> list:
     return [
         str(example_clips()[clip]) if clip else gr.skip(),
         classifier.backbone,
-        gr.Dropdown(_bundle_choices(classifier.backbone), value=bundle or DEFAULT_BUNDLE),
+        gr.Dropdown(bundle_choices(classifier.backbone), value=bundle or DEFAULT_BUNDLE),
         layer,
         site or gr.skip(),
         view or gr.skip(),
@@ -234,27 +251,6 @@ def _numbered(count: int) -> list[tuple[str, int]]:
     return [(str(j + 1), j) for j in range(count)]
 
 
-def _bundle_choices(backbone: str) -> list[tuple[str, str]]:
-    """Bundles of a backbone, and on one with labels of its own the untrained mixture."""
-    choices = []
-    for name, path in bundles().items():
-        info = read_info(path)
-        if info.base == backbone:
-            choices.append((f"{info.task}: {info.method}, {len(info.labels)} labels", name))
-    if not BACKBONES[backbone].embedded:
-        choices.append(("its own labels, with an untrained Soft-MoA", FRESH))
-    return choices
-
-
-def choose_backbone(name: str) -> list:
-    """What the backbone is, and the bundles that were trained on it."""
-    choices = _bundle_choices(name)
-    return [
-        gr.Dropdown(info=texts.BACKBONE_INFO.format(about=BACKBONES[name].about)),
-        gr.Dropdown(choices, value=choices[0][1]),
-    ]
-
-
 def warm_up() -> None:
     """Load the default model and run it once, so that the first visitor need not wait for it."""
     classify(open_classifier(), (SAMPLE_RATE, np.zeros(SAMPLE_RATE, np.float32)))
@@ -265,10 +261,14 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     if not path:
         return _nothing(texts.EMPTY)
     if bundle not in (*bundles(), FRESH):
-        return _nothing(texts.NO_BUNDLE)  # a caller may not name any file on this machine
+        # A caller may not name any file on this machine.
+        if (own := bundle_of_key(bundle)) is None:
+            return _nothing(texts.NO_BUNDLE)
+        bundle = str(own)
     try:
-        result = classify(open_classifier(bundle, backbone), path)
-    except (AudioError, BundleError, WeightsError) as error:
+        LIMITS.check_upload(path)
+        result = classify(open_classifier(bundle, opened_name(backbone)), path)
+    except (AudioError, BundleError, LimitError, WeightsError) as error:
         gr.Warning(str(error))
         return _nothing(str(error))
     clip, timing = result.clip, result.timing
@@ -321,7 +321,7 @@ def draw_choice(result: Classification | None, *choice) -> list:
 
 def pick_patch(result, layer, site, view, expert, slot, token, event: gr.EventData) -> list:
     """A click on a patch: show its exact weights."""
-    token = _whole(event, "token")
+    token = clicked(event, "token")
     return [token, *draw_choice(result, layer, site, view, expert, slot, token)]
 
 
@@ -329,17 +329,17 @@ def pick_expert(result, layer, site, view, expert, slot, token, event: gr.EventD
     """A click on an expert's picture or bar: choose it, and the bar's layer."""
     if result is None:
         return [gr.skip()] * 10
-    row = _whole(event, "layer")
+    row = clicked(event, "layer")
     if row is not None and 0 <= row < len(result.records):
         layer, site = result.records[row].layer + 1, result.records[row].site
     n, p = export.weights_of(result.records[0])[0].shape[:2]
-    expert = min(_whole(event, "expert") or 0, n - 1)
-    slot = min(_whole(event, "slot") or 0, p - 1)
+    expert = min(clicked(event, "expert") or 0, n - 1)
+    slot = min(clicked(event, "slot") or 0, p - 1)
     drawn = draw_choice(result, layer, site, view, expert, slot, token)
     return [layer, site, expert, slot, *drawn]
 
 
-def _whole(event: gr.EventData, name: str) -> int | None:
+def clicked(event: gr.EventData, name: str) -> int | None:
     """A whole number from a click; the page says what it likes, so anything else is ignored."""
     value = str((event._data or {}).get(name))
     return int(value) if value.isdecimal() and len(value) < 7 else None
@@ -366,7 +366,7 @@ def _export_folder() -> Path:
     EXPORTS.mkdir(exist_ok=True)
     for old in EXPORTS.iterdir():
         with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
-            if time.time() - old.stat().st_mtime > EXPORT_SECONDS:
+            if time.time() - old.stat().st_mtime > 60 * LIMITS.download_minutes:
                 shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=EXPORTS))
 

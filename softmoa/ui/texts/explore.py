@@ -2,14 +2,12 @@
 
 SOUND = "Your sound"
 SOUND_HELP = (
-    "Up to {seconds:g} seconds are used. What you record or upload stays on this server, is read "
-    "only to answer you and is deleted after at most an hour."
+    "Up to {limits.audio_seconds:g} seconds are used. What you record or upload stays on this "
+    "server, is read only to answer you and is deleted about {limits.upload_minutes} minutes later."
 )
 EXAMPLES = "Or try one of these"
 BUNDLE = "Trained adapters (bundle)"
 BUNDLE_INFO = "What the model was taught: a small file of experts and labels."
-BACKBONE = "Backbone"
-BACKBONE_INFO = "The frozen transformer underneath: {about}."
 LABELS = "What it is"
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
 NO_BUNDLE = "Choose a bundle from the list."

@@ -1,0 +1,1 @@
+"""Speed, ours against what people use today, and against the cost formulas."""

@@ -1,0 +1,154 @@
+"""File to labels: the base size against transformers, by stage, batched, and recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from analysis.bench.measure import Row, Setting, alternate, equal, race, sound_file
+from analysis.bench.peers import base_pair, pipeline_on
+from softmoa import classify, plots
+from softmoa.audio import N_MELS
+from softmoa.precision import autocast, stored_in_bf16
+from softmoa.weights import ASSETS
+
+
+def inference(setting: Setting) -> list[Row]:
+    """File to labels at the base size, against the pipeline at its defaults."""
+    ours, theirs = base_pair(setting.device)
+    pipe = pipeline_on(theirs, setting.device)
+    labels = tuple(str(i) for i in range(527))
+    classifier = classify.Classifier("", "ast-base", ours, labels, False, None)
+    rows = []
+    for seconds, target in ((10, 0.5), (1, 0.08 if setting.device.type == "cpu" else 0.5)):
+        with sound_file(seconds) as path:
+            scores = {row["label"]: row["score"] for row in pipe(path)}
+            expected = torch.tensor([scores[label] for label in labels])
+
+            def run(precision, path=path, **options):
+                return classify.classify(classifier, path, False, precision=precision, **options)
+
+            exact = run("fp32", pad_frames=1024).probabilities
+            lower = run("bf16", pad_frames=1024).probabilities
+            checked = f"fp32: {equal(exact, expected, 1e-4)}; bf16: {equal(lower, expected, 0.05)}"
+            for precision in ("auto", "fp32"):
+                rows.append(
+                    race(
+                        setting,
+                        f"classify a {seconds} s file, base size, {precision}",
+                        "transformers pipeline",
+                        lambda run=run, precision=precision: run(precision),
+                        lambda path=path: pipe(path),
+                        target if precision == "auto" else None,
+                        checked,
+                    )
+                )
+    return [*rows, *_batched(setting), *_precision_on_real_clips()]
+
+
+def _batched(setting: Setting) -> list[Row]:
+    """Batches of 10 s clips in bf16, as a share of the device's own matrix products."""
+    ours, _ = base_pair(setting.device)
+    twin, batch = stored_in_bf16(ours), 64 if setting.device.type == "cuda" else 2
+    mel = torch.randn(batch, 998, N_MELS, device=setting.device)
+
+    def forward() -> None:
+        with torch.inference_mode(), autocast(twin, "bf16"):
+            twin(mel)
+
+    c = ours.config
+    tokens = 2 + c.bands * c.columns(998)
+    work = c.depth * (24 * tokens * c.width**2 + 4 * tokens**2 * c.width) * batch
+    size = 8192 if setting.device.type == "cuda" else 2048
+    a = torch.randn(size, size, device=setting.device, dtype=torch.bfloat16)
+    product, passes = alternate(setting, lambda: a @ a, forward)
+    peak, reached = (w / median(t) / 1e6 for w, t in ((2 * size**3, product), (work, passes)))
+    return [
+        Row(
+            f"batch of {batch} clips of 10 s, base size, bf16",
+            reached,
+            "GFLOP/s",
+            f"a {size} by {size} product",
+            peak,
+            reached / peak,
+        )
+    ]
+
+
+def _precision_on_real_clips() -> list[Row]:
+    """What bf16 does to the answers of the shipped bundle on the shipped clips."""
+    classifier = classify.open_classifier()
+    worst, agree = 0.0, 0
+    clips = sorted([*ASSETS.glob("examples/*.ogg"), *ASSETS.glob("examples/*.flac")])
+    for path in clips:
+        exact, lower = (
+            classify.classify(classifier, path, False, precision=p) for p in ("fp32", "bf16")
+        )
+        worst = max(worst, (exact.probabilities - lower.probabilities).abs().max().item())
+        agree += exact.top(1)[0][0] == lower.top(1)[0][0]
+    return [
+        Row(
+            f"bf16 against fp32, ast-small, {len(clips)} example clips: largest change of a "
+            f"probability; {agree} of {len(clips)} first labels agree",
+            worst,
+            "",
+        )
+    ]
+
+
+def recording(setting: Setting) -> list[Row]:
+    """Cost of recording all routing on `ast-small`, one 5 s clip."""
+    model = classify.open_classifier().model.to(setting.device)
+    mel = torch.randn(1, 498, N_MELS, device=setting.device)
+
+    def plain() -> torch.Tensor:
+        with torch.inference_mode():
+            return model(mel)
+
+    def recorded() -> torch.Tensor:
+        with torch.inference_mode(), classify.record_routing(model):
+            return model(mel)
+
+    checked = equal(recorded(), plain(), 0)
+    target = 1.1 if setting.device.type == "cpu" else 1.15
+    setting = Setting(setting.device, 4 * setting.rounds)
+    return [
+        race(
+            setting,
+            "recording all routing, ast-small, 5 s",
+            "plain forward",
+            recorded,
+            plain,
+            target,
+            checked,
+        )
+    ]
+
+
+def explore(setting: Setting) -> list[Row]:
+    """First and later classification of a 5 s clip by stage, and drawing it, on `ast-small`."""
+    with sound_file(5) as path:
+        began = time.perf_counter()
+        classifier = classify.open_classifier()
+        rows = [Row("open the bundle", 1000 * (time.perf_counter() - began))]
+        runs = [classify.classify(classifier, path) for _ in range(setting.rounds + 1)]
+    for stage in ("decode", "features", "forward"):
+        first, *later = (getattr(run.timing, stage) for run in runs)
+        rows += [Row(f"{stage}, first", first), Row(f"{stage}, later", median(later))]
+    draw = _drawing(runs[0])
+    [drawn] = alternate(setting, draw)
+    rows += [Row("heatmaps", median(drawn)), Row("heatmaps", len(draw()) / 1000, "kB")]
+    assets = sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file())
+    return [*rows, Row("everything in assets", assets / 1e6, "MB")]
+
+
+def _drawing(result: classify.Classification) -> Callable[[], str]:
+    dispatch, _ = result.records[0].routing.per_slot()
+    maps = result.grid.unfold(dispatch[0].movedim(0, -1).flatten(0, 1))
+    return lambda: (
+        plots.experts(result.mel, maps, result.grid, titles=[""] * len(maps), title="", unit="")
+        + plots.overlay(result.mel, maps[0], result.grid, title="", unit="")
+    )

@@ -1,0 +1,46 @@
+"""The same random base-size weights in our encoder and in transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import nn
+
+from softmoa.ast import AST
+from softmoa.weights import hub_config, hub_state
+
+
+@lru_cache(maxsize=1)
+def base_pair(device: torch.device) -> tuple[AST, nn.Module]:
+    """(ours, ASTForAudioClassification), in eval mode, on the device."""
+    from transformers import ASTConfig, ASTForAudioClassification
+
+    torch.manual_seed(0)
+    theirs = ASTForAudioClassification(ASTConfig(id2label={i: str(i) for i in range(527)}))
+    ours = AST(hub_config(theirs.config.to_dict()))
+    ours.load_state_dict(hub_state(theirs.state_dict(), ours.config.bands))
+    for model in (ours, theirs):
+        model.to(device).eval().requires_grad_(False)
+    return ours, theirs
+
+
+def pipeline_on(model: nn.Module, device: torch.device) -> Callable[[Path], list[dict]]:
+    """transformers' pipeline at its defaults: a file -> labels with scores."""
+    from transformers import ASTFeatureExtractor, pipeline
+
+    pipe = pipeline(
+        "audio-classification",
+        model=model,
+        feature_extractor=ASTFeatureExtractor(),
+        device=device,
+    )
+
+    def run(path: Path) -> list[dict]:
+        samples, rate = soundfile.read(path, dtype="float32")
+        return pipe({"raw": samples, "sampling_rate": rate}, top_k=527)
+
+    return run

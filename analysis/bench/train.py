@@ -1,0 +1,142 @@
+"""Training steps at the base size: Soft-MoA against its naive form, LoRA against peft."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from analysis.bench.features import kaldi_fbank
+from analysis.bench.measure import Row, Setting, equal, race
+from analysis.bench.peers import base_pair
+from analysis.naive import make_naive
+from softmoa import audio
+from softmoa.ast import AST
+from softmoa.methods import attach, share
+from softmoa.methods.lora import LoRAOptions
+from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.precision import Precision, autocast
+
+SECONDS = 5
+
+
+def train(setting: Setting) -> list[Row]:
+    return [*_soft_moa(setting), *_lora(setting)]
+
+
+def _clips(setting: Setting) -> tuple[list[Tensor], Tensor]:
+    """Waveforms and their labels."""
+    generator = torch.Generator().manual_seed(0)
+    count = 16 if setting.device.type == "cuda" else 2
+    clips = [
+        0.1 * torch.randn(SECONDS * audio.SAMPLE_RATE, generator=generator) for _ in range(count)
+    ]
+    return clips, torch.arange(count, device=setting.device)
+
+
+def _stepper(
+    setting: Setting,
+    model: nn.Module,
+    inputs: Callable[[], Tensor],
+    labels: Tensor,
+    precision: Precision,
+) -> Callable[[], None]:
+    """One step of AdamW on what trains in the model."""
+    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], 1e-3)
+    model.train()
+
+    def step() -> None:
+        mel = inputs().to(setting.device)
+        with autocast(model, precision):
+            out = model(mel)
+            logits = out if isinstance(out, Tensor) else out.logits
+            loss = F.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _soft_moa(setting: Setting) -> list[Row]:
+    base, _ = base_pair(setting.device)
+    clips, labels = _clips(setting)
+    ours = share(base)
+    attach(ours, "soft-moa", SoftMoAOptions(), 10)
+    for block in ours.blocks:
+        assert block.beside_attn is not None
+        nn.init.normal_(block.beside_attn.experts.up, std=0.02)  # so that the layers take part
+    naive = share(base)
+    attach(naive, "soft-moa", SoftMoAOptions(), 10)
+    naive.load_state_dict(ours.state_dict())
+    make_naive(naive)
+    cached = torch.stack(audio.log_mels(clips))
+
+    def recomputed() -> Tensor:
+        raw = torch.stack([kaldi_fbank(clip) for clip in clips])
+        return (raw - audio.AUDIOSET_MEAN) / (2 * audio.AUDIOSET_STD)
+
+    with torch.no_grad():
+        tokens = [
+            model.to(setting.device).features(cached.to(setting.device))[0]
+            for model in (ours, naive)
+        ]
+    return [
+        race(
+            setting,
+            f"training step, base size, Soft-MoA, {len(clips)} clips of {SECONDS} s, auto",
+            "the same in fp32, naive layers, features recomputed",
+            _stepper(setting, ours, lambda: cached, labels, "auto"),
+            _stepper(setting, naive, recomputed, labels, "fp32"),
+            0.5 if setting.device.type == "cpu" else 0.15,
+            f"fp32: {equal(*tokens, 1e-4)}",
+        )
+    ]
+
+
+def _lora(setting: Setting) -> list[Row]:
+    """Same rank, targets and head; peft's own start (B = 0) leaves both models at the base."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import ASTFeatureExtractor
+
+    base, hub = base_pair(setting.device)
+    clips, labels = _clips(setting)
+    theirs = get_peft_model(
+        copy.deepcopy(hub),  # type: ignore[arg-type]
+        LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"]),
+    )
+    ours = _lora_on(base).to(setting.device)
+    extract = ASTFeatureExtractor()
+    padded = extract([c.numpy() for c in clips], audio.SAMPLE_RATE, return_tensors="pt")
+    padded = padded["input_values"]
+    own_length = torch.stack(audio.log_mels(clips))
+    with torch.no_grad():
+        mel = padded.to(setting.device)
+        checked = f"fp32, both padded: {equal(ours(mel), theirs(mel).logits, 1e-4)}"
+    peer = _stepper(setting, theirs, lambda: padded, labels, "fp32")
+    return [
+        race(
+            setting,
+            f"LoRA training step, base size, {len(clips)} clips of {SECONDS} s, {how}",
+            "transformers with peft",
+            _stepper(setting, ours, lambda mel=mel: mel, labels, precision),
+            peer,
+            target,
+            checked,
+        )
+        for how, mel, precision, target in (
+            ("auto", own_length, "auto", 0.7 if setting.device.type == "cpu" else 0.5),
+            ("padded to 1024 frames as theirs, fp32", padded, "fp32", None),
+        )
+    ]
+
+
+def _lora_on(base: AST) -> AST:
+    """peft's defaults (rank 8, alpha 8) on query and value, and the head trains."""
+    model = share(base)
+    attach(model, "lora", LoRAOptions(rank=8, alpha=8), 527)
+    model.head, model.pooling = copy.deepcopy(base.head).requires_grad_(True), base.pooling
+    return model

@@ -1,0 +1,235 @@
+"""Train the bundle `tags`: 521 sound tags by Soft-MoA on the frozen `ast-small`.
+
+    python -m analysis.train_tags --minutes 30
+    python -m analysis.train_tags --evaluate
+
+The teacher is YAMNet on the scenes of `analysis.teacher`; the loss is the binary cross-entropy with
+its probabilities. The head starts from a ridge regression of the teacher's logits on the frozen
+features. Measured on the packages of `analysis.corpus` that no training ever heard, and on the
+gallery of `assets/examples` by the names that a listener would accept; written to
+analysis/results/tags.md.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor
+from torchmetrics.functional.classification import multilabel_average_precision
+
+from analysis.corpus import TEST_PACKAGES, read
+from analysis.pretrain import Batches, Options, Scenes, ridge, shards_of
+from analysis.teacher import TAGS, clip_of, corpus_tags, scene_folder, tag_names
+from analysis.train_bundles import save_half
+from softmoa import bundle, training, weights
+from softmoa.ast import AST
+from softmoa.audio import load, log_mel, log_mels
+from softmoa.methods import attach, share, trained_state
+from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.probe import pooled_features
+
+OUT = weights.ASSETS / "bundles" / "tags.safetensors"
+RESULTS = Path(__file__).parent / "results" / "tags.md"
+METHOD = SoftMoAOptions(experts=7, slots=1, reduction=32)
+PRESENT = 0.5  # probability of the teacher from which a tag counts as there
+FEWEST = 5  # clips that a tag needs to count in the mean average precision
+SHORTEST = 0.5  # seconds of a test clip
+ACCEPTED = {
+    "applause": ("Applause", "Clapping"),
+    "bell": ("Bell", "Chime", "Tubular bells", "Church bell", "Bicycle bell", "Wind chime",
+             "Singing bowl", "Gong", "Ding", "Glockenspiel"),
+    "burp": ("Burping, eructation",),
+    "choir": ("Choir", "Vocal music", "Chant", "Singing", "A capella"),
+    "crow": ("Crow", "Caw", "Bird"),
+    "dog_bark": ("Dog", "Bark", "Animal", "Domestic animals, pets"),
+    "drum_loop": ("Drum", "Drum kit", "Drum machine", "Percussion", "Snare drum", "Bass drum"),
+    "gong": ("Gong", "Bell", "Singing bowl", "Church bell", "Tubular bells"),
+    "guitar": ("Guitar", "Electric guitar", "Acoustic guitar", "Plucked string instrument",
+               "Strum", "Steel guitar, slide guitar"),
+    "heartbeat": ("Heart sounds, heartbeat", "Throbbing", "Heart murmur"),
+    "rain": ("Rain", "Rain on surface", "Raindrop", "Water"),
+    "rooster": ("Chicken, rooster", "Crowing, cock-a-doodle-doo", "Fowl",
+                "Livestock, farm animals, working animals"),
+    "snare": ("Snare drum", "Drum", "Percussion", "Drum kit", "Rimshot", "Drum roll"),
+    "speech": ("Speech", "Female speech, woman speaking", "Narration, monologue"),
+    "train": ("Train", "Rail transport", "Railroad car, train wagon", "Clickety-clack"),
+    "trumpet": ("Trumpet", "Brass instrument"),
+    "vacuum_cleaner": ("Vacuum cleaner",),
+}  # fmt: skip
+
+
+def fresh(base: weights.Loaded, batches: Batches) -> AST:
+    """Soft-MoA that adds nothing yet, with a head solved on the features of whole scenes."""
+    model = share(base.model)
+    attach(model, "soft-moa", METHOD, TAGS)
+    features, logits = [], []
+    for part in np.array_split(np.arange(len(batches.scenes)), len(batches.scenes) // 50):
+        mel, targets = batches.scenes.take(part[::2])
+        features.append(pooled_features(base.model, list(mel)))
+        logits.append(targets.tags.mean(dim=1).logit(eps=1e-4))
+    model.set_head(*ridge(torch.cat(features), torch.cat(logits), strength=1e-2))
+    return model
+
+
+def loss_of(model: AST, mel: Tensor, tags: Tensor) -> Tensor:
+    """Binary cross-entropy summed over the tags; tags: (b, patches, 521) of the teacher."""
+    logits = model(mel).float()
+    return TAGS * F.binary_cross_entropy_with_logits(logits, tags.mean(dim=1))
+
+
+@torch.inference_mode()
+def held_out_loss(model: AST, scenes: Scenes, count: int = 300) -> float:
+    model.eval()
+    parts = [scenes.take(p) for p in np.array_split(np.arange(count), count // 20)]
+    return float(np.mean([loss_of(model, mel, t.tags).item() for mel, t in parts]))
+
+
+def train(model: AST, batches: Batches, held_out: Scenes, minutes: float, rate: float) -> None:
+    """AdamW with a cosine over so many minutes; keeps the weights of the lowest held-out loss."""
+    optimiser = torch.optim.AdamW(training.parameter_groups(model, 0.1), rate, (0.9, 0.98))
+    began, step, recent = time.monotonic(), 0, []
+    best, kept = held_out_loss(model, held_out), trained_state(model)
+    kept = {key: value.clone() for key, value in kept.items()}
+    typer.echo(f"held-out loss at the start {best:.3f}")
+    progress = 0.0
+    while progress < 1:
+        progress = min((time.monotonic() - began) / 60 / minutes, 1.0)
+        model.train()
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 50) * training.rate(progress, 0.0)
+        batch = batches.draw()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, batch.mel, batch.targets.tags)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step += 1
+        recent.append(loss.item())
+        if step % 100 == 0 or progress == 1:
+            now = held_out_loss(model, held_out)
+            left = minutes * (1 - progress)
+            typer.echo(
+                f"step {step}: loss {np.mean(recent[-100:]):.3f}, held out {now:.3f}, "
+                f"{left:.1f} min left"
+            )
+            if now < best:
+                best, kept = now, {k: v.clone() for k, v in trained_state(model).items()}
+    for key, value in trained_state(model).items():
+        value.data.copy_(kept[key])
+
+
+@torch.inference_mode()
+def tag_probabilities(model: AST, waveforms: list[Tensor]) -> Tensor:
+    """(clips, 521), each clip at its own length."""
+    return torch.stack([model(mel[None])[0].sigmoid() for mel in log_mels(waveforms)])
+
+
+def evaluate(model: AST) -> dict[str, float]:
+    """Agreement with the teacher on the test packages, and names of the gallery."""
+    corpus, rows = read()
+    heard = corpus_tags(workers=1)
+    chosen = [
+        i
+        for i, row in enumerate(rows)
+        if row["package"] in TEST_PACKAGES and int(row["samples"]) >= SHORTEST * 16_000
+    ]
+    ours = torch.cat(
+        [
+            tag_probabilities(model, [clip_of(corpus, rows[i]) for i in part])
+            for part in np.array_split(np.array(chosen), -(-len(chosen) // 50))
+        ]
+    )
+    theirs = torch.from_numpy(heard[chosen].astype(np.float32))
+    best = ours.argmax(dim=1, keepdim=True)
+    agree = (theirs.topk(5).indices == best).any(dim=1).double().mean().item()
+    present = (theirs >= PRESENT).long()
+    counted = present.sum(dim=0) >= FEWEST
+    precision = multilabel_average_precision(
+        ours[:, counted], present[:, counted], int(counted.sum()), average="macro"
+    )
+    names = tag_names()
+    right = 0
+    for stem, accepted in ACCEPTED.items():
+        path = next((weights.ASSETS / "examples").glob(f"{stem}.*"))
+        found = model(log_mel(load(path).waveform)[None])[0].topk(3).indices.tolist()
+        right += any(names[i] in accepted for i in found)
+        typer.echo(f"{stem}: {', '.join(names[i] for i in found)}")
+    return {
+        "clips": len(chosen),
+        "top1_in_teachers_top5": agree,
+        "mean_average_precision": float(precision),
+        "tags_counted": int(counted.sum()),
+        "gallery_top3": right / len(ACCEPTED),
+    }
+
+
+def write_results(metrics: dict[str, float], start: dict[str, float] | None) -> None:
+    def row(title: str, m: dict[str, float]) -> str:
+        return (
+            f"| {title} | {m['top1_in_teachers_top5']:.1%} | {m['mean_average_precision']:.3f} "
+            f"| {m['gallery_top3']:.1%} |"
+        )
+
+    lines = [
+        "# The bundle `tags`",
+        "",
+        f"{metrics['clips']:g} clips of {len(TEST_PACKAGES)} packages that neither the backbone nor"
+        " the bundle was trained on; the average precision is the mean over the "
+        f"{metrics['tags_counted']:g} tags to which YAMNet gives {PRESENT:g} or more on at least "
+        f"{FEWEST} clips. Gallery: {len(ACCEPTED)} clips of `assets/examples`. One seed. Written by"
+        " `python -m analysis.train_tags`.",
+        "",
+        "| | top tag is among the teacher's five | mean average precision | gallery, top 3 |",
+        "|---|---|---|---|",
+        *([row("head alone, on frozen features", start)] if start else []),
+        row("Soft-MoA", metrics),
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def main(
+    minutes: Annotated[float, typer.Option(help="of training")] = 30,
+    rate: Annotated[float, typer.Option(help="highest learning rate")] = 1e-3,
+    seed: int = 0,
+    only: Annotated[bool, typer.Option("--evaluate", help="measure the bundle there is")] = False,
+) -> None:
+    """Train, write the bundle, measure."""
+    base = weights.load("ast-small")
+    if only:
+        return write_results(evaluate(bundle.load(OUT, base)[0]), None)
+    torch.manual_seed(seed)
+    shards = shards_of(scene_folder())
+    batches = Batches(Scenes(shards[:-1]), Options(seed=seed))
+    held_out = Scenes(shards[-1:])
+    model = fresh(base, batches)
+    before = evaluate(model.eval())
+    typer.echo(f"head alone: {before}")
+    train(model, batches, held_out, minutes, rate)
+    metrics = evaluate(model.eval())
+    typer.echo(f"Soft-MoA: {metrics}")
+    info = bundle.BundleInfo(
+        name=OUT.stem,
+        task="sound tags",
+        method="soft-moa",
+        options=asdict(METHOD),
+        labels=tuple(tag_names()),
+        base=base.name,
+        base_sha256=base.sha256,
+        multilabel=True,
+        seed=seed,
+        metrics=metrics,
+        notes=f"YAMNet's tags, {minutes:g} minutes, lr {rate:g}",
+    )
+    save_half(trained_state(model), info)
+    write_results(metrics, before)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,158 @@
+"""Learning rates for short runs, found with the same effort for every method.
+
+    python -m analysis.tune_rates                       all embedded tasks, 2 seeds: hours
+    python -m analysis.tune_rates --tasks instruments --seeds 0 --epochs 4
+
+Each method trains from the warm head at the same factors of its paper's rate, few-shot; the test
+clips are never looked at. Chosen is the factor with the highest validation accuracy, mean over
+tasks and seeds; ties go to the lower loss. Runs that are in rates.csv already are not run again.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Annotated
+
+import typer
+
+from softmoa import tasks, weights
+from softmoa.experiment import RunEvent, RunFailed, compare
+from softmoa.methods import METHODS
+from softmoa.plan import Choice, Comparison
+from softmoa.training import Evaluated, Finished, TrainingOptions
+
+RESULTS = Path(__file__).parent / "results"
+FACTORS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the paper's rate
+COLUMNS = ("task", "shots", "epochs", "seed", "method", "factor", "rate", "accuracy", "loss")
+FAILED = "failed"  # in the place of an accuracy: the loss became infinite
+
+Row = dict[str, str]
+
+
+def read(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def tune(
+    path: Path, names: Sequence[str], factors: Sequence[float], seeds: Sequence[int], *,
+    methods: Sequence[str], shots: int, epochs: int,
+) -> None:  # fmt: skip
+    """Append a row to `path` for every run that is not there yet."""
+    base = weights.load("ast-small")
+    done = {tuple(row[name] for name in COLUMNS[:6]) for row in read(path)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.is_file()
+    with path.open("a", buffering=1, newline="") as table:
+        rows = csv.DictWriter(table, COLUMNS)
+        if new:
+            rows.writeheader()
+        for name in names:
+            task = replace(tasks.load(name), test=())
+            for seed in seeds:
+                for factor in factors:
+                    key = name, str(shots), str(epochs), str(seed)
+                    missing = [m for m in methods if (*key, m, f"{factor:g}") not in done]
+                    if not missing:
+                        continue
+                    choices = tuple(Choice.of(m, factor) for m in missing)
+                    comparison = Comparison(
+                        choices,
+                        TrainingOptions(epochs=epochs),
+                        (seed,),
+                        shots,
+                        interleave=False,
+                    )
+                    losses: dict[str, list[float]] = {}
+                    for event in compare(base, task, comparison):
+                        if not isinstance(event, (RunEvent, RunFailed)):
+                            continue
+                        rate = factor * METHODS[event.method].learning_rate
+                        row = dict(zip(COLUMNS, (*key, event.method, f"{factor:g}"), strict=False))
+                        row["rate"] = f"{rate:g}"
+                        if isinstance(event, RunFailed):
+                            rows.writerow(row | {"accuracy": FAILED, "loss": FAILED})
+                        elif isinstance(event.event, Evaluated):
+                            losses.setdefault(event.method, []).append(event.event.loss)
+                        elif isinstance(event.event, Finished):
+                            result = event.event.best_accuracy, min(losses[event.method])
+                            row |= dict(
+                                zip(("accuracy", "loss"), map("{:.4f}".format, result), strict=True)
+                            )
+                            rows.writerow(row)
+                            print(*row.values(), flush=True)
+
+
+def scores(rows: Sequence[Row], method: str) -> dict[float, tuple[float, float]]:
+    """Factor -> mean validation accuracy and minus mean loss; a failed run counts as 0 %."""
+    found = {}
+    for factor in sorted({float(row["factor"]) for row in rows if row["method"] == method}):
+        of = [row for row in rows if row["method"] == method and float(row["factor"]) == factor]
+        kept = [row for row in of if row["accuracy"] != FAILED]
+        loss = mean(float(row["loss"]) for row in kept) if len(kept) == len(of) else 1e9
+        found[factor] = sum(float(row["accuracy"]) for row in kept) / len(of), -loss
+    return found
+
+
+def report(rows: Sequence[Row], command: str) -> str:
+    """The table of rates.md; the chosen rate is the `short_rate` of the method's row."""
+    factors = sorted({float(row["factor"]) for row in rows})
+    what = sorted({(row["task"], row["shots"], row["epochs"], row["seed"]) for row in rows})
+    lines = [
+        "# Learning rates of short runs",
+        "",
+        f"Written by `{command}`: best validation accuracy (%) of runs from the warm head, at "
+        "factors of the paper's rate, the same for every method. Runs: "
+        + "; ".join(f"{t}, {shots} shots, {e} epochs, seed {s}" for t, shots, e, s in what)
+        + ".",
+        "",
+        "| method | paper's rate | " + " | ".join(f"× {f:g}" for f in factors) + " | chosen |",
+        "|---|---|" + "---|" * (len(factors) + 1),
+    ]
+    for method in METHODS:
+        found = scores(rows, method)
+        if not found:
+            continue
+        best = max(found, key=lambda factor: found[factor])
+        cells = [
+            ("**{:.1f}**" if f == best else "{:.1f}").format(100 * found[f][0])
+            if f in found
+            else ""
+            for f in factors
+        ]
+        rate = METHODS[method].learning_rate
+        lines.append(f"| {method} | {rate:g} | " + " | ".join(cells) + f" | {best * rate:.2g} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(
+    names: Annotated[str, typer.Option("--tasks")] = "instruments,tones,initials",
+    methods: str = ",".join(METHODS),
+    factors: str = ",".join(f"{f:g}" for f in FACTORS),
+    seeds: str = "0,1",
+    shots: int = 10,
+    epochs: int = 8,
+    out: Path = RESULTS,
+) -> None:
+    tune(
+        out / "rates.csv",
+        names.split(","),
+        [float(f) for f in factors.split(",")],
+        [int(s) for s in seeds.split(",")],
+        methods=methods.split(","),
+        shots=shots,
+        epochs=epochs,
+    )
+    text = report(read(out / "rates.csv"), "python -m analysis.tune_rates")
+    (out / "rates.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,302 @@
+"""One's own labelled sounds as a Task: a folder per class, a zip of that, or a table beside them.
+
+    birds/crow/1.wav, birds/owl/a.flac             classes are the folders' names
+    birds/train/crow/1.wav, birds/test/owl/a.flac  the same with the splits given
+    birds/clips.csv: path,label[,split][,group]    a table decides, paths are relative to it
+
+Clips of one `group` (speaker, recording) stay in one split. All of this may also lie in a single
+folder within the folder or zip. What is odd about the data comes back as remarks.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import shutil
+import tempfile
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from softmoa import audio
+from softmoa.tasks import archive, split
+from softmoa.tasks.archive import ZipLimits
+from softmoa.tasks.layouts import table
+from softmoa.tasks.task import SPLITS, Row, Task, TaskError, task_of
+
+SOUNDS = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .m4a .mp4 .aac .webm .mka".split()
+)
+SPLIT_NAMES = {split: split for split in SPLITS} | {
+    "training": "train", "validation": "valid", "val": "valid", "dev": "valid", "testing": "test",
+}  # fmt: skip
+TABLE = "clips.csv"  # in the zips that are written here
+FEW = 8  # clips of a class, below which a result hangs on single clips
+UNEVEN = 3.0  # times as many clips of one class as of another
+
+
+@dataclass(frozen=True)
+class DataLimits:
+    """How much may be read. The defaults are for one's own machine."""
+
+    classes: int = 1_000
+    clips: int = 200_000
+    zip: ZipLimits = ZipLimits(files=250_000, file_mb=500, total_mb=50_000)
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something odd about the data that does not forbid their use, in one sentence."""
+
+    kind: Literal["tiny", "unbalanced", "duplicate", "group", "unreadable", "ignored"]
+    message: str
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """rows: every usable clip as it was given. task: the same with every clip in a split."""
+
+    rows: tuple[Row, ...]
+    task: Task
+    remarks: tuple[Remark, ...] = ()
+
+
+@contextmanager
+def opened(path: Path, limits: DataLimits | None = None, seed: int = 0) -> Iterator[OwnData]:
+    """A folder or a zip as a Task; what a zip unpacks to is there within the `with` only.
+
+    Raises TaskError with one sentence if it cannot be used.
+    """
+    limits = limits or DataLimits()
+    if path.is_dir():
+        yield build(*rows_of(path, limits), path.resolve().name, seed)
+        return
+    if not path.is_file():
+        raise TaskError(f"There is no folder or zip '{path}'.")
+    with tempfile.TemporaryDirectory(prefix="softmoa-zip-") as folder:
+        rows, remarks = rows_of_zip(path, Path(folder) / "data", limits)
+        yield build(rows, remarks, path.stem, seed)
+
+
+def rows_of_zip(path: Path, target: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
+    """Unpack a zip into the new folder `target` and list its clips.
+
+    Raises TaskError, and leaves no `target`, if it cannot be used.
+    """
+    left_out = archive.unpack(path, target, limits.zip, SOUNDS | {".csv"})
+    try:
+        rows, remarks = rows_of(target, limits)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return rows, [*remarks, *_ignored(left_out)]
+
+
+def rows_of(folder: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
+    """Every clip of a folder that can be read, without copies, and remarks on the others."""
+    folder = _within(folder)
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and _shown(p))
+    rows, ignored = _from_table(tables, folder) if tables else _from_folders(folder)
+    if not rows:
+        raise TaskError(
+            "No sounds were found: put those of each class into a folder with its name."
+        )
+    _check_size(rows, limits)
+    rows, remarks = without_unusable(rows)
+    return rows, [*remarks, *_ignored(ignored)]
+
+
+def build(rows: Sequence[Row], remarks: Sequence[Remark], name: str, seed: int = 0) -> OwnData:
+    """The task of these rows, and what is odd about it. Raises TaskError if it cannot be split."""
+    labels = sorted({row.label for row in rows})
+    if len(labels) < 2:
+        raise TaskError(f"{len(labels)} class{'es' * (not labels)} cannot be told apart; give two.")
+    placed = split.assign(rows, seed)
+    task = task_of(name, name, labels, placed, "Your own sounds.")
+    return OwnData(tuple(rows), task, (*remarks, *_oddities(task, placed)))
+
+
+def without_unusable(rows: Sequence[Row]) -> tuple[list[Row], list[Remark]]:
+    """Leave out what cannot be decoded and what is, byte by byte, a copy of an earlier clip."""
+    with ThreadPoolExecutor() as pool:
+        faults = list(pool.map(_fault, (row.path for row in rows)))
+        digests = list(pool.map(_digest, (row.path for row in rows)))
+    kept: dict[str, Row] = {}
+    copies, contrary, damaged = 0, 0, []
+    for row, fault, digest in zip(rows, faults, digests, strict=True):
+        if fault:
+            damaged.append(f"{row.label}/{row.path.name}: {fault}")
+        elif digest not in kept:
+            kept[digest] = row
+        else:
+            copies += 1
+            contrary += kept[digest].label != row.label
+    if not kept:
+        raise TaskError(f"None of the {len(rows)} sounds can be read, such as {damaged[0]}")
+    remarks = []
+    if damaged:
+        remarks.append(
+            Remark("unreadable", f"{_left_out(len(damaged))}, not readable: {damaged[0]}")
+        )
+    if copies:
+        text = f"{_left_out(copies)}, a copy of another clip"
+        text += f"; {contrary} had another label than the one kept." if contrary else "."
+        remarks.append(Remark("duplicate", text))
+    return list(kept.values()), remarks
+
+
+def write_zip(rows: Iterable[Row], out: Path) -> None:
+    """A folder per class and `clips.csv`: what `opened` reads back into the same task."""
+    text, taken = io.StringIO(), set()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("path", "label", "split", "group"))
+    # Sounds hardly get smaller, and a zip of silence would look like a bomb.
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, strict_timestamps=False) as zipped:
+        for row in rows:
+            path = free_path(f"{safe_name(row.label)}/{safe_name(row.path.name)}", taken)
+            zipped.write(row.path, path)
+            lines.writerow((path, row.label, row.split, row.group))
+        zipped.writestr(TABLE, text.getvalue())
+
+
+def free_path(path: str, taken: set[str]) -> str:
+    """`path`, or with a number before its suffix if it is taken; takes it."""
+    stem, dot, suffix = path.rpartition(".")
+    number, free = 1, path
+    while free.lower() in taken:
+        number += 1
+        free = f"{stem}-{number}{dot}{suffix}"
+    taken.add(free.lower())
+    return free
+
+
+def safe_name(text: str) -> str:
+    """A name for a file or folder on every system."""
+    name = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in text).strip(" .")
+    return name[-100:] or "_"
+
+
+def _within(folder: Path) -> Path:
+    """The folder, or the only one in it where nothing lies beside that."""
+    inside = [path for path in folder.iterdir() if _shown(path)]
+    alone = len(inside) == 1 and inside[0].is_dir()
+    if alone and any(p.is_dir() or p.suffix.lower() == ".csv" for p in inside[0].iterdir()):
+        return inside[0]
+    return folder
+
+
+def _from_folders(folder: Path) -> tuple[list[Row], int]:
+    """Rows, and the number of files that are no sounds."""
+    tops = sorted(path for path in folder.iterdir() if path.is_dir() and _shown(path))
+    by_split = bool(tops) and all(path.name.lower() in SPLIT_NAMES for path in tops)
+    rows, ignored = [], 0
+    for top in tops:
+        name = SPLIT_NAMES[top.name.lower()] if by_split else ""
+        classes = sorted(p for p in top.iterdir() if p.is_dir()) if by_split else [top]
+        for place in classes:
+            for path in sorted(p for p in place.rglob("*") if p.is_file() and _shown(p)):
+                if path.suffix.lower() in SOUNDS:
+                    rows.append(Row(path, _label(place.name), name))
+                else:
+                    ignored += 1
+    return rows, ignored
+
+
+def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], int]:
+    """Rows of the one table; raises TaskError if a path leaves the folder or is not there."""
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise TaskError(f"There are {len(tables)} tables ({names}); keep one, with path and label.")
+    rows = []
+    for r in table(tables[0], "path", "label"):
+        relative, name = Path(r["path"].strip()), (r.get("split") or "").strip().lower()
+        path = folder / relative
+        if relative.is_absolute() or ".." in relative.parts or "\\" in r["path"]:
+            raise TaskError(f"The path '{r['path']}' in {tables[0].name} leads elsewhere.")
+        if not path.is_file():
+            raise TaskError(f"The clip '{r['path']}' of {tables[0].name} is missing.")
+        if name and name not in SPLIT_NAMES:
+            raise TaskError(f"'{name}' of {relative} is none of {', '.join(SPLITS)}.")
+        if not r["label"].strip():
+            raise TaskError(f"The clip '{r['path']}' of {tables[0].name} has no label.")
+        group = (r.get("group") or "").strip()
+        rows.append(Row(path, _label(r["label"]), SPLIT_NAMES.get(name, ""), group))
+    return rows, 0
+
+
+def _label(text: str) -> str:
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def _shown(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name != "__MACOSX"
+
+
+def _check_size(rows: Sequence[Row], limits: DataLimits) -> None:
+    if len(rows) > limits.clips:
+        raise TaskError(f"There are {len(rows)} clips; at most {limits.clips} can be used.")
+    classes = len({row.label for row in rows})
+    if classes > limits.classes:
+        raise TaskError(f"There are {classes} classes; at most {limits.classes} can be used.")
+
+
+def _fault(path: Path) -> str:
+    """Why the beginning of a file cannot be decoded, or ""."""
+    try:
+        audio.load(path, 0.2)
+    except audio.AudioError as error:
+        return str(error)
+    return ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _left_out(count: int) -> str:
+    return f"{count} clip was left out" if count == 1 else f"{count} clips were left out"
+
+
+def _ignored(count: int) -> list[Remark]:
+    if not count:
+        return []
+    words = "1 file is no sound and was" if count == 1 else f"{count} files are no sounds and were"
+    return [Remark("ignored", f"{words} left out.")]
+
+
+def _oddities(task: Task, rows: Sequence[Row]) -> Iterator[Remark]:
+    totals = Counter(row.label for row in rows)
+    few, many = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
+    if totals[few] < FEW or len(task.test) < 2 * FEW:
+        yield Remark(
+            "tiny",
+            f"There are few clips: '{few}' has {totals[few]}, and with {len(task.test)} test "
+            f"clips one more or less right is {100 / max(len(task.test), 1):.0f} %.",
+        )
+    if totals[many] >= UNEVEN * totals[few]:
+        yield Remark(
+            "unbalanced",
+            f"'{many}' has {totals[many]} clips and '{few}' {totals[few]}: always naming the "
+            f"commonest class would be right {task.majority:.0%} of the time.",
+        )
+    where: dict[str, set[str]] = {}
+    for row in rows:
+        if row.group:
+            where.setdefault(row.group, set()).add(row.split)
+    for group, splits in where.items():
+        if len(splits) > 1:
+            yield Remark(
+                "group", f"The group '{group}' is in {' and '.join(sorted(splits))} at once."
+            )
+            break
+    for name, counts in task.counts.items():
+        if missing := [label for label, n in zip(task.labels, counts, strict=True) if not n]:
+            yield Remark("tiny", f"There is no clip of '{missing[0]}' in the {name} split.")

@@ -1,0 +1,131 @@
+"""The HTTP endpoint `/compare`: a bounded comparison of methods, streamed while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, replace
+
+import gradio as gr
+
+from softmoa import experiment, jobs, scoreboard, tasks
+from softmoa.classify import load_backbone
+from softmoa.limits import LIMITS
+from softmoa.methods import METHODS
+from softmoa.training import TrainingOptions
+from softmoa.ui.checks import refuse, text, whole
+
+SECONDS_BETWEEN = 1.0  # two answers of a stream
+
+
+def compare(
+    task: str = "instruments",
+    methods: str = "linear,adapter,soft-moa",
+    shots: int = 5,
+    epochs: int = 2,
+    seeds: str = "0",
+) -> Iterator[dict]:
+    """Train several fine-tuning methods on the same few clips and say which was best.
+
+    Args:
+        task: Name of a task with labelled sounds, such as "instruments" or "tones".
+        methods: Names of methods, separated by commas.
+        shots: Training clips per class.
+        epochs: Passes over the training clips of every run.
+        seeds: Seeds, separated by commas; every method is run with each.
+
+    Returns:
+        While it runs, once a second, {"status": "running", "progress", "doing"}; at the end
+        {"status": "done", "task", "test_clips", "rows": [{"method", "trained_parameters", "seeds",
+        "seconds", "clips_per_second", "memory_mb", "val_accuracy", "test_accuracy", "spread"}],
+        "failed": [{"run", "message"}], "conclusion"}. A caller who asks for one answer gets the
+        last. Runs and their seconds are limited by the server.
+    """
+    comparison = _comparison(methods, shots, epochs, seeds)
+    if text(task, "task") not in tasks.TASKS:
+        raise refuse(f"There is no such task; there are {', '.join(tasks.TASKS)}.")
+    try:
+        data = tasks.load(task)
+    except tasks.TaskError as error:
+        raise refuse(str(error)) from None
+    base, board, seen = load_backbone("ast-small"), scoreboard.Scoreboard(), 0
+    # In line with the comparisons of the page: one trains at a time.
+    job = jobs.start(lambda: _without_tensors(experiment.compare(base, data, comparison)))
+    try:
+        with job.watched():
+            while not job.over:
+                job.wait(SECONDS_BETWEEN)
+                news = job.events[seen:]
+                seen += len(news)
+                board.add_all(news)
+                over = sum(board.progress.values()) / len(comparison.run_names)
+                yield {"status": "running", "progress": round(over, 3), "doing": board.doing}
+    finally:
+        job.stop()
+    board.add_all(job.events[seen:])
+    if job.state == "failed":
+        raise refuse(job.message)
+    rows = board.rows()
+    titles = {choice.method: METHODS[choice.method].title for choice in comparison.choices}
+    yield {
+        "status": "done",
+        "task": task,
+        "test_clips": len(data.test),
+        "rows": [_rounded(asdict(row)) for row in rows],
+        "failed": [{"run": run.run, "message": run.message} for run in board.failed],
+        "conclusion": scoreboard.conclusion(rows, len(data.test), titles),
+    }
+
+
+def _without_tensors(
+    events: Iterator[experiment.ComparisonEvent],
+) -> Generator[experiment.ComparisonEvent, None, None]:
+    for event in events:
+        yield replace(event, state={}) if isinstance(event, experiment.RunFinished) else event
+
+
+def _comparison(
+    methods: object, shots: object, epochs: object, seeds: object
+) -> experiment.Comparison:
+    names = [name.strip() for name in text(methods, "methods").split(",")]
+    if unknown := [name for name in names if name not in METHODS]:
+        known = ", ".join(METHODS)
+        raise refuse(f"There is no method '{unknown[0][:40]}'; there are {known}.")
+    numbers = [seed.strip() for seed in text(seeds, "seeds").split(",")]
+    if not all(seed.isascii() and seed.isdecimal() and len(seed) < 10 for seed in numbers):
+        raise refuse("seeds must be whole numbers separated by commas, such as 0,1,2.")
+    if len(names) * len(numbers) > LIMITS.runs:
+        raise refuse(
+            f"{len(names)} methods with {len(numbers)} seeds are {len(names) * len(numbers)} runs; "
+            f"at most {LIMITS.runs} can be run here."
+        )
+    budget = TrainingOptions(
+        epochs=whole(epochs, "epochs", 1, 1000), seconds=LIMITS.run_seconds, batch=16
+    )
+    try:
+        return experiment.Comparison(
+            tuple(experiment.Choice.of(name) for name in names),
+            budget,
+            tuple(int(seed) for seed in numbers),
+            whole(shots, "shots", 1, LIMITS.clips),
+        )
+    except ValueError as error:
+        raise refuse(f"This comparison cannot be run: {error}.") from None
+
+
+def build(queue: dict) -> None:
+    """Add the endpoint to a `gr.Blocks`, in the queue of everything that runs a model."""
+    task = gr.Textbox("instruments", label="task")
+    methods = gr.Textbox("linear,adapter,soft-moa", label="methods")
+    shots, epochs = (gr.Number(n, label=name) for name, n in (("shots", 5), ("epochs", 2)))
+    seeds = gr.Textbox("0", label="seeds")
+    gr.Button().click(
+        compare,
+        [task, methods, shots, epochs, seeds],
+        gr.JSON(label="answer"),
+        api_name="compare",
+        **queue,
+    )
+
+
+def _rounded(row: dict) -> dict:
+    return {key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()}

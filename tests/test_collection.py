@@ -1,0 +1,171 @@
+"""Takes by class: trimming with known answers, limits, zips, and what stays on disk."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from softmoa import audio, collection
+from softmoa.collection import trim
+from softmoa.tasks import TaskError, own
+from softmoa.tasks.archive import ZipLimits
+from softmoa.tasks.own import DataLimits
+from softmoa.weights import ASSETS
+
+LIMITS = DataLimits(classes=3, clips=12, zip=ZipLimits())
+EXAMPLES = ASSETS / "examples"
+
+
+def tone(hertz: float, seconds: float = 0.5) -> torch.Tensor:
+    return 0.3 * torch.sin(2 * torch.pi * hertz * torch.arange(int(16_000 * seconds)) / 16_000)
+
+
+def recorded(hertz: float, seconds: float = 0.5) -> tuple[int, np.ndarray]:
+    return 16_000, tone(hertz, seconds).numpy()
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "ROOT", tmp_path / "collections")
+    return collection.new(30)
+
+
+@pytest.fixture
+def two(empty):
+    """Two classes of five takes."""
+    now = empty
+    for label, base in (("low", 200), ("high", 2000)):
+        now = now.add_label(label, LIMITS)
+        for k in range(5):
+            now, _ = now.add_take(label, recorded(base + 20 * k), LIMITS)
+    return now
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+# --- trimming -------------------------------------------------------------------------------------
+
+
+def test_silence_goes_but_for_a_tenth_of_a_second():
+    sound = torch.cat([torch.zeros(16_000), tone(440), torch.zeros(8_000)])
+    trimmed = trim(sound)
+    assert len(trimmed) == 8_000 + 2 * 1_600
+    assert torch.equal(trimmed, sound[16_000 - 1_600 : 24_000 + 1_600])
+
+
+def test_a_noisy_background_goes_and_a_steady_sound_stays():
+    noise = 0.005 * torch.randn(32_000, generator=torch.Generator().manual_seed(0))
+    noisy = noise.clone()
+    noisy[12_000:16_000] += tone(440, 0.25)
+    assert len(trim(noisy)) == pytest.approx(4_000 + 3_200, abs=320)
+    assert len(trim(tone(440, 2.0))) == 32_000
+
+
+def test_a_pause_within_stays():
+    sound = torch.cat([tone(440, 0.2), torch.zeros(8_000), tone(440, 0.2)])
+    assert len(trim(sound)) == len(sound)
+
+
+def test_a_real_bark_keeps_its_energy():
+    bark = audio.load(EXAMPLES / "dog_bark.ogg").waveform
+    padded = torch.cat([torch.zeros(16_000), bark, torch.zeros(16_000)])
+    assert len(trim(padded)) <= len(bark) + 3_200
+    assert trim(padded).square().sum() > 0.99 * bark.square().sum()
+
+
+@pytest.mark.parametrize("samples", [0, 100, 16_000])
+def test_silence_is_said(samples):
+    with pytest.raises(TaskError, match="Nothing was heard"):
+        trim(torch.zeros(samples))
+
+
+# --- collecting -----------------------------------------------------------------------------------
+
+
+def test_takes_become_a_task(two):
+    data = two.build()
+    assert data.task.labels == ("high", "low")
+    assert data.task.counts == {"train": (3, 3), "valid": (1, 1), "test": (1, 1)}
+    assert [r.kind for r in data.remarks] == ["tiny"]
+    samples, rate = soundfile.read(two.rows[0].path)
+    assert rate == 16_000 and len(samples) == 8_000
+
+
+def test_a_take_can_be_replaced_and_deleted(two):
+    old = two.rows[2]
+    again, seconds = two.add_take("low", recorded(300, 0.8), LIMITS, place=2)
+    assert seconds == 0.8 and len(again.rows) == 10 and again.rows[2].label == "low"
+    assert not old.path.exists() or again.rows[2].path == old.path
+    fewer = again.drop(2)
+    assert len(fewer.rows) == 9 == len(files(two.folder))
+    assert fewer.labels == ("low", "high")
+
+
+def test_what_cannot_be_used_is_one_sentence(empty, two):
+    for text, words in (("  ", "a name"), ("x" * 41, "at most 40"), ("LOW", "'LOW' already")):
+        with pytest.raises(TaskError, match=words):
+            two.add_label(text, LIMITS)
+    with pytest.raises(TaskError, match="At most 3 classes"):
+        two.add_label("c", LIMITS).add_label("d", LIMITS)
+    with pytest.raises(TaskError, match="choose it first"):
+        two.add_take("other", recorded(300), LIMITS)
+    with pytest.raises(audio.AudioError, match="no such file"):
+        two.add_take("low", "nowhere.wav", LIMITS)
+    full = two
+    for k in range(2):
+        full, _ = full.add_take("low", recorded(600 + k), LIMITS)
+    with pytest.raises(TaskError, match="At most 12 clips"):
+        full.add_take("low", recorded(700), LIMITS)
+    with pytest.raises(TaskError, match="at least two classes"):
+        empty.build()
+    with pytest.raises(TaskError, match="'c' has no clips yet"):
+        two.add_label("c", LIMITS).build()
+
+
+def test_a_class_name_never_leaves_the_folder(empty):
+    now, _ = empty.add_label("../../x", LIMITS).add_take("../../x", recorded(300), LIMITS)
+    assert now.rows[0].path.resolve().is_relative_to(empty.folder.resolve())
+    assert now.rows[0].label == "../../x"
+
+
+def test_a_collection_is_written_and_read_into_another_with_the_same_splits(two, tmp_path):
+    own.write_zip(two.rows, tmp_path / "mine.zip")
+    other = collection.new(30).add_zip(tmp_path / "mine.zip", LIMITS)
+    assert other.labels == ("low", "high") and len(other.rows) == 10
+
+    def splits(task):
+        return [
+            sorted((f.label, f.path.read_bytes()) for f in part)
+            for part in (task.train, task.valid, task.test)
+        ]
+
+    assert splits(other.build().task) == splits(two.build().task)
+    twice = other.add_zip(tmp_path / "mine.zip", DataLimits(3, 40))
+    assert len(twice.rows) == 10 == len(files(other.folder))
+    assert twice.remarks[-1].kind == "duplicate"
+
+
+def test_nothing_of_a_refused_zip_stays(two, tmp_path):
+    before = sorted(two.folder.rglob("*"))
+    own.write_zip(two.rows, tmp_path / "mine.zip")
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as zipped:
+        zipped.writestr("a/../../x.wav", b"x")
+    with pytest.raises(TaskError, match="leads elsewhere"):
+        two.add_zip(tmp_path / "bad.zip", LIMITS)
+    with pytest.raises(TaskError, match="20 clips; at most 3 and 12"):
+        two.add_zip(tmp_path / "mine.zip", LIMITS)
+    assert sorted(two.folder.rglob("*")) == before
+
+
+def test_folders_of_visitors_long_gone_are_swept_away(two):
+    os.utime(two.folder, (0, 0))
+    collection.new(30)
+    assert not two.folder.exists()
+    collection.delete(two)
+    collection.delete(None)

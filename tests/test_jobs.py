@@ -1,0 +1,116 @@
+"""Jobs take turns, stop at once, survive a reload and are given up when nobody watches."""
+
+import threading
+import time
+
+import pytest
+
+from softmoa import jobs
+
+
+def ticking(closed: threading.Event, count: int = 10_000):
+    try:
+        for k in range(count):
+            time.sleep(0.01)
+            yield k
+    finally:
+        closed.set()
+
+
+@pytest.fixture
+def closed():
+    return threading.Event()
+
+
+def until(condition, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_job_gathers_all_events(closed):
+    job = jobs.start(lambda: ticking(closed, 5))
+    with job.watched():
+        job.wait(5)
+    assert job.state == "finished" and job.events == [0, 1, 2, 3, 4] and closed.is_set()
+    assert jobs.find(job.id) is job and jobs.find("nonsense") is None and jobs.find(None) is None
+
+
+def test_stop_closes_the_generator_and_keeps_what_was_done(closed):
+    job = jobs.start(lambda: ticking(closed))
+    with job.watched():
+        assert until(lambda: len(job.events) > 3)
+        job.stop()
+        job.wait(1)
+    assert job.state == "stopped" and closed.is_set() and len(job.events) > 3
+
+
+def test_jobs_take_turns(closed):
+    first = jobs.start(lambda: ticking(closed))
+    with first.watched():
+        assert until(lambda: first.state == "running")
+        second = jobs.start(lambda: ticking(threading.Event(), 3))
+        with second.watched():
+            assert until(lambda: jobs.ahead_of(second) == 1)
+            assert second.state == "waiting" and second.events == []
+            first.stop()
+            second.wait(5)
+    assert second.state == "finished" and jobs.ahead_of(second) == 0
+
+
+def test_a_waiting_job_can_be_stopped_without_a_turn(closed):
+    first = jobs.start(lambda: ticking(closed))
+    with first.watched():
+        second = jobs.start(lambda: ticking(threading.Event()))
+        second.stop()
+        second.wait(2)
+        assert second.state == "stopped" and second.events == [] and not first.over
+        first.stop()
+        first.wait(2)
+
+
+def test_a_job_that_nobody_watches_is_given_up(closed, monkeypatch):
+    monkeypatch.setattr(jobs, "GRACE", 0.2)
+    job = jobs.start(lambda: ticking(closed))
+    with job.watched():
+        time.sleep(0.4)
+        assert job.state == "running"
+    job.wait(2)
+    assert job.state == "stopped" and closed.is_set()
+
+
+def test_a_refusal_is_kept_as_one_sentence():
+    def refuse():
+        raise ValueError("There are no sounds.")
+        yield
+
+    job = jobs.start(refuse)
+    job.wait(2)
+    assert (job.state, job.message) == ("failed", "There are no sounds.")
+
+
+def test_no_thread_is_left(closed):
+    job = jobs.start(lambda: ticking(closed, 2))
+    job.wait(2)
+    assert not [t for t in threading.enumerate() if t.name == f"job-{job.id}"]
+
+
+def test_old_jobs_are_forgotten(monkeypatch):
+    monkeypatch.setattr(jobs, "KEPT", 2)
+    kept, forgotten = [], []
+    for _ in range(5):
+        job = jobs.start(lambda: (k for k in ()), forget=lambda: forgotten.append(1))
+        job.wait(2)
+        kept.append(job)
+    assert sum(jobs.find(job.id) is not None for job in kept) == 2 == 5 - len(forgotten)
+    assert jobs.find(kept[-1].id) is kept[-1]
+
+
+def test_a_reopened_job_is_over_and_runs_nothing():
+    job = jobs.reopen([1, 2], note="folder")
+    assert job.over and job.events == [1, 2] and job.note == "folder"
+    assert jobs.find(job.id) is job and jobs.ahead_of(job) == 0
+    job.stop()
+    job.wait()
+    assert job.state == "finished" and not job.stopping

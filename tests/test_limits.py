@@ -1,0 +1,100 @@
+"""The limits of a server: their values, their environment, and that they hold."""
+
+import math
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softmoa.limits import PREFIX, LimitError, Limits
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_defaults_are_within_their_own_ranges_and_frozen():
+    limits = Limits()
+    assert (limits.audio_seconds, limits.upload_mb, limits.queue) == (30, 25, 20)
+    with pytest.raises(FrozenInstanceError):
+        limits.queue = 7
+    assert Limits.of({"PATH": "/bin", "SOFTMOA_DATA": "x"}) == limits
+
+
+def test_the_environment_overrides_and_keeps_types():
+    limits = Limits.of({"SOFTMOA_MAX_QUEUE": "3", "SOFTMOA_MAX_AUDIO_SECONDS": "7.5"})
+    assert (limits.queue, limits.audio_seconds, limits.sessions) == (3, 7.5, 200)
+    assert isinstance(limits.queue, int)
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("QUEUE", "many", "a whole number, not 'many'"),
+        ("QUEUE", "2.5", "a whole number"),
+        ("QUEUE", "0", "from 1 to 10000, not 0"),
+        ("QUEUE", "-1", "from 1"),
+        ("AUDIO_SECONDS", "nan", "from 1 to 600, not nan"),
+        ("AUDIO_SECONDS", "inf", "from 1"),
+        ("UPLOAD_MB", "", "a number"),
+        ("QUEU", "3", "no limit SOFTMOA_MAX_QUEU;"),
+    ],
+)
+def test_what_is_no_limit_is_refused(name, value, words):
+    with pytest.raises(LimitError, match=words) as error:
+        Limits.of({PREFIX + name: value})
+    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+@given(values=st.fixed_dictionaries({f.name: st.text(max_size=8) for f in fields(Limits)}))
+def test_any_environment_gives_usable_limits_or_one_sentence(values):
+    try:
+        limits = Limits.of({PREFIX + name.upper(): value for name, value in values.items()})
+    except LimitError as error:
+        assert str(error).count("\n") == str(list(values.values())).count("\n")
+    else:
+        assert all(math.isfinite(getattr(limits, name)) for name in values)
+
+
+def test_every_limit_is_said_in_words_with_its_value():
+    sentences = Limits(queue=17, upload_mb=2.5).sentences()
+    assert len(sentences) == len(fields(Limits)) == len(set(sentences))
+    assert "17 requests may wait" in sentences and any("2.5 MB" in s for s in sentences)
+
+
+def test_a_large_file_is_refused(tmp_path):
+    path = tmp_path / "sound.wav"
+    path.write_bytes(bytes(1_500_000))
+    Limits(upload_mb=1.5).check_upload(path)
+    with pytest.raises(LimitError, match=r"has 1\.5 MB; at most 1 MB"):
+        Limits(upload_mb=1).check_upload(path)
+
+
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "softmoa", "backbones"]])
+def test_no_front_door_opens_on_a_mistyped_limit(command):
+    result = subprocess.run(
+        [sys.executable, *command],
+        env={"SOFTMOA_MAX_QUEUE": "many", "PATH": ""},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "Error: SOFTMOA_MAX_QUEUE must be a whole number, not 'many'.\n"
+
+
+def test_the_seconds_of_a_sound_come_from_the_environment():
+    script = (
+        "import numpy; from softmoa import audio; "
+        "print(audio.load((16_000, numpy.zeros(16_000 * 9, 'f4'))).seconds)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"SOFTMOA_MAX_AUDIO_SECONDS": "2.5", "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.stdout == "2.5\n", result.stderr

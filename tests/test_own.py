@@ -1,0 +1,287 @@
+"""One's own sounds: folders, tables and zips; hostile zips; remarks; the command line."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from softmoa.__main__ import main
+from softmoa.tasks import SPLITS, Row, Task, TaskError, own
+from softmoa.tasks.archive import ZipLimits
+from softmoa.tasks.own import DataLimits
+
+ROOT = Path(__file__).parents[1]
+SMALL = DataLimits(classes=3, clips=40, zip=ZipLimits(files=60, file_mb=0.5, total_mb=2, depth=4))
+
+
+def tone(path: Path, hertz: float, seconds: float = 0.4, level: float = 0.3) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(int(16_000 * seconds)) / 16_000
+    container = {".WAV": "WAV", ".OGG": "OGG"}.get(path.suffix)
+    soundfile.write(path, level * np.sin(2 * np.pi * hertz * time), 16_000, format=container)
+    return path
+
+
+@pytest.fixture
+def birds(tmp_path) -> Path:
+    """Two classes of five clips, some in deeper folders or with upper-case suffixes."""
+    folder = tmp_path / "birds"
+    for k in range(5):
+        tone(folder / "crow" / f"{k}.WAV", 300 + 5 * k)
+        tone(folder / "owl" / ("deeper/" * (k % 2)) / f"{k}.flac", 900 + 5 * k)
+    (folder / "crow" / "notes.txt").write_text("x")
+    (folder / ".DS_Store").write_text("x")
+    return folder
+
+
+def zip_of(folder: Path, out: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(out, "w") as zipped:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                zipped.write(path, f"{top}{path.relative_to(folder)}")
+    return out
+
+
+def read(path: Path, limits: DataLimits = SMALL, seed: int = 0) -> own.OwnData:
+    with own.opened(path, limits, seed) as mine:
+        assert all(file.path.is_file() for file in mine.task.files)
+        return mine
+
+
+def names(task: Task) -> dict[str, list[tuple[str, str]]]:
+    return {s: [(task.labels[f.label], f.path.name) for f in getattr(task, s)] for s in SPLITS}
+
+
+# --- folders, tables, zips ------------------------------------------------------------------------
+
+
+def test_a_folder_per_class(birds):
+    mine = read(birds)
+    assert mine.task.name == "birds" and mine.task.labels == ("crow", "owl")
+    assert mine.task.counts == {"train": (3, 3), "valid": (1, 1), "test": (1, 1)}
+    assert [r.kind for r in mine.remarks] == ["ignored", "tiny"]
+    assert "one more or less right is 50 %" in mine.remarks[1].message
+
+
+@pytest.mark.parametrize("top", ["", "birds/"])
+def test_a_zip_is_its_folder(birds, tmp_path, top):
+    mine = read(zip_of(birds, tmp_path / "birds.zip", top))
+    assert names(mine.task) == names(read(birds).task)
+    assert not any(file.path.exists() for file in mine.task.files)
+
+
+def test_folders_named_after_splits_are_splits(tmp_path):
+    for k, split in enumerate(("Train", "VAL", "test")):
+        for n, label in enumerate(("a", "b")):
+            tone(tmp_path / "d" / split / label / f"{k}.wav", 200 + 100 * k + 30 * n)
+    assert names(read(tmp_path / "d").task) == {
+        "train": [("a", "0.wav"), ("b", "0.wav")],
+        "valid": [("a", "1.wav"), ("b", "1.wav")],
+        "test": [("a", "2.wav"), ("b", "2.wav")],
+    }
+
+
+def test_a_table_gives_labels_splits_and_groups(tmp_path):
+    lines = ["path,label,split,group,comment"]
+    for k in range(4):
+        for label, hertz in (("low", 200), ("high", 2000)):
+            name = tone(tmp_path / "t" / f"{label}{k}.ogg", hertz + 10 * k).name
+            lines.append(f"{name},{label},{'test' if k == 3 else ''},{'x' if k < 2 else ''},hm")
+    (tmp_path / "t" / "Sounds.CSV").write_text("\n".join(lines), encoding="utf-8-sig")
+    task = read(tmp_path / "t").task
+    assert task.labels == ("high", "low") and task.counts["test"] == (1, 1)
+    assert {f.path.name for f in task.test} == {"low3.ogg", "high3.ogg"}
+    assert len({s for s in SPLITS for f in getattr(task, s) if f.group == "x"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\n../a.wav,x", "path '../a.wav' in t.csv leads elsewhere"),
+        ("path,label\n/etc/passwd,x", "leads elsewhere"),
+        ("path,label\nb.wav,x", "clip 'b.wav' of t.csv is missing"),
+        ("path,label\na.wav,", "'a.wav' of t.csv has no label"),
+        ("path,label,split\na.wav,x,middle", "'middle' of a.wav is none of train, valid, test"),
+        ("file,label\na.wav,x", "t.csv has no column 'path'"),
+        ("path,label\na.wav,x", "1 class cannot be told apart"),
+        ("path,label", "No sounds were found"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, text, words):
+    tone(tmp_path / "t" / "a.wav", 300)
+    (tmp_path / "t" / "t.csv").write_text(text)
+    with pytest.raises(TaskError, match=words):
+        read(tmp_path / "t")
+
+
+def test_what_is_collected_is_written_and_read_again(birds, tmp_path):
+    mine = read(birds, seed=5)
+    rows = [
+        Row(row.path, {"crow": "crow / à droite", "owl": "owl"}[row.label], group=f"g{k % 4}")
+        for k, row in enumerate(mine.rows)
+    ]
+    before = own.build(rows, (), "birds", 5).task
+    own.write_zip(rows, tmp_path / "out.zip")
+    after = read(tmp_path / "out.zip", seed=5).task
+    assert after.labels == before.labels == ("crow / à droite", "owl")
+    assert after.counts == before.counts
+    groups = {s: sorted((f.label, f.group) for f in getattr(before, s)) for s in SPLITS}
+    assert groups == {s: sorted((f.label, f.group) for f in getattr(after, s)) for s in SPLITS}
+
+
+def test_remarks_on_copies_damage_and_imbalance(birds):
+    for k in range(5, 25):
+        tone(birds / "crow" / f"{k}.wav", 300 + 5 * k)
+    (birds / "owl" / "copy.flac").write_bytes((birds / "owl" / "0.flac").read_bytes())
+    (birds / "owl" / "crow.wav").write_bytes((birds / "crow" / "7.wav").read_bytes())
+    (birds / "owl" / "torn.wav").write_bytes(b"RIFF")
+    mine = read(birds)
+    said = {remark.kind: remark.message for remark in mine.remarks}
+    assert said["duplicate"].startswith("2 clips were left out, a copy of another clip; 1 had")
+    assert said["unreadable"].startswith("1 clip was left out, not readable: owl/torn.wav: This")
+    assert said["unbalanced"].startswith("'crow' has 25 clips and 'owl' 5")
+    assert len(mine.rows) == 30
+
+
+def test_a_group_in_two_splits_is_remarked(birds):
+    rows = [
+        Row(row.path, row.label, SPLITS[min(k % 5, 2)], "ann")
+        for k, row in enumerate(read(birds).rows)
+    ]
+    kinds = {r.kind: r.message for r in own.build(rows, (), "b").remarks}
+    assert "'ann' is in" in kinds["group"] and " at once" in kinds["group"]
+
+
+# --- hostile zips ---------------------------------------------------------------------------------
+
+
+def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+HOSTILE = {
+    "absolute": ([(entry("/etc/a.wav"), b"x")], "leads elsewhere"),
+    "parent": ([(entry("a/../../b.wav"), b"x")], "leads elsewhere"),
+    "drive": ([(entry("C:/b.wav"), b"x")], "leads elsewhere"),
+    "backslash": ([(entry("a\\..\\b.wav"), b"x")], "leads elsewhere"),
+    "link": ([(entry("a/b.wav", stat.S_IFLNK | 0o777), b"/etc/passwd")], "link or a device"),
+    "fifo": ([(entry("a/b.wav", stat.S_IFIFO | 0o666), b"")], "link or a device"),
+    "deep": ([(entry("a/b/c/d/e.wav"), b"x")], "more than 3 deep"),
+    "many": ([(entry(f"a/{k}.wav"), b"x") for k in range(61)], "holds 61 files; at most 60"),
+    "large": ([(entry("a/b.wav"), os.urandom(600_000))], "'a/b.wav' in the zip has 1 MB"),
+    "total": ([(entry(f"a/{k}.wav"), os.urandom(450_000)) for k in range(5)], "unpacks to 2 MB"),
+    "bomb": ([(entry("a/b.wav"), bytes(480_000))], "more than 100 times its size"),
+    "twice": ([(entry("a/b.wav"), b"x"), (entry("a/b.wav"), b"y")], "two files of one name"),
+    "file as folder": ([(entry("a.wav"), b"x"), (entry("a.wav/b.wav"), b"y")], "one name"),
+    "no sounds": ([(entry("a/readme.txt"), b"x")], "No sounds were found"),
+    "no sound inside": ([(entry("a/b.wav"), b"x"), (entry("b/c.wav"), b"y")], "None of the 2"),
+    "classes": ([(entry(f"{k}/b.wav"), b"x") for k in range(4)], "4 classes; at most 3"),
+    "clips": ([(entry(f"a/{k}.wav"), b"x") for k in range(41)], "41 clips; at most 40"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_zip_is_refused_and_leaves_nothing(tmp_path, monkeypatch, case):
+    entries, words = HOSTILE[case]
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as zipped:
+        for info, data in entries:
+            zipped.writestr(info, data)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with pytest.raises(TaskError, match=words):
+        read(tmp_path / "in.zip")
+    with pytest.raises(TaskError, match=words):
+        own.rows_of_zip(tmp_path / "in.zip", scratch / "target", SMALL)
+    assert list(scratch.iterdir()) == []
+
+
+def test_headers_that_lie_about_the_size_are_not_believed(tmp_path):
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr(entry("a/b.wav"), bytes(10**6))
+    data = path.read_bytes().replace((10**6).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    path.write_bytes(data)
+    with pytest.raises(TaskError, match="damaged"):
+        own.rows_of_zip(path, tmp_path / "target", SMALL)
+    assert not (tmp_path / "target").exists()
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("a/b.wav", b"x")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(TaskError, match="is encrypted"):
+        read(path)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
+def test_a_damaged_zip_is_read_or_refused_and_leaves_nothing(birds, tmp_path, changes):
+    path = tmp_path / "in.zip"
+    data = bytearray(zip_of(birds, path).read_bytes())
+    tail = 1500  # most damage where the headers are
+    for place, value in changes:
+        data[len(data) - 1 - int(place * (tail - 1))] = value
+    path.write_bytes(data)
+    target = tmp_path / "target"
+    try:
+        own.rows_of_zip(path, target, SMALL)
+    except TaskError:
+        assert not target.exists()
+    else:
+        shutil.rmtree(target)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def test_tasks_describes_a_folder(birds, capsys):
+    assert main(["tasks", str(birds), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["clips"] == {"train": [3, 3], "valid": [1, 1], "test": [1, 1]}
+    assert row["labels"] == ["crow", "owl"] and row["remarks"][0]["kind"] == "ignored"
+    assert main(["tasks", str(birds)]) == 0
+    assert "  owl: 3 train, 1 valid, 1 test\n" in capsys.readouterr().out
+
+
+def test_a_zip_can_be_compared_and_its_bundle_classifies(birds, tmp_path):
+    archive = zip_of(birds, tmp_path / "birds.zip", "birds/")
+    command = [sys.executable, "-m", "softmoa", "compare", "--task", archive, "--json"]
+    command += ["--methods", "linear", "--epochs", "1", "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)
+    assert row["train_clips"] == 6 and row["test_accuracy"] == 1.0
+    assert "birds: 2 classes; 6 clips to train on" in done.stderr
+    bundle = tmp_path / "out" / "bundles" / "birds-linear-seed0.safetensors"
+    assert bundle.is_file()
+
+
+def test_bad_data_are_one_line_and_exit_2(tmp_path, capsys):
+    (tmp_path / "x.zip").write_text("no zip")
+    for path, words in ((tmp_path / "x.zip", "not a zip"), (tmp_path, "No sounds were found")):
+        assert main(["compare", "--task", str(path), "--out", str(tmp_path / "o")]) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+    assert main(["tasks", str(tmp_path / "nowhere")]) == 2

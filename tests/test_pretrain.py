@@ -1,0 +1,146 @@
+"""The pretraining recipe: gradients over processes, targets in their places, what is held out."""
+
+import multiprocessing
+import os
+import socket
+import struct
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from analysis.corpus import PACKAGES, TEST_PACKAGES
+from analysis.initialise import AST_SMALL
+from analysis.pretrain import (
+    Batch,
+    Batches,
+    Options,
+    Scenes,
+    Student,
+    Targets,
+    average_gradients,
+    loss_of,
+    schedule,
+)
+from analysis.speech_teacher import ctranslate2_tensors
+from analysis.teacher import clip_weights
+from softmoa.ast import AST
+
+
+def gradient_of_half(rank: int, port: int, answers) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    model, x = toy()
+    model(x[4 * rank : 4 * rank + 4]).square().mean().backward()
+    model.unused.grad = None  # as a head that this process's batch did not need
+    average_gradients(model)
+    answers.put((rank, [p.grad.tolist() for p in model.parameters()]))
+    dist.destroy_process_group()
+
+
+def toy() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    model.register_parameter("unused", nn.Parameter(torch.zeros(5)))
+    return model, torch.randn(8, 3)
+
+
+def test_two_processes_see_the_gradient_of_the_joint_batch():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    processes = [
+        context.Process(target=gradient_of_half, args=(rank, port, answers)) for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    got = dict(answers.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    model, x = toy()
+    model(x).square().mean().backward()
+    expected = [torch.zeros(5) if p.grad is None else p.grad for p in model.parameters()]
+    for gradients in got.values():
+        for ours, theirs in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(torch.tensor(ours), theirs)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Ten scenes whose speech target names its scene and column."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "0000"
+    folder.mkdir()
+    column = np.arange(30)[None, :, None] + 100 * np.arange(10)[:, None, None]
+    arrays = {
+        "mel": np.repeat(column[:, :, 0], 16, axis=1)[..., None] * np.ones(128),
+        "tags": rng.standard_normal((10, 9, 521)),
+        "embedding": rng.standard_normal((10, 9, 1024)),
+        "speech": column * np.ones(384),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array.astype(np.float16))
+    return [folder]
+
+
+def test_crops_keep_sound_and_speech_target_together(shards, monkeypatch):
+    batches = Batches(Scenes(shards), Options(scenes_per_step=2))
+    monkeypatch.setattr(batches, "_augment", lambda mel: mel)
+    monkeypatch.setattr(batches, "standardise", lambda targets: targets)
+    for _ in range(30):
+        batch = batches.draw()
+        scene = batch.mel[:, : len(batch.mel[0]) // 16 * 16, 0].unflatten(1, (-1, 16)).mean(dim=2)
+        assert scene.shape == batch.targets.speech.shape[:2]
+        # A crop may begin within a column: half of one is the most it can be off.
+        assert (scene - batch.targets.speech[..., 0]).abs().max() <= 0.5
+
+
+def test_a_speech_batch_trains_the_speech_head_and_others_do_not(shards):
+    torch.manual_seed(0)
+    tiny = AST(AST_SMALL.__class__(**{**AST_SMALL.__dict__, "width": 12, "depth": 1, "heads": 2}))
+    student = Student(tiny)
+    mel = torch.randn(2, 480, 128)
+    targets = Targets(torch.rand(2, 9, 521), torch.randn(2, 9, 1024))
+    loss_of(student, Batch(mel, targets, 1), Options()).backward()
+    assert student.to_speech.weight.grad is None
+    assert student.to_tags.weight.grad.abs().sum() > 0
+    spoken = Targets(targets.tags, targets.embedding, torch.randn(2, 30, 384))
+    loss_of(student, Batch(mel, spoken, 1), Options()).backward()
+    assert student.to_speech.weight.grad.abs().sum() > 0
+
+
+def test_the_schedule_warms_up_in_steps_and_ends_at_zero():
+    assert schedule(0, 0.0, 100) == 0.01
+    assert schedule(99, 0.0, 100) == 1.0
+    assert schedule(10_000, 0.5, 100) == pytest.approx(0.5)
+    assert schedule(10_000, 1.0, 100) == 0.0
+
+
+def test_clips_of_test_packages_are_never_drawn():
+    held_out = sorted(TEST_PACKAGES)[0]
+    rows = [
+        {"package": package, "kind": kind}
+        for package in (held_out, PACKAGES[0].name)
+        for kind in ("effects", "music", "speech")
+    ]
+    weights = clip_weights(np.eye(6, 521), rows)
+    assert weights[:3].tolist() == [0, 0, 0]
+    assert weights[3:] == pytest.approx([0.68, 0.12, 0.2])
+
+
+def test_a_model_file_of_ctranslate2_is_read(tmp_path):
+    values = np.array([[1.5, -2.0], [0.25, 4.0]], np.float16)
+    name = b"encoder/layer_norm/gamma\0"
+    spec = b"WhisperSpec\0"
+    data = struct.pack("<IH", 6, len(spec)) + spec + struct.pack("<II", 3, 1)
+    data += struct.pack("<H", len(name)) + name + struct.pack("<BIIB", 2, 2, 2, 4)
+    data += struct.pack("<I", values.nbytes) + values.tobytes()
+    (tmp_path / "model.bin").write_bytes(data)
+    tensors = ctranslate2_tensors(tmp_path / "model.bin")
+    assert list(tensors) == ["encoder/layer_norm/gamma"]
+    assert tensors["encoder/layer_norm/gamma"].tolist() == values.tolist()

@@ -25,6 +25,8 @@ def go(page: Page, server):
     """Open a link; the page behind it."""
 
     def open_link(query: str) -> Page:
+        # The first page asks for its link as well; to leave it earlier would be an error of its own.
+        page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
         page.goto(server[0] + query)
         return page
 

@@ -21,14 +21,15 @@ SLOW = 60_000  # ms, on a busy machine
 
 
 @pytest.fixture
-def go(page: Page, server):
-    """Open a link; the page behind it."""
+def go(page: Page, server, problems):
+    """Open a link in a page of its own: leaving one while it loads is an error on its console."""
 
     def open_link(query: str) -> Page:
-        # The first page asks for its link as well; to leave it earlier would be an error of its own.
-        page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
-        page.goto(server[0] + query)
-        return page
+        own = page.context.new_page()
+        own.on("pageerror", lambda error: problems.append(str(error)))
+        own.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+        own.goto(server[0] + query)
+        return own
 
     return open_link
 

@@ -14,11 +14,21 @@ from gradio.themes import Default
 
 from softmoa import plots
 from softmoa.limits import LIMITS
-from softmoa.ui import about, api, collect, compare, explore, lens, texts
+from softmoa.plots.lesson import CSS as LESSON_CSS
+from softmoa.plots.timeline import CSS as TIMELINE_CSS
+from softmoa.ui import about, api, collect, compare, explore, lens, lesson, links, live, texts
+from softmoa.ui.links import Linked
+from softmoa.ui.texts.links import COPY
 
 CSS = """
 .timestamps time, .playback span { color: var(--body-text-color-subdued) !important }
 .quiet, .quiet p { font-size: .9rem; opacity: .9 }
+#copy-link { width: fit-content; min-width: 12rem; margin-left: auto }
+@media (max-width: 640px) {  /* steps of the lesson: numbers in a row, the chosen one in full */
+  #lesson-step label { max-width: 2.4rem; overflow: hidden; white-space: nowrap }
+  #lesson-step label.selected { max-width: 100% }
+  #lesson-step label input { position: absolute; opacity: 0 }
+}
 .patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
 .patch th, .patch td { text-align: right; padding: .15rem .6rem }
 .patch th:first-child, .patch td:first-child { text-align: left }
@@ -31,15 +41,24 @@ def build() -> gr.Blocks:
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         gr.Markdown(texts.INTRO)
         about.tour()
+        copy = gr.Button(COPY, size="sm", elem_id="copy-link")
         with gr.Tabs() as tabs:
-            with gr.Tab(texts.EXPLORE, id="explore"):
-                explored = explore.build()
+            with gr.Tab(texts.EXPLORE, id="explore") as tab:
+                explored = explore.build(tab)
             with gr.Tab(texts.EXPERTS, id="experts") as experts:
                 lens.build(explored, experts)
             with gr.Tab(texts.COMPARE, id="compare") as race:
                 own_tasks = compare.build(explored, tabs, race, demo)
-            with gr.Tab(texts.SOUNDS, id="sounds"):
+            with gr.Tab(texts.SOUNDS, id="sounds") as sounds:
                 collect.build(own_tasks)
+            with gr.Tab("Live", id="live") as tab:
+                listened = live.build(tab)
+            with gr.Tab("Lesson", id="lesson") as tab:
+                learned = lesson.build(tab)
+        plain = {"experts": experts, "compare": race, "sounds": sounds}  # only the tab is linked
+        linked = [explored.link, listened, learned]
+        linked += [Linked(name, tab, {}, [], lambda query: []) for name, tab in plain.items()]
+        links.wire(demo, tabs, linked, copy)
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)
@@ -70,7 +89,7 @@ def launch(demo: gr.Blocks, **options):
             button_primary_background_fill="*primary_600",
             button_primary_background_fill_hover="*primary_700",
         ),
-        css=CSS + plots.CSS,
+        css=CSS + plots.CSS + LESSON_CSS + TIMELINE_CSS,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

@@ -6,6 +6,7 @@ and every later choice of layer, expert or patch is drawn from it.
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 import tempfile
 import time
@@ -17,6 +18,7 @@ import gradio as gr
 import numpy as np
 
 from softmoa import export, plots
+from softmoa.ablation import mixtures
 from softmoa.audio import SAMPLE_RATE, AudioError
 from softmoa.bundle import BundleError
 from softmoa.classify import (
@@ -28,6 +30,7 @@ from softmoa.classify import (
     open_classifier,
 )
 from softmoa.limits import LIMITS, LimitError
+from softmoa.moa import SoftRouter
 from softmoa.ui.backbones import (
     backbone_dropdown,
     bundle_choices,
@@ -37,13 +40,16 @@ from softmoa.ui.backbones import (
 from softmoa.ui.clicks import ON_CLICK
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import figures, real_frames, report_png
-from softmoa.ui.figure import Figure
+from softmoa.ui.figure import FOLLOWS, MODEL_QUEUE, Figure
+from softmoa.ui.links import Linked, Query
+from softmoa.ui.over_time import OverTime
+from softmoa.ui.playhead import PLAYHEAD
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS, WeightsError
 
 EXAMPLES = ASSETS / "examples"
 EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
-MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
+WIDE = 64  # layers, experts or slots that a link may name; a run brings the true numbers
 MATH = [{"left": "$", "right": "$", "display": False}]
 
 
@@ -63,10 +69,11 @@ class Explored:
     backbone: gr.Dropdown
     own: gr.State
     again: gr.State
+    link: Linked
 
 
-def build() -> Explored:
-    """Lay out the tab and wire it, inside a `gr.Tab`."""
+def build(tab: gr.Tab) -> Explored:
+    """Lay out the tab and wire it, inside `tab`."""
     result = gr.State()
     own, again = gr.State([]), gr.State(0)
     token = gr.State()
@@ -81,12 +88,11 @@ def build() -> Explored:
                 elem_id="sound",
             )
             gr.Markdown(texts.SOUND_HELP.format(limits=LIMITS), elem_classes="quiet")
-            examples = sorted(p for p in EXAMPLES.iterdir() if p.suffix in (".ogg", ".flac"))
             gr.Examples(
-                [[str(path)] for path in examples],
+                [[str(path)] for path in example_clips().values()],
                 [sound],
                 label=texts.EXAMPLES,
-                example_labels=[path.stem.replace("_", " ") for path in examples],
+                example_labels=[name.replace("_", " ") for name in example_clips()],
                 examples_per_page=30,
                 elem_id="examples",
             )
@@ -106,12 +112,13 @@ def build() -> Explored:
 
     with gr.Column(visible=False) as heard:
         gr.Markdown(texts.HEARD)
-        waveform = Figure(elem_id="waveform")
-        spectrogram = Figure(elem_id="spectrogram")
+        waveform = Figure(elem_id="waveform", elem_classes=FOLLOWS, js_on_load=PLAYHEAD)
+        spectrogram = Figure(elem_id="spectrogram", elem_classes=FOLLOWS)
+    over_time = OverTime()
     with gr.Column(visible=False) as inside:
         gr.Markdown(texts.WHERE)
         with gr.Row(equal_height=True):
-            layer = gr.Slider(1, 6, 1, step=1, label=texts.LAYER, elem_id="layer", min_width=200)
+            layer = gr.Slider(1, WIDE, 1, step=1, label=texts.LAYER, elem_id="layer", min_width=200)
             view = gr.Radio(
                 list(texts.VIEWS.items()), value="dispatch", label=texts.VIEW, elem_id="view"
             )
@@ -119,9 +126,9 @@ def build() -> Explored:
                 list(texts.SITES.items()), value="mhsa", label=texts.SITE, elem_id="site"
             )
         with gr.Row(equal_height=True):
-            expert = gr.Radio([("1", 0)], value=0, label=texts.EXPERT, elem_id="expert")
-            slot = gr.Radio([("1", 0)], value=0, label=texts.SLOT, elem_id="slot")
-        overlay = Figure(elem_id="overlay", js_on_load=ON_CLICK)
+            expert = gr.Radio(_numbered(WIDE), value=0, label=texts.EXPERT, elem_id="expert")
+            slot = gr.Radio(_numbered(WIDE), value=0, label=texts.SLOT, elem_id="slot")
+        overlay = Figure(elem_id="overlay", elem_classes=FOLLOWS, js_on_load=ON_CLICK)
         view_note = gr.Markdown(elem_classes="quiet", latex_delimiters=MATH, elem_id="view-note")
         patch = Figure(elem_id="patch")
         gr.Markdown(texts.ALL_EXPERTS)
@@ -165,6 +172,7 @@ def build() -> Explored:
         again.change(**run),
         choose_backbone(backbone, bundle, own).then(**run),
     )
+    over_time.follow(runs, result, layer, site)
     for control in (layer, site, view, expert, slot):
         control.input(draw_choice, [result, *choice], drawn, trigger_mode="always_last", **draw)
     overlay.select(pick_patch, [result, *choice], [token, *drawn], **draw)
@@ -177,7 +185,70 @@ def build() -> Explored:
             file,
             api_visibility="private",
         ).success(None, js=f"() => document.querySelector('#file-{kind}').click()")
-    return Explored(result, sound, runs, bundle, backbone, own, again)
+
+    clip = gr.Textbox(visible="hidden", elem_id="clip")  # name of the example, for the link
+    sound.change(clip_name, sound, clip, queue=False, api_visibility="private")
+    parts = {
+        "clip": clip,
+        "bundle": bundle,
+        "layer": layer,
+        "site": site,
+        "view": view,
+        "expert": expert,
+        "slot": slot,
+    }
+    opened = [sound, backbone, bundle, layer, site, view, expert, slot]
+    link = Linked("explore", tab, parts, opened, open_link, from_zero=("expert", "slot"))
+    return Explored(result, sound, runs, bundle, backbone, own, again, link)
+
+
+def example_clips() -> dict[str, Path]:
+    """The example clips by name."""
+    return {p.stem: p for p in sorted(EXAMPLES.iterdir()) if p.suffix in (".ogg", ".flac")}
+
+
+def clip_name(path: str | None) -> str:
+    """Name of the example clip that a sound is; empty for the visitor's own."""
+    if not path or (example := example_clips().get(Path(path).stem)) is None:
+        return ""
+    return example.stem if filecmp.cmp(path, example, shallow=False) else ""
+
+
+def open_link(query: Query) -> list:
+    """Clip, bundle and choice that a link asks for; what it does not name stays as it is."""
+    clip = query.one_of("clip", example_clips())
+    bundle = query.one_of("bundle", bundles())
+    site = query.one_of("site", texts.SITES.values())
+    view = query.one_of("view", texts.VIEWS.values())
+    try:
+        classifier = open_classifier(bundle or DEFAULT_BUNDLE)
+    except (BundleError, WeightsError) as error:
+        query.problems.append(str(error))
+        return [gr.skip()] * 8
+    layer = expert = slot = gr.skip()
+    if found := mixtures(classifier.model):
+        layers = [place[0] + 1 for place in found]
+        moa = next(iter(found.values()))
+        n = moa.experts.down.shape[0]
+        p = moa.router.phi.shape[2] if isinstance(moa.router, SoftRouter) else 1
+        layer = query.whole("layer", min(layers), max(layers)) or layer
+        expert = (query.whole("expert", 1, n) or 1) - 1
+        slot = (query.whole("slot", 1, p) or 1) - 1
+    return [
+        str(example_clips()[clip]) if clip else gr.skip(),
+        classifier.backbone,
+        gr.Dropdown(bundle_choices(classifier.backbone), value=bundle or DEFAULT_BUNDLE),
+        layer,
+        site or gr.skip(),
+        view or gr.skip(),
+        expert,
+        slot,
+    ]
+
+
+def _numbered(count: int) -> list[tuple[str, int]]:
+    """The choices 1 to `count`, with the values 0 to `count` - 1."""
+    return [(str(j + 1), j) for j in range(count)]
 
 
 def warm_up() -> None:
@@ -231,8 +302,8 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         *shown,
         gr.Slider(minimum=layers[0], maximum=layers[-1], value=layer),
         gr.Radio(value=site, visible=len(sites) > 1),
-        gr.Radio([(str(j + 1), j) for j in range(n)], value=expert),
-        gr.Radio([(str(k + 1), k) for k in range(p)], value=slot, visible=p > 1),
+        gr.Radio(_numbered(n), value=expert),
+        gr.Radio(_numbered(p), value=slot, visible=p > 1),
         None,
         *draw_choice(result, layer, site, view, expert, slot, None),
     ]

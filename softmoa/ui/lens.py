@@ -91,7 +91,10 @@ def build(explored: Explored, tab: gr.Tab) -> None:
         refreshed.then(**section.redraw)
     gr.on([view.input, target.input, mode.input], **judged, show_progress_on=[table])
     picked = table.select(pick, evidence, choice, api_visibility="private", show_progress="hidden")
-    for chosen in (gr.on([control.input for control in choice], lambda: None), picked):
+    for chosen in (
+        gr.on([control.input for control in choice], lambda: None, api_visibility="private"),
+        picked,
+    ):
         chosen.then(**judged, show_progress="hidden", trigger_mode="always_last")
         chosen.then(**board.rechoose)
         chosen.then(**heard.redraw)

@@ -39,7 +39,7 @@ def build() -> gr.Blocks:
             with gr.Tab(texts.COMPARE, id="compare") as race:
                 own_tasks = compare.build(explored, tabs, race, demo)
             with gr.Tab(texts.SOUNDS, id="sounds"):
-                collect.build(own_tasks)
+                collect.build(own_tasks, tabs)
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

@@ -50,7 +50,7 @@ def build() -> gr.Blocks:
             with gr.Tab(texts.COMPARE, id="compare") as race:
                 own_tasks = compare.build(explored, tabs, race, demo)
             with gr.Tab(texts.SOUNDS, id="sounds") as sounds:
-                collect.build(own_tasks)
+                collect.build(own_tasks, tabs)
             with gr.Tab("Live", id="live") as tab:
                 listened = live.build(tab)
             with gr.Tab("Lesson", id="lesson") as tab:

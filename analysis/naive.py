@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from softmoa.ast import AST
-from softmoa.moa import MoA, SoftRouter
+from softmoa.moa import MoA, SoftRouter, TokenRouter
 
 
 def expert(moa: MoA, j: int, x: Tensor) -> Tensor:
@@ -34,6 +34,7 @@ def soft_moa(moa: MoA, x: Tensor) -> Tensor:
 def dense_moa(moa: MoA, x: Tensor) -> Tensor:
     """All experts' answers to all tokens stacked, weighed, summed: (b, m, d) -> (b, m, d)."""
     router = moa.router
+    assert isinstance(router, TokenRouter)
     gates = (x @ router.phi + router.bias).softmax(dim=-1)
     answers = torch.stack([expert(moa, j, x) for j in range(gates.shape[-1])], dim=2)
     return (gates[..., None] * answers).sum(dim=2)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 from functools import cache
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 import soxr
@@ -60,7 +60,7 @@ def _string(file: BinaryIO) -> str:
 
 
 @cache
-def encoder() -> tuple[torch.nn.Module, object]:
+def encoder() -> tuple[torch.nn.Module, Any]:
     """Whisper tiny.en's encoder with the packaged weights, and its feature extractor."""
     from transformers import WhisperConfig, WhisperFeatureExtractor
     from transformers.models.whisper.modeling_whisper import WhisperEncoder

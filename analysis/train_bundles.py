@@ -17,7 +17,7 @@ import csv
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from safetensors.torch import save_file
@@ -79,7 +79,7 @@ def choices(base: weights.Loaded, rate: float) -> tuple[Choice, ...]:
     return (PROBE, *siblings)
 
 
-def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, object]]:
+def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, Any]]:
     """All siblings with all seeds; writes the bundles of the first. One row per run."""
     task, recipe = tasks.load(name), RECIPES[name]
     task = replace(task, train=task.train + task.valid, valid=())
@@ -103,10 +103,9 @@ def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, ob
             typer.echo(f"{name}, {event.run}: test {event.test_accuracy:.3f}")
             if event.seed == 0 and event.method in SIBLINGS:
                 write(event)
-            row = {column: getattr(event, column, None) for column in COLUMNS}
-            rows.append(
-                row | {"task": name, "learning_rate": recipe.rate, "test_clips": len(task.test)}
-            )
+            row: dict[str, Any] = {column: getattr(event, column, None) for column in COLUMNS}
+            row |= {"task": name, "learning_rate": recipe.rate, "test_clips": len(task.test)}
+            rows.append(row)
     return rows
 
 
@@ -123,19 +122,20 @@ def save_half(state: dict[str, Tensor], info: bundle.BundleInfo) -> None:
     os.replace(out.with_suffix(".part"), out)
 
 
-def keep(rows: list[dict[str, object]]) -> None:
+def keep(rows: list[dict[str, Any]]) -> None:
     """Put rows into the table in the place of those of the same task, method and seed."""
-    known = []
+    known: list[dict[str, Any]] = []
     if RESULTS.exists():
         with RESULTS.open(newline="") as table:
             known = list(csv.DictReader(table))
     new = {(str(row["task"]), str(row["method"]), str(row["seed"])) for row in rows}
     kept = [row for row in known if (row["task"], row["method"], row["seed"]) not in new]
     with RESULTS.open("w", newline="") as table:
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(COLUMNS)
         for row in sorted([*kept, *rows], key=lambda row: (str(row["task"]), str(row["seed"]))):
-            writer.writerow({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})
+            values = [row[column] for column in COLUMNS]
+            writer.writerow([round(v, 5) if isinstance(v, float) else v for v in values])
 
 
 def main(

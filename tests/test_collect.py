@@ -132,6 +132,12 @@ def test_a_zip_is_added_and_its_takes_chosen_recorded_again_and_deleted(
     tab.locator("#delete-take").click()
     expect(take(tab, "high", 5)).to_have_count(0)
     expect(tab.locator("#division")).to_contain_text("high211")
+    tab.locator("#race").click()
+    expect(tab.locator("#task")).to_be_visible(timeout=30_000)
+    tab.locator("#task input").click()
+    expect(tab.get_by_role("option", name="Your sounds: high, low")).to_be_visible(timeout=30_000)
+    tab.keyboard.press("Escape")
+    tab.get_by_role("tab", name="Your sounds").click()
     tab.set_viewport_size({"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.locator("#clear-takes").click()

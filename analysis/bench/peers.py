@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import soundfile
 import torch
-from torch import nn
 
 from softmoa.ast import AST
 from softmoa.weights import hub_config, hub_state
 
 
 @lru_cache(maxsize=1)
-def base_pair(device: torch.device) -> tuple[AST, nn.Module]:
+def base_pair(device: torch.device) -> tuple[AST, Any]:
     """(ours, ASTForAudioClassification), in eval mode, on the device."""
     from transformers import ASTConfig, ASTForAudioClassification
 
@@ -23,12 +23,13 @@ def base_pair(device: torch.device) -> tuple[AST, nn.Module]:
     theirs = ASTForAudioClassification(ASTConfig(id2label={i: str(i) for i in range(527)}))
     ours = AST(hub_config(theirs.config.to_dict()))
     ours.load_state_dict(hub_state(theirs.state_dict(), ours.config.bands))
-    for model in (ours, theirs):
+    pair: tuple[AST, Any] = (ours, theirs)
+    for model in pair:
         model.to(device).eval().requires_grad_(False)
-    return ours, theirs
+    return pair
 
 
-def pipeline_on(model: nn.Module, device: torch.device) -> Callable[[Path], list[dict]]:
+def pipeline_on(model: Any, device: torch.device) -> Callable[[Path], list[dict]]:
     """transformers' pipeline at its defaults: a file -> labels with scores."""
     from transformers import ASTFeatureExtractor, pipeline
 

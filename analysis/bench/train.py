@@ -18,6 +18,7 @@ from softmoa.ast import AST
 from softmoa.methods import attach, share
 from softmoa.methods.lora import LoRAOptions
 from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.moa import MoA
 from softmoa.precision import Precision, autocast
 
 SECONDS = 5
@@ -67,7 +68,7 @@ def _soft_moa(setting: Setting) -> list[Row]:
     ours = share(base)
     attach(ours, "soft-moa", SoftMoAOptions(), 10)
     for block in ours.blocks:
-        assert block.beside_attn is not None
+        assert isinstance(block.beside_attn, MoA)
         nn.init.normal_(block.beside_attn.experts.up, std=0.02)  # so that the layers take part
     naive = share(base)
     attach(naive, "soft-moa", SoftMoAOptions(), 10)
@@ -92,7 +93,7 @@ def _soft_moa(setting: Setting) -> list[Row]:
             _stepper(setting, ours, lambda: cached, labels, "auto"),
             _stepper(setting, naive, recomputed, labels, "fp32"),
             0.5 if setting.device.type == "cpu" else 0.15,
-            f"fp32: {equal(*tokens, 1e-4)}",
+            f"fp32: {equal(tokens[0], tokens[1], 1e-4)}",
         )
     ]
 
@@ -105,7 +106,7 @@ def _lora(setting: Setting) -> list[Row]:
     base, hub = base_pair(setting.device)
     clips, labels = _clips(setting)
     theirs = get_peft_model(
-        copy.deepcopy(hub),  # type: ignore[arg-type]
+        copy.deepcopy(hub),
         LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"]),
     )
     ours = _lora_on(base).to(setting.device)
@@ -116,6 +117,10 @@ def _lora(setting: Setting) -> list[Row]:
     with torch.no_grad():
         mel = padded.to(setting.device)
         checked = f"fp32, both padded: {equal(ours(mel), theirs(mel).logits, 1e-4)}"
+    cases: tuple[tuple[str, Tensor, Precision, float | None], ...] = (
+        ("auto", own_length, "auto", 0.7 if setting.device.type == "cpu" else 0.5),
+        ("padded to 1024 frames as theirs, fp32", padded, "fp32", None),
+    )
     peer = _stepper(setting, theirs, lambda: padded, labels, "fp32")
     return [
         race(
@@ -127,10 +132,7 @@ def _lora(setting: Setting) -> list[Row]:
             target,
             checked,
         )
-        for how, mel, precision, target in (
-            ("auto", own_length, "auto", 0.7 if setting.device.type == "cpu" else 0.5),
-            ("padded to 1024 frames as theirs, fp32", padded, "fp32", None),
-        )
+        for how, mel, precision, target in cases
     ]
 
 

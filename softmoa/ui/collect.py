@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,11 @@ class Trained:
     files: dict[str, Path]
 
 
-def build(own_tasks: gr.State) -> None:
-    """Lay out the tab and wire it, inside a `gr.Tab`; own_tasks: what the Compare tab offers."""
+def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
+    """Lay out the tab and wire it, inside a `gr.Tab`.
+
+    own_tasks: the list of this visitor's tasks that the Compare tab offers.
+    """
     mine = gr.State(delete_callback=collection.delete)
     mine.change(tasks_of, mine, own_tasks, show_progress="hidden", api_visibility="private")
     chosen = gr.State()
@@ -122,6 +125,7 @@ def build(own_tasks: gr.State) -> None:
     with gr.Row():
         train = gr.Button(texts.TRAIN_BUTTON, variant="primary", elem_id="train")
         stop = gr.Button(texts.STOP, variant="stop", visible=False, elem_id="stop-training")
+        race = gr.Button(texts.RACE, elem_id="race")
     progress = Figure(css_template=view.TABLE_CSS, elem_id="training")
     with gr.Column(visible=False) as tried:
         gr.Markdown(texts.TRY)
@@ -183,6 +187,7 @@ def build(own_tasks: gr.State) -> None:
         train_all, [mine], [progress, tried, use, trained, train, stop], show_progress="hidden",
         **model,
     )  # fmt: skip
+    race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quick)
     stop.click(
         lambda: [gr.Button(visible=True), gr.Button(visible=False)],
         None,
@@ -204,10 +209,13 @@ def build(own_tasks: gr.State) -> None:
 
 def tasks_of(now: Collection | None) -> list[Task]:
     """The collection as a task, as soon as one can be trained on it."""
+    if now is None:
+        return []
     try:
-        return [now.build().task] if now else []
+        task = now.build().task
     except TaskError:
         return []
+    return [replace(task, title=texts.RACE_TITLE.format(classes=", ".join(task.labels)))]
 
 
 def show(now: Collection, label: str | None, says: str, place: int | None = None) -> list:

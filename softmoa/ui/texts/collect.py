@@ -47,6 +47,8 @@ TRAIN_HELP = (
 )
 TRAIN_BUTTON = "Train on these sounds"
 STOP = "Stop"
+RACE = "Race more methods on these, in the tab Compare"
+RACE_TITLE = "Your sounds: {classes}"
 RESULTS = (
     "method",
     "trained weights, without the head",

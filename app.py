@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -105,5 +106,17 @@ if __name__ == "__main__":
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     arguments = parser.parse_args()
+    demo = build()
+    try:
+        launch(
+            demo,
+            server_name=arguments.host,
+            server_port=arguments.port,
+            prevent_thread_lock=True,
+        )
+    except OSError:  # what gradio raises; its message names settings that do not apply here
+        where = f"port {arguments.port}" if arguments.port else "any port from 7860"
+        print(f"Cannot serve on {where}: choose another one with --port.", file=sys.stderr)
+        sys.exit(2)
     threading.Thread(target=warm_up, daemon=True).start()
-    launch(build(), server_name=arguments.host, server_port=arguments.port)
+    demo.block_thread()

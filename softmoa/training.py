@@ -312,7 +312,7 @@ def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generat
         torch.manual_seed(seed)
         x = mel.transpose(1, 2)[:, None]  # (b, 1, mels, frames)
         x = FrequencyMasking(options.mask_mels, iid_masks=True)(x)
-        x = TimeMasking(min(options.mask_frames, mel.shape[1] // 2), iid_masks=True)(x)
+        x = TimeMasking(min(options.mask_frames, mel.shape[1] // 5), iid_masks=True)(x)
     return x[:, 0].transpose(1, 2)
 
 

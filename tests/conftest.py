@@ -136,6 +136,7 @@ def page(browser, server, problems):
     page.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
     page.goto(server[0])
     page.wait_for_selector("#examples button")
+    page.wait_for_function("window.softmoaLinkOpened")  # else a page left early aborts a request
     yield page
     context.close()
     assert problems == []

@@ -83,7 +83,9 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     def open_link(request: gr.Request) -> list:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})
         asked = query.one_of("tab", names) or names[0]
-        updates: list = [gr.Tabs(selected=asked)]
+        # A visitor may have clicked a tab before this answer comes: leave it, unless a link asks.
+        named = "tab" in request.query_params
+        updates: list = [gr.Tabs(selected=asked) if named else gr.skip()]
         for one in linked:
             skipped = [gr.skip()] * len(one.opened)
             updates += one.open_link(query) if one.name == asked else skipped

@@ -79,8 +79,9 @@ class Classification:
 
 
 def bundles() -> dict[str, Path]:
-    """Names and files of the embedded bundles."""
-    return {path.stem: path for path in sorted(BUNDLES.glob("*.safetensors"))}
+    """Names and files of the embedded bundles, the default one first."""
+    files = sorted(BUNDLES.glob("*.safetensors"), key=lambda f: (f.stem != DEFAULT_BUNDLE, f.stem))
+    return {path.stem: path for path in files}
 
 
 def open_classifier(

@@ -18,7 +18,7 @@ import pytest  # noqa: E402
 import soundfile  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from playwright.sync_api import Browser, BrowserType, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserType, Page, sync_playwright  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -141,3 +141,17 @@ def page(browser, server, problems):
     context.close()
     assert problems == []
     assert {host for host in hosts if "." in host or host == "localhost"} == {"127.0.0.1"}
+
+
+@pytest.fixture
+def go(page: Page, server, problems):
+    """Open a link in a page of its own: leaving one while it loads is an error on its console."""
+
+    def open_link(query: str) -> Page:
+        own = page.context.new_page()
+        own.on("pageerror", lambda error: problems.append(str(error)))
+        own.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+        own.goto(server[0] + query)
+        return own
+
+    return open_link

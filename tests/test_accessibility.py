@@ -21,8 +21,8 @@ def violations(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_in_any_tab(page, server, theme):
-    page.goto(f"{server[0]}?__theme={theme}")
+def test_axe_finds_nothing_in_any_tab(go, theme):
+    page = go(f"?__theme={theme}")
     page.wait_for_selector("#examples button")
     page.wait_for_function("window.softmoaLinkOpened")
     for box in ("#tour", "#cite", "#limits"):

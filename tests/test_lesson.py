@@ -20,20 +20,6 @@ from softmoa.weights import ASSETS
 SLOW = 60_000  # ms, on a busy machine
 
 
-@pytest.fixture
-def go(page: Page, server, problems):
-    """Open a link in a page of its own: leaving one while it loads is an error on its console."""
-
-    def open_link(query: str) -> Page:
-        own = page.context.new_page()
-        own.on("pageerror", lambda error: problems.append(str(error)))
-        own.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-        own.goto(server[0] + query)
-        return own
-
-    return open_link
-
-
 def query_of(page: Page) -> dict[str, str]:
     return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 

@@ -31,7 +31,7 @@ const move = () => {
   for (const area of document.querySelectorAll('.moa-follows .moa-area[data-seconds]')) {
     let head = area.querySelector('.moa-playhead');
     if (!head) {
-      head = document.createElement('b');
+      head = document.createElement('span');
       head.className = 'moa-playhead';
       area.append(head);
     }

@@ -47,8 +47,8 @@ def share_done(board: Scoreboard, weights: Mapping[str, float]) -> float:
 def progress_bar(share: float, words: str) -> list[str]:
     """A bar and a sentence."""
     return [
-        "<div class='moa race'><div class='race-bar' role='progressbar' aria-valuemin='0' "
-        "aria-valuemax='100'><i style='width:",
+        "<div class='moa race'><div class='race-bar' role='progressbar' aria-label='Part done' "
+        f"aria-valuemin='0' aria-valuemax='100' aria-valuenow='{100 * share:.0f}'><i style='width:",
         f"{100 * share:.0f}",
         "%'></i></div><p role='status'>",
         escape(words),

@@ -1,7 +1,7 @@
 """Distil YAMNet and Whisper into `ast-small` and write the embedded backbone.
 
     python -m analysis.pretrain --minutes 60 --out assets/ast-small.safetensors
-    python -m analysis.pretrain --start assets/ast-small.safetensors --name second ...
+    python -m analysis.pretrain --from assets/ast-small.safetensors --name second ...
     torchrun --nproc-per-node 2 -m analysis.pretrain ...
 
 The student hears the scenes of `analysis.teacher` and predicts, for each 0.96 s patch of the
@@ -11,7 +11,7 @@ app uses, the teacher's embedding (standardised) and its 521 tags (soft labels).
 encoder hears there. The linear heads start from a ridge regression on the frozen start (LP-FT,
 Kumar et al. 2022), so that the first gradients do not destroy what it knows; small rates that fall
 towards the input, a moving average of the weights and an interpolation with the start (WiSE-FT,
-Wortsman et al. 2022) guard the rest. Without `--start` the run begins at DINOv2.
+Wortsman et al. 2022) guard the rest. Without `--from` the run begins at DINOv2.
 
 Under torchrun every process draws scenes of its own and the gradients are averaged.
 
@@ -478,7 +478,9 @@ def shards_of(home: Path) -> list[Path]:
 
 def main(
     out: Annotated[Path | None, typer.Option(help="where the backbone is written")] = None,
-    start: Annotated[Path | None, typer.Option(help="a backbone file; default: DINOv2")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="a backbone file; default: DINOv2")
+    ] = None,
     name: str = Options.name,
     minutes: float = Options.minutes,
     rate: float = Options.rate,

@@ -56,8 +56,9 @@ def build() -> gr.Blocks:
                 listened = live.build(tab)
             with gr.Tab("Lesson", id="lesson") as tab:
                 learned = lesson.build(tab)
-        plain = {"experts": experts, "compare": race, "sounds": sounds}  # only the tab is linked
-        linked = [explored.link, listened, learned]
+        looked = explored.link.beside("experts", experts, ["clip", "bundle"])
+        plain = {"compare": race, "sounds": sounds}  # only the tab is linked
+        linked = [explored.link, looked, listened, learned]
         linked += [Linked(name, tab, {}, [], lambda query: []) for name, tab in plain.items()]
         links.wire(demo, tabs, linked, copy)
         about.build()

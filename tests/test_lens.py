@@ -377,3 +377,10 @@ def test_the_causal_view_of_five_seconds_takes_less_than_three():
     began = time.process_time()
     evidence.causal("zero")
     assert time.process_time() - began < 6
+
+
+def test_a_link_to_the_tab_opens_its_sound(go):
+    page = go("?tab=experts&clip=rain")
+    expect(page.locator("#lens-map button").first).to_be_visible(timeout=WAIT)
+    expect(page.locator("#clip textarea, #clip input").first).to_have_value("rain")
+    page.wait_for_function("location.search.includes('clip=rain')")

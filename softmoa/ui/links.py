@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -62,6 +62,10 @@ class Linked:
     open_link: Callable[[Query], list]
     from_zero: tuple[str, ...] = ()
 
+    def beside(self, name: str, tab: gr.Tab, keys: Collection[str]) -> Linked:
+        """Another tab about what this one holds: its link opens both, and names only `keys`."""
+        return replace(self, name=name, tab=tab, parts={key: self.parts[key] for key in keys})
+
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
@@ -80,20 +84,19 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     copied = [component for one in linked for component in one.parts.values()]
     copy.click(None, copied, None, js=_copy_script(linked), **PRIVATE)
 
-    def open_link(request: gr.Request) -> list:
+    def open_link(request: gr.Request) -> dict:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})
         asked = query.one_of("tab", names) or names[0]
         # A visitor may have clicked a tab before this answer comes: leave it, unless a link asks.
         named = "tab" in request.query_params
-        updates: list = [gr.Tabs(selected=asked) if named else gr.skip()]
-        for one in linked:
-            skipped = [gr.skip()] * len(one.opened)
-            updates += one.open_link(query) if one.name == asked else skipped
+        updates: dict = {tabs: gr.Tabs(selected=asked)} if named else {}
+        one = linked[names.index(asked)]
+        updates |= dict(zip(one.opened, one.open_link(query), strict=True))
         if query.problems:
             gr.Warning(" ".join(query.problems))
         return updates
 
-    outputs = [tabs, *(component for one in linked for component in one.opened)]
+    outputs = {tabs, *(component for one in linked for component in one.opened)}
     # In the queue, since a warning reaches the page no other way.
     demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE).then(
         None, js="() => { window.softmoaLinkOpened = true; return []; }", **PRIVATE

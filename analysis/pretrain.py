@@ -166,10 +166,15 @@ class Batch:
 
 
 class Batches:
-    """Random crops of random scenes, 1 to 10 s, augmented on the log-mel."""
+    """Random crops of random scenes, 1 to 10 s, augmented on the log-mel.
 
-    def __init__(self, scenes: Scenes, options: Options, rank: int = 0):
-        self.scenes, self.options, self.rank = scenes, options, rank
+    weights: how often each scene is drawn, (scenes,); default: all of them once an epoch.
+    """
+
+    def __init__(
+        self, scenes: Scenes, options: Options, rank: int = 0, weights: np.ndarray | None = None
+    ):
+        self.scenes, self.options, self.rank, self.weights = scenes, options, rank, weights
         self.restart(0)
         self.order = np.zeros(0, np.int64)
         self.mask_bands = FrequencyMasking(20, iid_masks=True)
@@ -219,7 +224,9 @@ class Batches:
         return Targets(targets.tags, self.embedding_scale(targets.embedding), speech)
 
     def _next(self, count: int) -> np.ndarray:
-        """Indices without repetition within an epoch."""
+        """Indices without repetition within an epoch, or by their weights."""
+        if self.weights is not None:
+            return self.rng.choice(len(self.weights), count, p=self.weights / self.weights.sum())
         while len(self.order) < count:
             self.order = np.concatenate([self.order, self.rng.permutation(len(self.scenes))])
         taken, self.order = self.order[:count], self.order[count:]

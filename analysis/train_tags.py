@@ -4,10 +4,13 @@
     python -m analysis.train_tags --evaluate
 
 The teacher is YAMNet on the scenes of `analysis.teacher`; the loss is the binary cross-entropy with
-its probabilities. The head starts from a ridge regression of the teacher's logits on the frozen
-features. Measured on the packages of `analysis.corpus` that no training ever heard, and on the
-gallery of `assets/examples` by the names that a listener would accept; written to
-analysis/results/tags.md.
+its probabilities. Scenes are drawn by how rare their tags are, as AST draws AudioSet (Gong et al.
+2021): else the few that fill the corpus would be all that is learned. The head starts from a ridge
+regression of the teacher's logits on the frozen features, or, with `--heads`, from the head that
+pretraining left beside its checkpoint.
+
+Measured on the packages of `analysis.corpus` that no training ever heard, and on the gallery of
+`assets/examples` by the names that a listener would accept; written to analysis/results/tags.md.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
+from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
@@ -41,6 +45,8 @@ METHOD = SoftMoAOptions(experts=7, slots=1, reduction=32)
 PRESENT = 0.5  # probability of the teacher from which a tag counts as there
 FEWEST = 5  # clips that a tag needs to count in the mean average precision
 SHORTEST = 0.5  # seconds of a test clip
+HEARD = 0.3  # probability in any part of a scene from which a tag counts for how it is drawn
+RAREST = 20  # scenes: a tag in fewer is drawn as if it were in so many
 ACCEPTED = {
     "applause": ("Applause", "Clapping"),
     "bell": ("Bell", "Chime", "Tubular bells", "Church bell", "Bicycle bell", "Wind chime",
@@ -65,10 +71,23 @@ ACCEPTED = {
 }  # fmt: skip
 
 
-def fresh(base: weights.Loaded, batches: Batches) -> AST:
-    """Soft-MoA that adds nothing yet, with a head solved on the features of whole scenes."""
+def rarity(scenes: Scenes) -> np.ndarray:
+    """Weight of each scene: the sum over its tags of one over the number of scenes with the tag."""
+    loudest = np.concatenate([tags.max(axis=1) for tags in scenes.arrays["tags"]])  # logits
+    present = loudest.astype(np.float32) >= np.log(HEARD / (1 - HEARD))
+    count = present.sum(axis=0)
+    return present @ (1 / np.maximum(count, RAREST)) + 1 / len(scenes)
+
+
+def fresh(base: weights.Loaded, batches: Batches, heads: Path | None) -> AST:
+    """Soft-MoA that adds nothing yet, with a head solved on the features of whole scenes, or the
+    one in the file `heads`."""
     model = share(base.model)
     attach(model, "soft-moa", METHOD, TAGS)
+    if heads is not None:
+        solved = load_file(heads)
+        model.set_head(solved["tags.weight"], solved["tags.bias"])
+        return model
     features, logits = [], []
     for part in np.array_split(np.arange(len(batches.scenes)), len(batches.scenes) // 50):
         mel, targets = batches.scenes.take(part[::2])
@@ -198,6 +217,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="of training")] = 30,
     rate: Annotated[float, typer.Option(help="highest learning rate")] = 1e-3,
     seed: int = 0,
+    heads: Annotated[Path | None, typer.Option(help="heads.safetensors of pretraining")] = None,
     only: Annotated[bool, typer.Option("--evaluate", help="measure the bundle there is")] = False,
 ) -> None:
     """Train, write the bundle, measure."""
@@ -206,9 +226,10 @@ def main(
         return write_results(evaluate(bundle.load(OUT, base)[0]), None)
     torch.manual_seed(seed)
     shards = shards_of(scene_folder())
-    batches = Batches(Scenes(shards[:-1]), Options(seed=seed))
+    scenes = Scenes(shards[:-1])
+    batches = Batches(scenes, Options(seed=seed), weights=rarity(scenes))
     held_out = Scenes(shards[-1:])
-    model = fresh(base, batches)
+    model = fresh(base, batches, heads)
     before = evaluate(model.eval())
     typer.echo(f"head alone: {before}")
     train(model, batches, held_out, minutes, rate)
@@ -225,7 +246,7 @@ def main(
         multilabel=True,
         seed=seed,
         metrics=metrics,
-        notes=f"YAMNet's tags, {minutes:g} minutes, lr {rate:g}",
+        notes=f"YAMNet's tags, rare ones drawn more often, {minutes:g} minutes, lr {rate:g}",
     )
     save_half(trained_state(model), info)
     write_results(metrics, before)

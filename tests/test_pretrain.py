@@ -25,7 +25,8 @@ from analysis.pretrain import (
     schedule,
 )
 from analysis.speech_teacher import ctranslate2_tensors
-from analysis.teacher import clip_weights
+from analysis.teacher import TAGS, clip_weights
+from analysis.train_tags import rarity
 from softmoa.ast import AST
 
 
@@ -144,3 +145,24 @@ def test_a_model_file_of_ctranslate2_is_read(tmp_path):
     tensors = ctranslate2_tensors(tmp_path / "model.bin")
     assert list(tensors) == ["encoder/layer_norm/gamma"]
     assert tensors["encoder/layer_norm/gamma"].tolist() == values.tolist()
+
+
+def test_scenes_with_rare_tags_are_drawn_more_often(tmp_path):
+    tags = np.full((60, 2, TAGS), -9.0, np.float32)
+    tags[:59, 1, 0] = 3  # one tag in all scenes but the last, where only a second one is
+    tags[59, 0, 1] = 3
+    shard = tmp_path / "0000"
+    shard.mkdir()
+    for name, array in {
+        "tags": tags,
+        "mel": np.zeros(60),
+        "embedding": np.zeros((60, 2, 3)),
+    }.items():
+        np.save(shard / f"{name}.npy", array)
+    scenes = Scenes([shard])
+    weights = rarity(scenes)
+    assert np.allclose(weights[:59], 1 / 59 + 1 / 60)
+    assert np.isclose(weights[59], 1 / 20 + 1 / 60)  # as if it were in twenty
+    drawn = Batches(scenes, Options(), weights=weights)._next(3000)
+    expected = 3000 * weights[59] / weights.sum()
+    assert abs((drawn == 59).sum() - expected) < 5 * np.sqrt(expected)

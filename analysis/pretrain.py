@@ -26,7 +26,6 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -34,30 +33,21 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 import typer
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torchaudio.transforms import FrequencyMasking, TimeMasking
+from torch import nn
 
 from analysis.corpus import folder
 from analysis.evaluate_backbone import esc10, fsdd, mels_of, pooled_features, probe
 from analysis.initialise import from_dinov2
-from analysis.speech_teacher import SPEECH, speech_folder
-from analysis.teacher import (
-    EMBEDDING,
-    HOP_FRAMES,
-    PATCH_FRAMES,
-    SCENE_PATCHES,
-    TAGS,
-    scene_folder,
-)
-from softmoa.ast import AST, SPECIAL_TOKENS
+from analysis.scenes import Batches, Scenes, shards_of
+from analysis.speech_teacher import speech_folder
+from analysis.student import Student, explained, fit_heads, held_out_loss, interpolate, loss_of
+from analysis.teacher import scene_folder
+from softmoa.ast import AST
 from softmoa.weights import load_embedded, save_embedded
 
 SHARES = (0.5, 0.75, 1.0)  # of the way from the start to the trained weights
-COLUMN_FRAMES = 16  # of a column of patches
-EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long
 
 
 @dataclass(frozen=True)
@@ -72,229 +62,10 @@ class Options:
     head_rate: float = 3e-4
     warmup: int = 100  # steps
     weight_decay: float = 0.02
-    tag_weight: float = 0.1  # of the summed binary cross-entropy beside the mean squared error
-    speech_weight: float = 1.0  # of Whisper's mean squared error beside YAMNet's two
     speech_share: float = 0.3  # of the steps that see scenes of speech
     average: float = 0.995
     held_out_shards: int = 1  # the last ones
-    ridge_scenes: int = 600
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What the teachers said of a batch: tags (b, patches, 521) as probabilities, embedding
-    (b, patches, 1024), and speech (b, columns, 384) where Whisper listened, else None."""
-
-    tags: Tensor
-    embedding: Tensor
-    speech: Tensor | None = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        speech = None if self.speech is None else change(self.speech)
-        return Targets(change(self.tags), change(self.embedding), speech)
-
-
-class Scenes:
-    """Cached scenes, mapped from disk: log-mels and what the teachers said."""
-
-    def __init__(self, shards: list[Path]):
-        self.speech = (shards[0] / "speech.npy").exists()
-        names = ("mel", "tags", "embedding", *(("speech",) if self.speech else ()))
-        self.arrays = {
-            name: [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
-            for name in names
-        }
-        self.shard = len(self.arrays["mel"][0])
-
-    def __len__(self) -> int:
-        return len(self.arrays["mel"]) * self.shard
-
-    def take(self, indices: np.ndarray) -> tuple[Tensor, Targets]:
-        """mel (b, 480, 128) and the raw targets."""
-
-        def gather(name: str) -> Tensor:
-            rows = [self.arrays[name][i // self.shard][i % self.shard] for i in indices]
-            return torch.from_numpy(np.stack(rows).astype(np.float32))
-
-        speech = gather("speech") if self.speech else None
-        return gather("mel"), Targets(gather("tags").sigmoid(), gather("embedding"), speech)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Mean and standard deviation of a target's features over the training scenes."""
-
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> Scale:
-        return cls(x.mean(dim=(0, 1)), x.std(dim=(0, 1)).clamp(min=1e-3))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.std).clamp(-EMBEDDING_LIMIT, EMBEDDING_LIMIT)
-
-
-class Student(nn.Module):
-    """The encoder and linear heads that read mean tokens: embedding and tags, and speech."""
-
-    def __init__(self, encoder: AST):
-        super().__init__()
-        self.encoder = encoder
-        self.to_embedding = nn.Linear(encoder.config.width, EMBEDDING)
-        self.to_tags = nn.Linear(encoder.config.width, TAGS)
-        self.to_speech = nn.Linear(encoder.config.width, SPEECH)
-
-    def forward(self, mel: Tensor, parts: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """mel (b, frames, 128), `parts` scenes end to end -> means of the tokens under each patch
-        of the teacher (b, patches, d), of all (b, d) and of each column (b, columns, d)."""
-        tokens, _ = self.encoder.features(mel)
-        config = self.encoder.config
-        columns = tokens[:, SPECIAL_TOKENS:].unflatten(1, (config.bands, -1)).mean(dim=1)
-        each = columns.unflatten(1, (parts, -1))  # (b, parts, columns of one, d)
-        span, hop = PATCH_FRAMES // config.patch, HOP_FRAMES // config.patch
-        local = each.unfold(2, span, hop).mean(dim=-1)  # (b, parts, patches of one, d)
-        return local.flatten(1, 2), self.encoder.pool(tokens), columns
-
-
-@dataclass(frozen=True)
-class Batch:
-    mel: Tensor  # (b, frames, 128)
-    targets: Targets  # standardised
-    parts: int
-
-
-class Batches:
-    """Random crops of random scenes, 1 to 10 s, augmented on the log-mel.
-
-    weights: how often each scene is drawn, (scenes,); default: all of them once an epoch.
-    """
-
-    def __init__(
-        self, scenes: Scenes, options: Options, rank: int = 0, weights: np.ndarray | None = None
-    ):
-        self.scenes, self.options, self.rank, self.weights = scenes, options, rank, weights
-        self.restart(0)
-        self.order = np.zeros(0, np.int64)
-        self.mask_bands = FrequencyMasking(20, iid_masks=True)
-        self.mask_times = TimeMasking(40, iid_masks=True)
-        _, sample = scenes.take(np.arange(0, len(scenes), max(len(scenes) // 2000, 1)))
-        self.embedding_scale = Scale.of(sample.embedding)
-        self.speech_scale = None if sample.speech is None else Scale.of(sample.speech)
-
-    def restart(self, step: int) -> None:
-        """Draw from here on what a run that goes on at `step` draws."""
-        self.rng = np.random.default_rng([self.options.seed, self.rank, step])
-
-    def draw(self) -> Batch:
-        rng, size = self.rng, self.options.scenes_per_step
-        kind = rng.random()
-        if kind < 0.5:
-            patches, parts, clips = SCENE_PATCHES, 1, size
-        elif kind < 0.9:
-            patches, parts = int(rng.integers(1, SCENE_PATCHES)), 1
-            clips = round(size * (SCENE_PATCHES + 1) / (patches + 1))
-        else:  # two scenes end to end, about 10 s
-            patches, parts, clips = SCENE_PATCHES, 2, size // 2
-        mel, targets = self.scenes.take(self._next(clips * parts))
-        if patches < SCENE_PATCHES:
-            first = int(rng.integers(0, SCENE_PATCHES - patches + 1))
-            start = first * HOP_FRAMES
-            # Up to 0.15 s off the teacher's grid: a sound is seen at every place of a patch.
-            frames = HOP_FRAMES * (patches - 1) + PATCH_FRAMES
-            start = min(start + int(rng.integers(0, 16)), mel.shape[1] - frames)
-            mel = mel[:, start : start + frames]
-            column = round(start / COLUMN_FRAMES)
-            speech = targets.speech
-            if speech is not None:
-                speech = speech[:, column : column + frames // COLUMN_FRAMES]
-            last = first + patches
-            targets = Targets(targets.tags[:, first:last], targets.embedding[:, first:last], speech)
-
-        def join(x: Tensor) -> Tensor:
-            return x.unflatten(0, (clips, parts)).flatten(1, 2)
-
-        return Batch(self._augment(join(mel)), self.standardise(targets.map(join)), parts)
-
-    def standardise(self, targets: Targets) -> Targets:
-        speech = targets.speech
-        if speech is not None and self.speech_scale is not None:
-            speech = self.speech_scale(speech)
-        return Targets(targets.tags, self.embedding_scale(targets.embedding), speech)
-
-    def _next(self, count: int) -> np.ndarray:
-        """Indices without repetition within an epoch, or by their weights."""
-        if self.weights is not None:
-            return self.rng.choice(len(self.weights), count, p=self.weights / self.weights.sum())
-        while len(self.order) < count:
-            self.order = np.concatenate([self.order, self.rng.permutation(len(self.scenes))])
-        taken, self.order = self.order[:count], self.order[count:]
-        return taken
-
-    def _augment(self, mel: Tensor) -> Tensor:
-        """Gain of -6 to 6 dB on every clip, SpecAugment on half of them."""
-        draws = torch.from_numpy(self.rng.random((2, len(mel), 1, 1), dtype=np.float32))
-        decibel = 0.0252  # in units of the normalised log-mel: ln(10) / 10 / (2 std)
-        gained = mel + (draws[0] * 12 - 6) * decibel
-        masked = self.mask_times(self.mask_bands(gained[:, None].transpose(2, 3)))
-        masked = masked.transpose(2, 3)[:, 0]
-        return torch.where(draws[1] < 0.5, masked, gained)
-
-
-def loss_of(student: Student, batch: Batch, options: Options) -> Tensor:
-    """Patch by patch, with the same weight for the clip as a whole, and column by column."""
-    local, pooled, columns = student(batch.mel, batch.parts)
-    targets = batch.targets
-    total = torch.zeros(())
-    for tokens, tags, embedding in (
-        (local, targets.tags, targets.embedding),
-        (pooled, targets.tags.mean(dim=1), targets.embedding.mean(dim=1)),
-    ):
-        error = F.mse_loss(student.to_embedding(tokens).float(), embedding)
-        entropy = F.binary_cross_entropy_with_logits(student.to_tags(tokens).float(), tags)
-        total = total + error + options.tag_weight * TAGS * entropy
-    if targets.speech is not None:
-        error = F.mse_loss(student.to_speech(columns).float(), targets.speech)
-        total = total + options.speech_weight * error
-    return total
-
-
-def ridge(features: Tensor, targets: Tensor, strength: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Weight (outputs, d) and bias of a ridge regression; the bias is not penalised."""
-    centre, mean = features.mean(dim=0), targets.mean(dim=0)
-    x, y = (features - centre).double(), (targets - mean).double()
-    gram = x.T @ x
-    gram.diagonal().add_(strength * gram.diagonal().mean())
-    weight = torch.linalg.solve(gram, x.T @ y).T.float()
-    return weight, mean - weight @ centre
-
-
-@torch.inference_mode()
-def fit_heads(student: Student, batches: Batches) -> None:
-    """Solve the heads on the frozen encoder; tags by their logits, clipped to what matters."""
-    scenes, count = batches.scenes, batches.options.ridge_scenes
-    indices = np.random.default_rng(batches.options.seed).permutation(len(scenes))[:count]
-    rows: dict[nn.Linear, tuple[list[Tensor], list[Tensor]]] = {}
-
-    def add(head: nn.Linear, tokens: Tensor, target: Tensor) -> None:
-        inputs, targets = rows.setdefault(head, ([], []))
-        inputs.append(tokens.flatten(0, 1))
-        targets.append(target.flatten(0, 1))
-
-    for part in np.array_split(indices, -(-count // 20)):
-        mel, raw = scenes.take(part)
-        local, _, columns = student(mel)
-        targets = batches.standardise(raw)
-        if targets.speech is not None:
-            add(student.to_speech, columns, targets.speech)
-        else:
-            add(student.to_embedding, local, targets.embedding)
-            add(student.to_tags, local, targets.tags.logit(eps=1e-4))
-    for head, (inputs, outputs) in rows.items():
-        weight, bias = ridge(torch.cat(inputs), torch.cat(outputs))
-        head.weight.copy_(weight)
-        head.bias.copy_(bias)
 
 
 def parameter_groups(student: Student, options: Options) -> list[dict]:
@@ -321,41 +92,6 @@ def parameter_groups(student: Student, options: Options) -> list[dict]:
 def schedule(step: int, progress: float, warmup: int) -> float:
     """Linear warm-up over `warmup` steps under a cosine to zero; progress runs from 0 to 1."""
     return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-
-
-@torch.inference_mode()
-def held_out_loss(student: Student, held_out: Scenes, batches: Batches, count: int = 200) -> float:
-    losses = []
-    for part in np.array_split(np.arange(count), count // 20):
-        mel, targets = held_out.take(part)
-        batch = Batch(mel, batches.standardise(targets), 1)
-        losses.append(loss_of(student, batch, batches.options).item())
-    return float(np.mean(losses))
-
-
-@torch.inference_mode()
-def explained(encoder: AST, held_out: Scenes, batches: Batches) -> float:
-    """Share of the variance of the teacher's clip embedding that a ridge regression on the frozen
-    pooled features explains: fitted on the first three quarters of the scenes, told on the rest."""
-    features, targets = [], []
-    for part in np.array_split(np.arange(len(held_out)), len(held_out) // 20):
-        mel, raw = held_out.take(part)
-        features.append(encoder.pool(*encoder.features(mel)))
-        targets.append(batches.standardise(raw).embedding.mean(dim=1))
-    x, y = torch.cat(features), torch.cat(targets)
-    cut = len(x) * 3 // 4
-    weight, bias = ridge(x[:cut], y[:cut])
-    error = (y[cut:] - x[cut:] @ weight.T - bias).square().mean()
-    return 1 - float(error / (y[cut:] - y[:cut].mean(dim=0)).square().mean())
-
-
-def interpolate(start: Student, end: Student, share: float) -> Student:
-    """`share` of the way from one set of weights to another (WiSE-FT)."""
-    model = copy.deepcopy(end)
-    with torch.no_grad():
-        for parameter, first in zip(model.parameters(), start.parameters(), strict=True):
-            parameter.copy_(torch.lerp(first, parameter, share))
-    return model
 
 
 def write(model: AST, out: Path) -> None:
@@ -409,7 +145,7 @@ def train(start: Student, options: Options, sounds: Batches, speech: Batches | N
         spoken = turn.random() < options.speech_share
         batch = (speech if speech is not None and spoken else sounds).draw()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(student, batch, options)
+            loss = loss_of(student, batch)
         loss.backward()
         if dist.is_initialized():
             average_gradients(student)
@@ -479,10 +215,6 @@ def choose(start: Student, end: Student, held_out: Scenes, batches: Batches) -> 
     return models[best]
 
 
-def shards_of(home: Path) -> list[Path]:
-    return sorted(shard for shard in home.iterdir() if shard.suffix != ".part")
-
-
 def main(
     out: Annotated[Path | None, typer.Option(help="where the backbone is written")] = None,
     start: Annotated[
@@ -508,11 +240,11 @@ def main(
     torch.manual_seed(options.seed + rank)
     run_folder(options).mkdir(parents=True, exist_ok=True)
     shards = shards_of(scene_folder())
-    sounds = Batches(Scenes(shards[: -options.held_out_shards]), options, rank)
+    sounds = Batches(Scenes(shards[: -options.held_out_shards]), scenes_per_step, seed, rank)
     held_out = Scenes(shards[-options.held_out_shards :])
     speech = None
     if options.speech_share:
-        speech = Batches(Scenes(shards_of(speech_folder())), options, rank)
+        speech = Batches(Scenes(shards_of(speech_folder())), scenes_per_step, seed, rank)
     first = Student(load_embedded(start).model if start else from_dinov2())
     fit_heads(first, sounds)
     if speech is not None:

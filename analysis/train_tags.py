@@ -29,7 +29,8 @@ from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from analysis.corpus import TEST_PACKAGES, read
-from analysis.pretrain import Batches, Options, Scenes, ridge, shards_of
+from analysis.scenes import Batches, Scenes, shards_of
+from analysis.student import ridge
 from analysis.teacher import TAGS, clip_of, corpus_tags, scene_folder, tag_names
 from analysis.train_bundles import save_half
 from softmoa import bundle, training, weights
@@ -227,7 +228,7 @@ def main(
     torch.manual_seed(seed)
     shards = shards_of(scene_folder())
     scenes = Scenes(shards[:-1])
-    batches = Batches(scenes, Options(seed=seed), weights=rarity(scenes))
+    batches = Batches(scenes, seed=seed, weights=rarity(scenes))
     held_out = Scenes(shards[-1:])
     model = fresh(base, batches, heads)
     before = evaluate(model.eval())

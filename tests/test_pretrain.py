@@ -13,18 +13,10 @@ from torch import nn
 
 from analysis.corpus import PACKAGES, TEST_PACKAGES
 from analysis.initialise import AST_SMALL
-from analysis.pretrain import (
-    Batch,
-    Batches,
-    Options,
-    Scenes,
-    Student,
-    Targets,
-    average_gradients,
-    loss_of,
-    schedule,
-)
+from analysis.pretrain import average_gradients, schedule
+from analysis.scenes import Batch, Batches, Scenes, Targets
 from analysis.speech_teacher import ctranslate2_tensors
+from analysis.student import Student, loss_of
 from analysis.teacher import TAGS, clip_weights
 from analysis.train_tags import rarity
 from softmoa.ast import AST
@@ -90,7 +82,7 @@ def shards(tmp_path):
 
 
 def test_crops_keep_sound_and_speech_target_together(shards, monkeypatch):
-    batches = Batches(Scenes(shards), Options(scenes_per_step=2))
+    batches = Batches(Scenes(shards), 2)
     monkeypatch.setattr(batches, "_augment", lambda mel: mel)
     monkeypatch.setattr(batches, "standardise", lambda targets: targets)
     for _ in range(30):
@@ -107,11 +99,11 @@ def test_a_speech_batch_trains_the_speech_head_and_others_do_not(shards):
     student = Student(tiny)
     mel = torch.randn(2, 480, 128)
     targets = Targets(torch.rand(2, 9, 521), torch.randn(2, 9, 1024))
-    loss_of(student, Batch(mel, targets, 1), Options()).backward()
+    loss_of(student, Batch(mel, targets, 1)).backward()
     assert student.to_speech.weight.grad is None
     assert student.to_tags.weight.grad.abs().sum() > 0
     spoken = Targets(targets.tags, targets.embedding, torch.randn(2, 30, 384))
-    loss_of(student, Batch(mel, spoken, 1), Options()).backward()
+    loss_of(student, Batch(mel, spoken, 1)).backward()
     assert student.to_speech.weight.grad.abs().sum() > 0
 
 
@@ -163,6 +155,6 @@ def test_scenes_with_rare_tags_are_drawn_more_often(tmp_path):
     weights = rarity(scenes)
     assert np.allclose(weights[:59], 1 / 59 + 1 / 60)
     assert np.isclose(weights[59], 1 / 20 + 1 / 60)  # as if it were in twenty
-    drawn = Batches(scenes, Options(), weights=weights)._next(3000)
+    drawn = Batches(scenes, weights=weights)._next(3000)
     expected = 3000 * weights[59] / weights.sum()
     assert abs((drawn == 59).sum() - expected) < 5 * np.sqrt(expected)

@@ -1,0 +1,168 @@
+"""What the student hears: the teachers' cached scenes, cropped and augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchaudio.transforms import FrequencyMasking, TimeMasking
+
+from analysis.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES
+
+COLUMN_FRAMES = 16  # of a column of patches
+EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the teachers said of a batch: tags (b, patches, 521) as probabilities, embedding
+    (b, patches, 1024), and speech (b, columns, 384) where Whisper listened, else None."""
+
+    tags: Tensor
+    embedding: Tensor
+    speech: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        speech = None if self.speech is None else change(self.speech)
+        return Targets(change(self.tags), change(self.embedding), speech)
+
+
+class Scenes:
+    """Cached scenes, mapped from disk: log-mels and what the teachers said."""
+
+    def __init__(self, shards: list[Path]):
+        self.speech = (shards[0] / "speech.npy").exists()
+        names = ("mel", "tags", "embedding", *(("speech",) if self.speech else ()))
+        self.arrays = {
+            name: [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
+            for name in names
+        }
+        self.shard = len(self.arrays["mel"][0])
+
+    def __len__(self) -> int:
+        return len(self.arrays["mel"]) * self.shard
+
+    def take(self, indices: np.ndarray) -> tuple[Tensor, Targets]:
+        """mel (b, 480, 128) and the raw targets."""
+
+        def gather(name: str) -> Tensor:
+            rows = [self.arrays[name][i // self.shard][i % self.shard] for i in indices]
+            return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+        speech = gather("speech") if self.speech else None
+        return gather("mel"), Targets(gather("tags").sigmoid(), gather("embedding"), speech)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of a target's features over the training scenes."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> Scale:
+        return cls(x.mean(dim=(0, 1)), x.std(dim=(0, 1)).clamp(min=1e-3))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.std).clamp(-EMBEDDING_LIMIT, EMBEDDING_LIMIT)
+
+
+@dataclass(frozen=True)
+class Batch:
+    mel: Tensor  # (b, frames, 128)
+    targets: Targets  # standardised
+    parts: int
+
+
+class Batches:
+    """Random crops of random scenes, 1 to 10 s, augmented on the log-mel.
+
+    scenes_per_step: of 5 s; shorter crops come in larger batches of the same cost.
+    rank: of this process; each draws scenes of its own.
+    weights: how often each scene is drawn, (scenes,); default: all of them once an epoch.
+    """
+
+    def __init__(
+        self,
+        scenes: Scenes,
+        scenes_per_step: int = 8,
+        seed: int = 0,
+        rank: int = 0,
+        weights: np.ndarray | None = None,
+    ):
+        self.scenes, self.scenes_per_step, self.weights = scenes, scenes_per_step, weights
+        self.seed, self.rank = seed, rank
+        self.restart(0)
+        self.order = np.zeros(0, np.int64)
+        self.mask_bands = FrequencyMasking(20, iid_masks=True)
+        self.mask_times = TimeMasking(40, iid_masks=True)
+        _, sample = scenes.take(np.arange(0, len(scenes), max(len(scenes) // 2000, 1)))
+        self.embedding_scale = Scale.of(sample.embedding)
+        self.speech_scale = None if sample.speech is None else Scale.of(sample.speech)
+
+    def restart(self, step: int) -> None:
+        """Draw from here on what a run that goes on at `step` draws."""
+        self.rng = np.random.default_rng([self.seed, self.rank, step])
+
+    def draw(self) -> Batch:
+        rng, size = self.rng, self.scenes_per_step
+        kind = rng.random()
+        if kind < 0.5:
+            patches, parts, clips = SCENE_PATCHES, 1, size
+        elif kind < 0.9:
+            patches, parts = int(rng.integers(1, SCENE_PATCHES)), 1
+            clips = round(size * (SCENE_PATCHES + 1) / (patches + 1))
+        else:  # two scenes end to end, about 10 s
+            patches, parts, clips = SCENE_PATCHES, 2, size // 2
+        mel, targets = self.scenes.take(self._next(clips * parts))
+        if patches < SCENE_PATCHES:
+            first = int(rng.integers(0, SCENE_PATCHES - patches + 1))
+            start = first * HOP_FRAMES
+            # Up to 0.15 s off the teacher's grid: a sound is seen at every place of a patch.
+            frames = HOP_FRAMES * (patches - 1) + PATCH_FRAMES
+            start = min(start + int(rng.integers(0, 16)), mel.shape[1] - frames)
+            mel = mel[:, start : start + frames]
+            column = round(start / COLUMN_FRAMES)
+            speech = targets.speech
+            if speech is not None:
+                speech = speech[:, column : column + frames // COLUMN_FRAMES]
+            last = first + patches
+            targets = Targets(targets.tags[:, first:last], targets.embedding[:, first:last], speech)
+
+        def join(x: Tensor) -> Tensor:
+            return x.unflatten(0, (clips, parts)).flatten(1, 2)
+
+        return Batch(self._augment(join(mel)), self.standardise(targets.map(join)), parts)
+
+    def standardise(self, targets: Targets) -> Targets:
+        speech = targets.speech
+        if speech is not None and self.speech_scale is not None:
+            speech = self.speech_scale(speech)
+        return Targets(targets.tags, self.embedding_scale(targets.embedding), speech)
+
+    def _next(self, count: int) -> np.ndarray:
+        """Indices without repetition within an epoch, or by their weights."""
+        if self.weights is not None:
+            return self.rng.choice(len(self.weights), count, p=self.weights / self.weights.sum())
+        while len(self.order) < count:
+            self.order = np.concatenate([self.order, self.rng.permutation(len(self.scenes))])
+        taken, self.order = self.order[:count], self.order[count:]
+        return taken
+
+    def _augment(self, mel: Tensor) -> Tensor:
+        """Gain of -6 to 6 dB on every clip, SpecAugment on half of them."""
+        draws = torch.from_numpy(self.rng.random((2, len(mel), 1, 1), dtype=np.float32))
+        decibel = 0.0252  # in units of the normalised log-mel: ln(10) / 10 / (2 std)
+        gained = mel + (draws[0] * 12 - 6) * decibel
+        masked = self.mask_times(self.mask_bands(gained[:, None].transpose(2, 3)))
+        masked = masked.transpose(2, 3)[:, 0]
+        return torch.where(draws[1] < 0.5, masked, gained)
+
+
+def shards_of(home: Path) -> list[Path]:
+    return sorted(shard for shard in home.iterdir() if shard.suffix != ".part")

@@ -78,14 +78,14 @@ def main(
         grids = []
         for name in chosen:
             if name == COSTS:
-                grids.append(_costs(folder, with_engine, quick))
+                grids.append(measure(folder, with_engine, quick))
                 continue
             study = STUDIES[name]
             wanted = ("tones",) if quick else study.tasks
             wanted = tuple(task_names.split(",")) if task_names else wanted
             at_hand = _at_hand(wanted, asked_for=bool(task_names))
             setting |= {"backbone": backbone_file}
-            grids.append(_train(study, folder, with_engine, at_hand, seed_list, setting))
+            grids.append(train(study, folder, with_engine, at_hand, seed_list, setting))
     except (ValueError, TaskError, WeightsError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
@@ -93,7 +93,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _train(
+def train(
     study: Training,
     folder: Path,
     engine: Engine,
@@ -101,6 +101,10 @@ def _train(
     seeds: Sequence[int],
     setting: dict[str, Any],
 ) -> Grid:
+    """Run a study as far as it is not finished in `folder`, and write its files there.
+
+    setting: shots, epochs and backbone of every `Trial`.
+    """
     base = backbone(setting["backbone"])
     setting = setting | {"weights": base.sha256[:12], "watched": study.watched}
     cells = [
@@ -138,7 +142,7 @@ def _train(
     return grid
 
 
-def _costs(folder: Path, engine: Engine, quick: bool) -> Grid:
+def measure(folder: Path, engine: Engine, quick: bool) -> Grid:
     """One at a time, since a measurement beside another measures both."""
     cells = costs.measurements(quick)
     grid = run_grid([run for _, run in cells], folder / "costs.jsonl", engine.one_at_a_time())

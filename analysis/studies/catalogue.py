@@ -1,4 +1,4 @@
-"""The studies that train: their conditions, and the claims of the papers that they put to the test."""
+"""The studies that train: what they vary, and the claims of the papers that they test."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Measurement:
         torch.manual_seed(0)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         layer = self.layer().to(device)
-        x = torch.randn(self.clips, self.tokens, self.width, device=device)
+        x = torch.randn(self.clips, self.tokens, self.width, device=device, requires_grad=True)
         moa = layer.moa if isinstance(layer, NaiveMoA) else layer
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             layer(x)
@@ -92,20 +92,21 @@ class Measurement:
         return 6 * m * d * slots + 4 * slots * d * r if self.soft else 4 * m * d * n * (r + 1)
 
     def memory(self) -> int:
-        """Bytes kept for the backward pass. Soft: b (2 m S + S (2 d + 2 r)): both softmaxes, slots
-        and their answers, bottlenecks before and after gelu. Dense, folded: b m n (1 + 3 r): gates
-        and bottlenecks before and after gelu and gated. The stack keeps all answers, b m n d."""
+        """Bytes kept for the backward pass, beside input and weights. Soft: b S (2 m + 2 d + 2 r)
+        + d S: both softmaxes, slots and answers, bottlenecks before and after gelu; phi transposed.
+        Dense, folded: b m n (1 + 3 r) + d n (1 + r): gates; bottlenecks before and after gelu and
+        gated; weights rearranged. The stack of all answers: b m n (1 + 2 r + d)."""
         b, m, d, n, r = self.clips, self.tokens, self.width, self.experts, self.bottleneck
         slots = n * self.slots
         if self.soft:
-            return BYTES * b * (2 * m * slots + slots * (2 * d + 2 * r))
-        answers = d if "," in self.form else r
-        return BYTES * b * m * n * (1 + 2 * r + answers)
+            return BYTES * (b * slots * (2 * m + 2 * d + 2 * r) + d * slots)
+        if "," in self.form:
+            return BYTES * b * m * n * (1 + 2 * r + d)
+        return BYTES * (b * m * n * (1 + 3 * r) + d * n * (1 + r))
 
     def _times(self, layer: nn.Module, x: Tensor) -> list[float]:
         """Milliseconds of forward and backward passes, after two to warm up."""
         dy = torch.randn_like(x)
-        x = x.requires_grad_()
         times = []
         for _ in range(self.rounds + 2):
             layer.zero_grad()
@@ -119,9 +120,9 @@ class Measurement:
 
 def measurements(quick: bool) -> list[tuple[str, Measurement]]:
     """(what is varied, run)."""
-    rounds = 3 if quick else 15
-    experts, tokens = (EXPERTS[:3], TOKENS[:2]) if quick else (EXPERTS, TOKENS)
-    in_n = [("n", Measurement(f, n, FIXED_TOKENS, rounds=rounds)) for n in experts for f in FORMS]
+    rounds, fixed = (3, TOKENS[0]) if quick else (15, FIXED_TOKENS)
+    experts, tokens = (EXPERTS[:2], TOKENS[:1]) if quick else (EXPERTS, TOKENS)
+    in_n = [("n", Measurement(f, n, fixed, rounds=rounds)) for n in experts for f in FORMS]
     in_m = [("m", Measurement(f, FIXED_EXPERTS, m, rounds=rounds)) for m in tokens for f in FORMS]
     return in_n + in_m
 
@@ -192,6 +193,8 @@ def figure(rows: Sequence[Row]) -> Figure:
                     formula = [row[f"{measure}_formula"] for row in of]
                     axes.plot(x, formula, "-", color=f"C{k}", linewidth=1)
             axes.set(title=title, xlabel=name, xscale="log", yscale="log")
+            axes.set_xticks(x, [str(value) for value in x])
+            axes.minorticks_off()
             axes.grid(alpha=0.25)
     panels[0][0].legend(fontsize=7)
     return figure

@@ -20,8 +20,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import torch
-
 ROOT = Path(__file__).parents[2]
 
 Result = dict[str, Any]
@@ -51,7 +49,8 @@ def run_id(run: Run) -> str:
 
 def execute(run: Run) -> Result:
     """In the process of a worker."""
-    torch.set_num_threads(1)
+    if torch := sys.modules.get("torch"):  # imported with the kind of run, if that needs it
+        torch.set_num_threads(1)
     return run.execute() | {"machine": platform.node()}
 
 

@@ -125,8 +125,8 @@ def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
         axes.set_title(task)
         axes.grid(alpha=0.25)
         if study.axis:
-            _lines(axes, of_task)
             axes.set_xscale("log", base=2)
+            _lines(axes, of_task)
             axes.set(xlabel=study.axis, ylabel="test accuracy, %")
         else:
             _bars(axes, of_task, labels)
@@ -137,12 +137,12 @@ def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
 
 
 def _lines(axes: Any, rows: Sequence[Row]) -> None:
-    for series in dict.fromkeys(row["series"] for row in rows):
+    for k, series in enumerate(dict.fromkeys(row["series"] for row in rows)):
         of = [row for row in rows if row["series"] == series]
         places = sorted({row["at"] for row in of})
         values = [[100 * r["test_accuracy"] for r in of if r["at"] == at] for at in places]
         axes.errorbar(
-            places,
+            [at * 1.03**k for at in places],  # beside each other
             [mean(v) for v in values],
             [stdev(v) if len(v) > 1 else 0 for v in values],
             marker="o",
@@ -150,6 +150,8 @@ def _lines(axes: Any, rows: Sequence[Row]) -> None:
             capsize=2,
             label=series,
         )
+    points = sorted({row["at"] for row in rows})
+    axes.set_xticks(points, [f"{at:g}" for at in points])
 
 
 def _bars(axes: Any, rows: Sequence[Row], labels: Sequence[str]) -> None:

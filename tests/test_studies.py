@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import shutil
+import tempfile
 from dataclasses import replace
 
 import counted_run
@@ -11,10 +13,11 @@ import pytest
 import soundfile
 import torch
 from counted_run import Counted
+from typer.testing import CliRunner
 
 from analysis import tune_rates
 from analysis.studies import costs, trial
-from analysis.studies.__main__ import measure, train
+from analysis.studies.__main__ import app, measure, train
 from analysis.studies.catalogue import TRAINING
 from analysis.studies.claims import Claim, difference, verdict
 from analysis.studies.conditions import Condition
@@ -147,14 +150,17 @@ def test_a_ray_cluster_of_two_nodes(sounds, tiny, monkeypatch):
 
     ray.cloudpickle.register_pickle_by_value(counted_run)  # the nodes do not have the tests
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    apart = tempfile.mkdtemp(prefix="ray-")  # a socket's path must be short
     try:
-        cluster.add_node(num_cpus=1)
+        # Nodes of one machine need folders apart: each unpacks the code that is sent.
+        cluster.add_node(num_cpus=1, temp_dir=apart)
         engine = OnRay(cluster.address)
         grid = check_a_grid(sounds, engine)
         assert len({result["node"] for result in grid.results.values()}) == 2
         on_ray = run_grid(trials(tiny), sounds / "ray.jsonl", engine)
     finally:
         cluster.shutdown()
+        shutil.rmtree(apart, ignore_errors=True)
         ray.cloudpickle.unregister_pickle_by_value(counted_run)
     local = run_grid(trials(tiny), sounds / "local.jsonl", Local(2))
     assert len(on_ray.results) == 4 and not on_ray.failed
@@ -186,6 +192,34 @@ def test_every_study_on_a_tiny_backbone(study, sounds, tiny):
 def numbers(row: dict[str, str], claim: Claim) -> dict[str, object]:
     value = row.get(claim.measure)
     return {claim.measure: float(value) if value else None, "right": "01"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["birds"], "There is no study 'birds'; there are methods, experts"),
+        (["slots", "--engine", "moon"], "There is no engine 'moon'"),
+        (["slots", "--gpus", "0.5"], "--address and --gpus are for --engine ray"),
+        (["slots", "--seeds", "0,one"], "Seeds are whole numbers with commas between"),
+        (["slots", "--tasks", "birds"], "There is no task 'birds'"),
+        (["slots", "--backbone", "none.safetensors"], "cannot be read as a safetensors file"),
+    ],
+)
+def test_what_cannot_be_followed_is_one_sentence(words, says, tmp_path):
+    answer = CliRunner().invoke(app, [*words, "--out", str(tmp_path)])
+    assert answer.exit_code == 2 and says in answer.stderr
+    assert answer.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_on_the_command_line(sounds, tiny):
+    words = ["slots", "--tasks", "esc10", "--seeds", "0,1", "--shots", "2", "--epochs", "1"]
+    words += ["--backbone", tiny, "--workers", "1", "--out", str(sounds / "out")]
+    answer = CliRunner().invoke(app, words)
+    assert answer.exit_code == 0 and "16 runs, 0 of them finished before" in answer.stderr
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0 and "16 runs, 16 of them finished before" in again.stderr
+    page = (sounds / "out" / "slots.md").read_text()
+    assert "seeds 0, 1" in page and "Commit " in page and "one thread a run" in page
 
 
 def test_labels_of_conditions_and_claims_agree():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from analysis.studies.engine import ROOT, Engine, Grid, Local, OnRay, run_grid, 
 from analysis.studies.trial import backbone
 from softmoa import tasks
 from softmoa.tasks import TaskError
-from softmoa.weights import WeightsError
+from softmoa.weights import BACKBONES, WeightsError
 
 RESULTS = ROOT / "analysis" / "results"
 QUICK = ROOT / "runs" / "quick"
@@ -73,6 +74,8 @@ def main(
             raise ValueError(f"There is no study '{unknown[0]}'; there are {', '.join(NAMES)}.")
         with_engine = _engine(engine, workers, address, gpus)
         seed_list = (0, 1) if quick else _numbers(seeds)
+        if backbone_file not in BACKBONES:
+            backbone_file = str(Path(backbone_file).resolve())
         folder = out or (QUICK if quick else RESULTS)
         setting = {"shots": 2, "epochs": 1} if quick else {"shots": shots, "epochs": epochs}
         grids = []
@@ -200,6 +203,8 @@ def _engine(name: str, workers: int, address: str | None, gpus: float) -> Engine
         import ray  # noqa: F401
     except ImportError:
         raise ValueError("Ray is not installed: pip install '.[ray]'.") from None
+    with suppress(TaskError):  # the nodes get the folder by its full name
+        os.environ["SOFTMOA_DATA"] = str(tasks.data_root().resolve())
     return OnRay(address, gpus)
 
 

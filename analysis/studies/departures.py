@@ -31,7 +31,11 @@ class Again(nn.Module):
     def __init__(self, mixture: MoA):
         super().__init__()
         self._added: list[Tensor] = []
-        mixture.register_forward_hook(lambda module, inputs, y: self._added.append(y))
+
+        def keep(module: nn.Module, inputs: object, y: Tensor) -> None:
+            self._added.append(y)
+
+        mixture.register_forward_hook(keep)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self._added.pop()
@@ -92,7 +96,7 @@ def normalise_other_axis(model: AST) -> None:
         assert isinstance(old, SoftRouter)
         router = OtherAxisRouter(*old.phi.shape, normalize=True).to(old.phi.device)
         router.phi = old.phi
-        nn.init.ones_(router.scale)
+        router.scale = nn.Parameter(torch.ones_like(old.phi[0, 0, 0]))
         mixture.router = router
 
 

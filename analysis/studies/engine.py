@@ -104,6 +104,7 @@ class OnRay:
     def __call__(self, runs: Sequence[Run]) -> Iterator[tuple[Run, Result | Exception]]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray  # an optional extra
+        from ray.exceptions import RayError, RayTaskError
 
         ray.init(self.address, log_to_driver=False, runtime_env=self._environment())
         try:
@@ -118,9 +119,9 @@ class OnRay:
                 run = under_way.pop(done)
                 try:
                     yield run, ray.get(done)
-                except ray.exceptions.RayTaskError as error:
+                except RayTaskError as error:
                     yield run, error.cause
-                except ray.exceptions.RayError as error:
+                except RayError as error:
                     yield run, error
         finally:
             ray.shutdown()

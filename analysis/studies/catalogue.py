@@ -84,7 +84,7 @@ TRAINING = (
                 "Prompt tuning, deep",
             ),
         ),
-        minutes=0,
+        minutes=260,
         tasks=("instruments", "tones", "esc10", "digits"),
     ),
     Training(
@@ -115,7 +115,7 @@ TRAINING = (
                 f"{TOP1}, n = 16",
             ),
         ),
-        minutes=0,
+        minutes=125,
         tasks=("instruments", "digits"),
         axis="experts n",
     ),
@@ -139,7 +139,7 @@ TRAINING = (
                 "n = 2, p = 8, n r = 16",
             ),
         ),
-        minutes=0,
+        minutes=40,
         axis="slots p per expert, n p = 16",
     ),
     Training(
@@ -165,7 +165,7 @@ TRAINING = (
                 tasks=("instruments", "esc10"),
             ),
         ),
-        minutes=0,
+        minutes=35,
     ),
     Training(
         "module",
@@ -189,7 +189,7 @@ TRAINING = (
                 tasks=("instruments", "esc10"),
             ),
         ),
-        minutes=0,
+        minutes=25,
     ),
     Training(
         "balance",
@@ -245,7 +245,7 @@ TRAINING = (
                 TOP1,
             ),
         ),
-        minutes=0,
+        minutes=30,
         measures=(
             "Normalised entropy",
             "Effective experts",
@@ -292,7 +292,7 @@ TRAINING = (
                 "Leaving the convolution out costs no accuracy",
             ),
         ),
-        minutes=0,
+        minutes=50,
         measures=("change_at_start", "change_trained"),
     ),
 )

@@ -34,6 +34,7 @@ from softmoa.training import TrainingOptions
 from softmoa.weights import BACKBONES, Loaded
 
 Pairs = tuple[tuple[str, Any], ...]
+VALIDATED = 120  # validation clips at most, spread over the classes
 LOOKED_AT = 32  # clips whose routing or outputs are looked at
 MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine")  # differ between machines
 
@@ -149,7 +150,7 @@ class Trial:
         for model in (plain, other):
             for key, value in (state or {}).items():
                 model.get_parameter(key).data.copy_(value)
-        mels = [mel for mel, _ in tasks.log_mels(task.test[:LOOKED_AT])]
+        mels = [mel.to(plain.cls.device) for mel, _ in tasks.log_mels(task.test[:LOOKED_AT])]
         with torch.inference_mode():
             ours, theirs = (
                 torch.stack([model.pool(*model.features(mel[None]))[0] for mel in mels])
@@ -199,4 +200,8 @@ def backbone(name: str) -> Loaded:
     return base
 
 
-load_task = lru_cache(maxsize=8)(tasks.load)
+@lru_cache(maxsize=8)
+def load_task(name: str) -> Task:
+    """With some of the validation clips, since those are gone through after every epoch."""
+    task = tasks.load(name)
+    return replace(task, valid=task.valid[:: -(-len(task.valid) // VALIDATED)])

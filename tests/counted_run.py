@@ -9,19 +9,22 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Counted:
-    """Leaves a mark in `folder` each time; `fails` or `dies` as often as it says."""
+    """Leaves a mark with its process in `folder` each time; `fails` or `dies` as often as told."""
 
     folder: str
     name: str
     fails: int = 0
     dies: int = 0
+    seconds: float = 0
 
     @property
     def times(self) -> int:
         return len(list(Path(self.folder).glob(f"{self.name}-*")))
 
     def execute(self):
-        (Path(self.folder) / f"{self.name}-{time.monotonic_ns()}").touch()
+        mark = Path(self.folder) / f"{self.name}-{time.monotonic_ns()}"
+        mark.write_text(str(os.getpid()))
+        time.sleep(self.seconds)
         if self.times <= self.dies:
             os._exit(1)
         if self.times <= self.fails:

@@ -3,9 +3,15 @@
 import csv
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import counted_run
 import numpy as np
@@ -29,6 +35,7 @@ from softmoa.ast import AST, ASTConfig
 from softmoa.methods import METHODS, attach
 from softmoa.methods.adapters import ConvAdapter
 
+ROOT = Path(__file__).parents[1]
 TINY = {"shots": 2, "epochs": 2}
 
 
@@ -107,6 +114,48 @@ def check_a_grid(tmp_path, engine):
 
 def test_a_grid_is_continued_and_what_failed_is_tried_again(tmp_path):
     check_a_grid(tmp_path, Local(2))
+
+
+@pytest.mark.parametrize("seconds", [0, 600])  # idle, and in the middle of a run
+def test_no_process_outlives_the_one_that_was_killed(tmp_path, seconds):
+    code = "\n".join(
+        (
+            "import time",
+            "from counted_run import Counted",
+            "from analysis.studies.engine import Local",
+            "if __name__ == '__main__':",
+            f"    for _ in Local(1)([Counted({str(tmp_path)!r}, 'run', seconds={seconds})]):",
+            "        time.sleep(600)",
+        )
+    )
+    (tmp_path / "grid.py").write_text(code)
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    environment = os.environ | {"PYTHONPATH": path}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "grid.py")], env=environment)
+    try:
+        worker = int(eventually(lambda: [m.read_text() for m in tmp_path.glob("run-*")][0]))
+    finally:
+        parent.kill()
+        parent.wait()
+    assert eventually(lambda: not alive(worker))
+
+
+def eventually(look, seconds: float = 60):
+    """What `look` returns, once that is something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(IndexError):
+            if found := look():
+                return found
+        time.sleep(0.1)
+    return None
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_id_of_a_run_is_stable():

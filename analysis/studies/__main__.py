@@ -51,7 +51,7 @@ def main(
     shots: Annotated[int, typer.Option(min=1, help="training clips per class")] = 10,
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     quick: Annotated[
-        bool, typer.Option(help="tones, 2 seeds, 2 shots, 1 epoch, into runs/quick: does it work?")
+        bool, typer.Option(help="tones, 1 seed, 2 shots, 1 epoch, into runs/quick: does it work?")
     ] = False,
     engine: Annotated[str, typer.Option(help="local: processes; ray: a Ray cluster")] = "local",
     workers: Annotated[
@@ -73,7 +73,7 @@ def main(
         if unknown := [name for name in chosen if name not in NAMES]:
             raise ValueError(f"There is no study '{unknown[0]}'; there are {', '.join(NAMES)}.")
         with_engine = _engine(engine, workers, address, gpus)
-        seed_list = (0, 1) if quick else _numbers(seeds)
+        seed_list = (0,) if quick else _numbers(seeds)
         if backbone_file not in BACKBONES:
             backbone_file = str(Path(backbone_file).resolve())
         folder = out or (QUICK if quick else RESULTS)
@@ -182,6 +182,8 @@ def _write(
 ) -> None:
     command = " ".join(["python -m analysis.studies", *sys.argv[1:]])
     page = [f"# {title}", "", f"Written by `{command}`. {about}", "", pages.origin(), ""]
+    if grid.earlier:
+        page += [f"{grid.earlier} of {len(grid.results)} runs are of an earlier call.", ""]
     page += [f"![{title}]({name}.png)", "", *lines]
     if grid.failed:
         page += ["", "Failed twice, and left out:", ""]

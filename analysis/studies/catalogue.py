@@ -33,7 +33,7 @@ class Training:
 
 
 def _unharmed(a: str, b: str, text: str) -> Claim:
-    return Claim(text, "public reference code", a, "equal", b)
+    return Claim(text, "a departure of the public reference code", a, "equal", b)
 
 
 TRAINING = (

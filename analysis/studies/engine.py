@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -54,6 +56,18 @@ def execute(run: Run) -> Result:
     return run.execute() | {"machine": platform.node()}
 
 
+def _end_with_parent() -> None:
+    """A worker would wait for its next run for ever, were the process that gives them killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @dataclass(frozen=True)
 class Local:
     """In so many processes of this machine, which share its GPU where there is one."""
@@ -83,7 +97,7 @@ class Local:
             pool.shutdown(cancel_futures=True)
 
     def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, get_context("spawn"))
+        return ProcessPoolExecutor(self.workers, get_context("spawn"), _end_with_parent)
 
     def one_at_a_time(self) -> Local:
         return replace(self, workers=1)
@@ -141,10 +155,11 @@ class OnRay:
 @dataclass(frozen=True)
 class Grid:
     """What became of a grid. results: by id of the run. failed: run and why, of those that failed
-    twice."""
+    twice. earlier: how many results an earlier call had left."""
 
     results: dict[str, Result]
     failed: dict[Run, str]
+    earlier: int
 
 
 def run_grid(runs: Sequence[Run], path: Path, engine: Engine) -> Grid:
@@ -155,7 +170,8 @@ def run_grid(runs: Sequence[Run], path: Path, engine: Engine) -> Grid:
     wanted = {run_id(run): run for run in runs}
     found = {key: result for key, result in finished(path).items() if key in wanted}
     waiting = [run for key, run in wanted.items() if key not in found]
-    say(f"{path.stem}: {len(wanted)} runs, {len(found)} of them finished before")
+    earlier = len(found)
+    say(f"{path.stem}: {len(wanted)} runs, {earlier} of them finished before")
     path.parent.mkdir(parents=True, exist_ok=True)
     failed: dict[Run, str] = {}
     with path.open("a", buffering=1) as log:
@@ -177,7 +193,7 @@ def run_grid(runs: Sequence[Run], path: Path, engine: Engine) -> Grid:
                 log.write(json.dumps(line) + "\n")
                 say(f"{len(found)}/{len(wanted)} {run}")
             waiting = list(failed)
-    return Grid(found, failed)
+    return Grid(found, failed, earlier)
 
 
 def finished(path: Path) -> dict[str, Result]:

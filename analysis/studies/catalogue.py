@@ -285,7 +285,7 @@ TRAINING = (
                 "Ours",
                 "Starting both projections at random costs no accuracy",
             ),
-            _unharmed("Random head", "Ours", "A head that starts at zero costs no accuracy"),
+            _unharmed("Head from zero", "Ours", "A head that starts at zero costs no accuracy"),
             _unharmed(
                 "Convolution left out",
                 "Ours, convolutional adapter",

@@ -149,7 +149,7 @@ def reference(config: ASTConfig) -> list[Condition]:
         Condition("Normalised over the experts", YARDSTICK, normalised, departure="other axis"),
         Condition("Both projections start at zero", YARDSTICK, departure="both zero"),
         Condition("Neither projection starts at zero", YARDSTICK, departure="both drawn"),
-        Condition("Random head", YARDSTICK, warm_head=False),
+        Condition("Head from zero", YARDSTICK, warm_head=False),
         Condition("Ours, convolutional adapter", "conv-adapter"),
         Condition("Convolution left out", "conv-adapter", departure="dead convolution"),
     ]

@@ -179,10 +179,16 @@ def _curves(rows: Sequence[Row]) -> Figure:
                 values = [mean(curve[k][name] for curve in of) for k in range(steps)]
                 axes.plot(range(steps), values, marker="o", markersize=3, label=label)
         axes.set_title(name, fontsize=9)
+        axes.ticklabel_format(useOffset=False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    panels[0].legend(fontsize=7)
+    lines = {}  # by label: not every mixture has every metric
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        lines |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=5)
     figure.supxlabel("epochs")
     return figure
 

@@ -65,7 +65,7 @@ class Trial:
                 for name, value in self.options]  # fmt: skip
         said += [f"layers {self.layers}"] if self.layers else []
         said += [self.departure] if self.departure else []
-        said += [] if self.warm_head else ["random head"]
+        said += [] if self.warm_head else ["head from zero"]
         return ", ".join([f"{self.method} on {self.task}", *said, f"seed {self.seed}"])
 
     def execute(self) -> Result:

@@ -110,11 +110,12 @@ def train(
     """
     base = backbone(setting["backbone"])
     setting = setting | {"weights": base.sha256[:12], "watched": study.watched}
+    conditions = study.conditions(base.model.config)
     cells = [
         (condition, condition.trial(task, seed, **setting))
         for seed in seeds
         for task in task_names
-        for condition in study.conditions(base.model.config)
+        for condition in conditions
     ]
     grid = run_grid([trial for _, trial in cells], folder / f"{study.name}.jsonl", engine)
     rows: list[dict[str, Any]] = [

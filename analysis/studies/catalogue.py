@@ -147,7 +147,13 @@ TRAINING = (
         "Place of the mixtures",
         vary.placement,
         (
-            Claim("Beside MHSA is better than beside the FFN", PETL_AST, "MHSA", "more", "FFN"),
+            Claim(
+                "Beside MHSA is better than beside the FFN",
+                "public reference code, README",
+                "MHSA",
+                "more",
+                "FFN",
+            ),
             Claim(
                 "Both places (Houlsby) are better on speech",
                 PETL_AST,

@@ -109,6 +109,17 @@ def backbones(as_json: Json = False) -> None:
 
 
 @app.command()
+def fetch(
+    task: Annotated[str, typer.Argument(help="Such as esc50; see `tasks`.")],
+) -> None:
+    """Download a public benchmark from the Hub into the folder that SOFTMOA_DATA names."""
+    from softmoa import tasks as t
+    from softmoa.tasks.from_hub import fetch as from_hub
+
+    print(f"{task} is in {from_hub(task)}: {t.load(task).summary}")
+
+
+@app.command()
 def methods(as_json: Json = False) -> None:
     """The fine-tuning methods."""
     from softmoa.methods import METHODS

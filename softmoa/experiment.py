@@ -6,7 +6,7 @@ any moment. Runs take turns, so that all curves advance together, or follow each
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -134,11 +134,17 @@ class RunFailed:
 ComparisonEvent = Planned | Preparing | RunEvent | RouterBalance | RunFinished | RunFailed
 
 
-def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[ComparisonEvent]:
+def compare(
+    base: Loaded,
+    task: Task,
+    comparison: Comparison,
+    prepare: Callable[[AST], None] | None = None,
+) -> Iterator[ComparisonEvent]:
     """Run every choice with every seed on `task`, sharing the frozen weights of `base`.
 
     Within a seed all runs see the same training clips in the same order. The test clips are looked
-    at once, when a run is over. Raises TaskError if a clip cannot be read.
+    at once, when a run is over. prepare: given the model of every run before it trains, for studies
+    that change it or look inside between events. Raises TaskError if a clip cannot be read.
     """
     bench = _Bench(base, task, comparison.clip_seconds)
     subsets = {
@@ -152,7 +158,7 @@ def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[Compar
     if comparison.warm_head:
         yield from bench.run_backbone(training_files)
     waiting = [
-        _Run(bench, subsets[seed], choice, seed, comparison)
+        _Run(bench, subsets[seed], choice, seed, comparison, prepare)
         for seed in comparison.seeds
         for choice in comparison.choices
     ]
@@ -269,10 +275,16 @@ class _Run:
     """One method with one seed, advanced an event at a time."""
 
     def __init__(
-        self, bench: _Bench, task: Task, choice: Choice, seed: int, comparison: Comparison
+        self,
+        bench: _Bench,
+        task: Task,
+        choice: Choice,
+        seed: int,
+        comparison: Comparison,
+        prepare: Callable[[AST], None] | None = None,
     ):
         self.bench, self.task, self.choice, self.seed = bench, task, choice, seed
-        self.comparison = comparison
+        self.comparison, self.prepare = comparison, prepare
         self.name = run_name(choice.method, seed)
         self.progress = 0.0
         self._events = self._go()
@@ -285,6 +297,8 @@ class _Run:
         model = fine_tuned(bench.base, self.choice, len(bench.task.labels), self.seed)
         if self.comparison.warm_head:
             model.set_head(*bench.linear_solution(self.task.train))
+        if self.prepare:
+            self.prepare(model)
         return model
 
     def _go(self) -> Iterator[ComparisonEvent]:

@@ -19,9 +19,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from huggingface_hub import (
+    HfApi,
     constants,
     hf_hub_download,
     try_to_load_from_cache,
@@ -60,6 +62,7 @@ class Repository:
 
     id: str
     revision: str = ""
+    kind: Literal["model", "dataset"] = "model"
 
     @classmethod
     def parse(cls, text: str) -> Repository:
@@ -85,12 +88,31 @@ def cached(repository: Repository, files: Sequence[str]) -> Path | None:
             file,
             cache_dir=constants.HF_HUB_CACHE,
             revision=repository.revision or None,
+            repo_type=repository.kind,
         )
         for file in files
     ]
     if not all(isinstance(path, str) for path in paths):
         return None
-    return Path(str(paths[0])).parent
+    return _folder(str(paths[0]), files[0])
+
+
+def _folder(path: str, file: str) -> Path:
+    """Where a repository lies of which `path` is the file named `file`."""
+    return Path(path).parents[len(PurePosixPath(file).parts) - 1]
+
+
+def listing(repository: Repository, token: str | bool | None = None) -> list[str]:
+    """Names of all files of a repository; raises HubError."""
+    if not reachable():
+        raise HubOffline(f"'{repository}' cannot be listed, since the Hub cannot be reached.")
+    with _one_sentence(repository):
+        return HfApi(endpoint=constants.ENDPOINT).list_repo_files(
+            repository.id,
+            revision=repository.revision or None,
+            repo_type=repository.kind,
+            token=token,
+        )
 
 
 def fetch(
@@ -189,6 +211,7 @@ def _download(
         "cache_dir": constants.HF_HUB_CACHE,
         "endpoint": constants.ENDPOINT,
         "token": token,
+        "repo_type": repository.kind,
     }
     folder = Path()
     with _one_sentence(repository):
@@ -203,7 +226,7 @@ def _download(
         for file in files:
             bar = _reporting(progress) if progress else None
             path = hf_hub_download(repository.id, file, tqdm_class=bar, **options)
-            folder = Path(path).parent
+            folder = _folder(path, file)
     return folder
 
 

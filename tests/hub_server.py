@@ -1,7 +1,7 @@
 """A small server that speaks the Hub's protocol, for the real client of the Hub to talk to.
 
-Large files (safetensors) are redirected to a store under their sha256, as the Hub does; there
-ranges are served, and faults can be injected.
+Large files (safetensors, parquet) are redirected to a store under their sha256, as the Hub does;
+there ranges are served, and faults can be injected.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class HubServer:
-    """repositories: files by repository. tokens: user by token. private: repositories that need
-    one. cuts: at how many bytes the next downloads from the store break off. swapped: store those
-    bytes for a hash that is not theirs. log: "METHOD path" of every request.
+    """repositories: files by repository; a dataset's name begins with datasets/. tokens: user by
+    token. private: repositories that need one. cuts: at how many bytes the next downloads from the
+    store break off. swapped: store those bytes for a hash that is not theirs. log: "METHOD path" of
+    every request.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -98,8 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200)
         if found := re.fullmatch(r"/store/([0-9a-f]{64})", path):
             return self.store(found[1], body)
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        if found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self.resolve(*found.groups())
+        if found := re.fullmatch(r"/api/(datasets/[^/]+/[^/]+)/tree/[^/]+", path):
+            return self.tree(found[1])
         if path == "/api/whoami-v2":
             return self.json({"name": self.user, "type": "user"}) if self.user else self.answer(401)
         if not self.user:
@@ -143,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
         content = files[file]
         sha = hashlib.sha256(content).hexdigest()
-        if not file.endswith(".safetensors"):
+        if not file.endswith((".safetensors", ".parquet")):
             return self.answer(200, content, X_Repo_Commit=COMMIT, ETag=f'"{sha[:40]}"')
         self.answer(
             302,
@@ -151,6 +154,16 @@ class _Handler(BaseHTTPRequestHandler):
             X_Linked_Etag=f'"{sha}"',
             X_Linked_Size=str(len(content)),
             Location=self.hub.store + sha,
+        )
+
+    def tree(self, name: str) -> None:
+        if name not in self.hub.repositories:
+            return self.answer(404, X_Error_Code="RepoNotFound")
+        self.json(
+            [
+                {"type": "file", "path": path, "size": len(content), "oid": COMMIT}
+                for path, content in self.hub.repositories[name].items()
+            ]
         )
 
     def store(self, sha: str, body: bytes) -> None:

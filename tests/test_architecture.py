@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "probe": {"ast", "audio"},
     "precision": set(),
     "training": {"audio", "precision"},
-    "tasks": {"audio", "tasks"},
+    "tasks": {"audio", "hub", "tasks"},
     "collection": {"audio", "tasks"},
     "bundle": {"audio", "ast", "methods", "weights"},
     "classify": {

@@ -117,16 +117,21 @@ def sound_file(seconds: float) -> Iterator[Path]:
         yield path
 
 
-def machine(setting: Setting) -> dict[str, str | int]:
-    """What the numbers were measured on."""
+def processor() -> str:
+    """Its name, where the system tells."""
     names = [
         line.partition(":")[2].strip()
         for line in _read("/proc/cpuinfo").splitlines()
         if line.startswith("model name")
     ]
+    return names[0] if names else platform.machine()
+
+
+def machine(setting: Setting) -> dict[str, str | int]:
+    """What the numbers were measured on."""
     on_gpu = setting.device.type == "cuda"
     return {
-        "processor": names[0] if names else platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "load": _read("/proc/loadavg").partition(" ")[0],

@@ -8,7 +8,8 @@ the folder that SOFTMOA_DATA names, in their official layouts, with their offici
     few_shot(task, 5, seed=0)                      five training clips of each class
     log_mels(task.train)                           [(log-mel, label)], ready for training
 
-One's own sounds, a folder or a zip, are opened by `own.opened`.
+One's own sounds, a folder or a zip, are opened by `own.opened`; some benchmarks can be fetched from
+the Hub, by `from_hub.fetch`.
 """
 
 from __future__ import annotations
@@ -142,7 +143,10 @@ def load(name: str, test: str = "", valid: str = "") -> Task:
     root = data_root()
     places = [(root / folder, read) for folder, read in source.places if (root / folder).is_dir()]
     if not places:
-        raise TaskError(f"The data of '{name}' are not in {root}.")
+        from softmoa.tasks.from_hub import DATASETS  # which needs this module
+
+        advice = f"; `python -m softmoa fetch {name}` gets them" if name in DATASETS else ""
+        raise TaskError(f"The data of '{name}' are not in {root}{advice}.")
     folder, read = places[0]
     labels, rows = read(folder)
     if lost := [row.path for row in rows if not row.path.is_file()]:

@@ -1,0 +1,304 @@
+"""The studies that train: what they vary, and the claims of the papers that they test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analysis.studies import conditions as vary
+from analysis.studies.claims import PETL_AST, SOFT_MOA, SOFT_MOE, Claim
+from analysis.studies.conditions import DENSE, SOFT, TOP1, Condition
+from softmoa.ast import ASTConfig
+
+SPEECH = ("tones", "digits")
+
+
+@dataclass(frozen=True)
+class Training:
+    """axis: what the `at` of the conditions counts; "" where they are no points of a curve.
+
+    measures: columns of the table beside accuracy, parameters and seconds. minutes: of the default
+    tasks and seeds on two processor cores.
+    """
+
+    name: str
+    title: str
+    conditions: Callable[[ASTConfig], list[Condition]]
+    claims: tuple[Claim, ...]
+    minutes: int
+    tasks: tuple[str, ...] = ("instruments", "tones", "digits")
+    axis: str = ""
+    measures: tuple[str, ...] = ()
+    watched: bool = False
+
+
+def _unharmed(a: str, b: str, text: str) -> Claim:
+    return Claim(text, "a departure of the public reference code", a, "equal", b)
+
+
+TRAINING = (
+    Training(
+        "methods",
+        "Methods",
+        vary.methods,
+        (
+            Claim(
+                "Soft-MoA beats a single adapter",
+                SOFT_MOA,
+                SOFT,
+                "more",
+                "Bottleneck adapter",
+            ),
+            Claim(
+                "Soft-MoA beats a single adapter (here of the same size)",
+                SOFT_MOA,
+                SOFT,
+                "more",
+                "Bottleneck adapter, matched",
+            ),
+            Claim("Soft-MoA is as accurate as Dense-MoA", SOFT_MOA, SOFT, "equal", DENSE),
+            Claim(
+                "Soft-MoA trains faster than Dense-MoA", SOFT_MOA, SOFT, "less", DENSE, "seconds"
+            ),
+            Claim(
+                "The convolutional adapter beats the bottleneck on speech",
+                PETL_AST,
+                "Convolutional adapter",
+                "more",
+                "Bottleneck adapter",
+                tasks=SPEECH,
+            ),
+            Claim(
+                "Adapters beat a linear probe",
+                PETL_AST,
+                "Bottleneck adapter",
+                "more",
+                "Linear probe",
+            ),
+            Claim("Adapters beat LoRA", PETL_AST, "Bottleneck adapter", "more", "LoRA"),
+            Claim(
+                "Adapters beat deep prompts",
+                PETL_AST,
+                "Bottleneck adapter",
+                "more",
+                "Prompt tuning, deep",
+            ),
+        ),
+        minutes=260,
+        tasks=("instruments", "tones", "esc10", "digits"),
+    ),
+    Training(
+        "experts",
+        "Number of experts",
+        vary.experts,
+        (
+            Claim("More adapters help", SOFT_MOA, f"{SOFT}, n = 16", "more", f"{SOFT}, n = 1"),
+            Claim(
+                "More adapters help (here at the same size, n r = 16)",
+                SOFT_MOA,
+                f"{SOFT}, n = 16, n r = 16",
+                "more",
+                f"{SOFT}, n = 1, n r = 16",
+            ),
+            Claim(
+                "Soft-MoA is as accurate as Dense-MoA, with 16 adapters",
+                SOFT_MOA,
+                f"{SOFT}, n = 16",
+                "equal",
+                f"{DENSE}, n = 16",
+            ),
+            Claim(
+                "Soft routing beats one expert per token, with 16 experts",
+                SOFT_MOE,
+                f"{SOFT}, n = 16",
+                "more",
+                f"{TOP1}, n = 16",
+            ),
+        ),
+        minutes=125,
+        tasks=("instruments", "digits"),
+        axis="experts n",
+    ),
+    Training(
+        "slots",
+        "Slots per expert",
+        vary.slots,
+        (
+            Claim(
+                "Many adapters with few slots are best",
+                SOFT_MOA,
+                "n = 16, p = 1",
+                "more",
+                "n = 2, p = 8",
+            ),
+            Claim(
+                "Many experts with one slot are best (here at the same size, n r = 16)",
+                SOFT_MOE,
+                "n = 16, p = 1, n r = 16",
+                "more",
+                "n = 2, p = 8, n r = 16",
+            ),
+        ),
+        minutes=40,
+        axis="slots p per expert, n p = 16",
+    ),
+    Training(
+        "placement",
+        "Place of the mixtures",
+        vary.placement,
+        (
+            Claim(
+                "Beside MHSA is better than beside the FFN",
+                "public reference code, README",
+                "MHSA",
+                "more",
+                "FFN",
+            ),
+            Claim(
+                "Both places (Houlsby) are better on speech",
+                PETL_AST,
+                "Houlsby",
+                "more",
+                "MHSA",
+                tasks=SPEECH,
+            ),
+            Claim(
+                "One place (Pfeiffer) is better on other sounds",
+                PETL_AST,
+                "MHSA",
+                "more",
+                "Houlsby",
+                tasks=("instruments", "esc10"),
+            ),
+        ),
+        minutes=35,
+    ),
+    Training(
+        "module",
+        "Kind of adapter",
+        vary.module,
+        (
+            Claim(
+                "The convolutional adapter beats the bottleneck on speech",
+                PETL_AST,
+                "Convolutional, kernel 31",
+                "more",
+                "Bottleneck",
+                tasks=SPEECH,
+            ),
+            Claim(
+                "A kernel of 8 is better than 31 on other sounds",
+                PETL_AST,
+                "Convolutional, kernel 8",
+                "more",
+                "Convolutional, kernel 31",
+                tasks=("instruments", "esc10"),
+            ),
+        ),
+        minutes=25,
+    ),
+    Training(
+        "balance",
+        "Balance of the experts",
+        vary.balance,
+        (
+            Claim(
+                "Every adapter of Soft-MoA contributes: none is dead",
+                SOFT_MOA,
+                SOFT,
+                "equal",
+                0.0,
+                "Dead experts",
+                margin=0.05,
+            ),
+            Claim(
+                "Soft-MoA is more even than one expert per token",
+                SOFT_MOA,
+                SOFT,
+                "more",
+                TOP1,
+                "Normalised entropy",
+            ),
+            Claim(
+                "The busiest soft expert has at least 3 times the mass of the idlest",
+                SOFT_MOE,
+                SOFT,
+                "more",
+                3.0,
+                "Max/min ratio",
+            ),
+            Claim(
+                "Switch's loss evens out the choices",
+                "Switch, arXiv 2101.03961",
+                f"{TOP1}, Switch loss",
+                "less",
+                TOP1,
+                "MaxVio",
+            ),
+            Claim(
+                "A bias on the choice evens it out",
+                "Loss-free balancing, arXiv 2408.15664",
+                f"{TOP1}, bias",
+                "less",
+                TOP1,
+                "MaxVio",
+            ),
+            Claim(
+                "Switch's loss costs no accuracy",
+                "Switch, arXiv 2101.03961",
+                f"{TOP1}, Switch loss",
+                "equal",
+                TOP1,
+            ),
+        ),
+        minutes=30,
+        measures=(
+            "Normalised entropy",
+            "Effective experts",
+            "Max/min ratio",
+            "MaxVio",
+            "Dead experts",
+            "Mean max combine",
+        ),
+        watched=True,
+    ),
+    Training(
+        "reference",
+        "Differences from the public reference code",
+        vary.reference,
+        (
+            _unharmed("Added twice", "Ours", "Adding the mixture twice costs no accuracy"),
+            _unharmed("Zero positions", "Ours", "Zero position embeddings cost no accuracy"),
+            Claim(
+                "Normalising the logits matters little at a small width",
+                SOFT_MOE,
+                "Ours, normalised",
+                "equal",
+                "Ours",
+            ),
+            _unharmed(
+                "Normalised over the experts",
+                "Ours, normalised",
+                "Normalising over the experts' axis costs no accuracy",
+            ),
+            _unharmed(
+                "Both projections start at zero",
+                "Ours",
+                "Starting both projections at zero costs no accuracy",
+            ),
+            _unharmed(
+                "Neither projection starts at zero",
+                "Ours",
+                "Starting both projections at random costs no accuracy",
+            ),
+            _unharmed("Head from zero", "Ours", "A head that starts at zero costs no accuracy"),
+            _unharmed(
+                "Convolution left out",
+                "Ours, convolutional adapter",
+                "Leaving the convolution out costs no accuracy",
+            ),
+        ),
+        minutes=50,
+        measures=("change_at_start", "change_trained"),
+    ),
+)

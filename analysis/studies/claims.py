@@ -1,0 +1,129 @@
+"""What the papers claim, and what the numbers of a study say to it: a verdict by a fixed rule.
+
+A claim compares two conditions in one measure. The difference is taken between runs of the same
+task and seed, which had the same clips, and comes with a 95 % interval that holds the luck of the
+seeds and, for accuracies, that of the test clips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, variance
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import t as student
+
+Verdict = Literal["holds", "does not hold here", "cannot be tested at this size"]
+Row = Mapping[str, Any]
+SOFT_MOA = "Soft-MoA, arXiv 2402.00828"
+PETL_AST = "PETL for the AST, arXiv 2312.03694"
+SOFT_MOE = "Soft MoE, arXiv 2308.00951"
+NEGLIGIBLE = 0.02  # an accuracy that differs by less is as good as equal
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`a` has more (less, as much) of `measure` than `b`, another condition or a plain number.
+
+    margin: what counts as equal, in units of the measure. tasks: those that the claim is about; all
+    if empty.
+    """
+
+    text: str
+    source: str
+    a: str
+    says: Literal["more", "less", "equal"]
+    b: str | float
+    measure: str = "test_accuracy"
+    margin: float = NEGLIGIBLE
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """a - b, mean over tasks and seeds, ± the half width of its 95 % interval (infinite with one
+    seed). left, right: the two means."""
+
+    left: float
+    right: float
+    mean: float
+    half: float
+    seeds: int
+
+
+def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
+    """Over the tasks and seeds that both conditions have; None if there are none.
+
+    Half width: sqrt((t SE_seeds)^2 + (1.96 SE_clips)^2), t of as many degrees of freedom as there
+    are seeds but one; SE_clips of the differences clip by clip, mean over the seeds.
+    """
+    left, right = _by_cell(rows, claim, claim.a), _by_cell(rows, claim, claim.b)
+    if not isinstance(claim.b, str):
+        right = {cell: {claim.measure: claim.b} for cell in left}
+    cells = sorted(left.keys() & right.keys())
+    if not cells:
+        return None
+    apart = {c: left[c][claim.measure] - right[c][claim.measure] for c in cells}
+    seeds = sorted({seed for _, seed in cells})
+    of_seed = [mean(d for (_, seed), d in apart.items() if seed == s) for s in seeds]
+    half = math.inf
+    if len(seeds) > 1:
+        by_seeds = float(student.ppf(0.975, len(seeds) - 1))
+        by_seeds *= math.sqrt(variance(of_seed) / len(seeds))
+        half = math.hypot(by_seeds, 1.96 * _clip_error(left, right, cells, claim))
+    return Difference(
+        mean(left[c][claim.measure] for c in cells),
+        mean(right[c][claim.measure] for c in cells),
+        mean(apart.values()),
+        half,
+        len(seeds),
+    )
+
+
+def verdict(found: Difference | None, claim: Claim) -> Verdict:
+    """Whether the whole interval says so, says otherwise, or neither."""
+    if found is None or not math.isfinite(found.half):
+        return "cannot be tested at this size"
+    low, high = found.mean - found.half, found.mean + found.half
+    if claim.says == "equal":
+        says = -claim.margin <= low and high <= claim.margin
+        against = low > claim.margin or high < -claim.margin
+    else:
+        low, high = (low, high) if claim.says == "more" else (-high, -low)
+        says, against = low > 0, high < 0
+    if says:
+        return "holds"
+    return "does not hold here" if against else "cannot be tested at this size"
+
+
+def _by_cell(rows: Sequence[Row], claim: Claim, condition: str | float) -> dict[Any, Row]:
+    return {
+        (row["task"], row["seed"]): row
+        for row in rows
+        if row["condition"] == condition
+        and (not claim.tasks or row["task"] in claim.tasks)
+        and row.get(claim.measure) is not None
+    }
+
+
+def _clip_error(
+    left: Mapping[Any, Row], right: Mapping[Any, Row], cells: Sequence[Any], claim: Claim
+) -> float:
+    """Standard error, over the test clips, of a difference of accuracies; 0 for other measures."""
+    if claim.measure != "test_accuracy" or not isinstance(claim.b, str):
+        return 0.0
+    tasks = sorted({task for task, _ in cells})
+    total = 0.0
+    for task in tasks:
+        seeds = [cell for cell in cells if cell[0] == task]
+        apart = np.mean([_hits(left[c]) - _hits(right[c]) for c in seeds], axis=0)
+        # One clip is added that changes sides, so that no difference is not taken for certainty.
+        total += (np.sum((apart - apart.mean()) ** 2) + 1) / (len(apart) + 1) ** 2
+    return math.sqrt(total) / len(tasks)
+
+
+def _hits(row: Row) -> np.ndarray:
+    return np.array([int(hit) for hit in row["right"]], float)

@@ -1,0 +1,155 @@
+"""What the studies vary: a condition is everything of a run but its task and seed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis.studies.trial import Pairs, Trial
+from softmoa.ast import ASTConfig
+from softmoa.methods import METHODS
+from softmoa.methods.budget import matched_options, parameters_of
+from softmoa.plan import YARDSTICK
+
+COUNTS = (1, 2, 4, 8, 16)  # experts
+BUDGET = 16  # n r of mixtures that are compared at equal size
+SLOTS = 16  # n p of mixtures whose slots are shared out otherwise
+SOFT, DENSE, TOP1 = "Soft-MoA", "Dense-MoA", "Top-1 MoA"
+MIXTURES = {SOFT: "soft-moa", DENSE: "dense-moa", TOP1: "topk-moa"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """label: the row of the table. series, at: line and place in the figure. See also `Trial`."""
+
+    label: str
+    method: str
+    options: Pairs = ()
+    layers: tuple[int, ...] = ()
+    departure: str = ""
+    warm_head: bool = True
+    series: str = ""
+    at: float = 0
+
+    def trial(self, task: str, seed: int, **setting: Any) -> Trial:
+        return Trial(
+            task,
+            self.method,
+            seed,
+            self.options,
+            self.layers,
+            self.departure,
+            self.warm_head,
+            **setting,
+        )
+
+
+def changed(options: Any) -> Pairs:
+    """The fields that are not the defaults of their method."""
+    defaults = asdict(type(options)())
+    return tuple((name, v) for name, v in asdict(options).items() if v != defaults[name])
+
+
+def methods(config: ASTConfig) -> list[Condition]:
+    """Every method at its paper's size, and those with a size as large as Soft-MoA."""
+    budget = parameters_of(config, YARDSTICK, METHODS[YARDSTICK].options())
+    found = [Condition(method.title, name, series="default") for name, method in METHODS.items()]
+    for name, method in METHODS.items():
+        if method.sizes and name != YARDSTICK:
+            options = changed(matched_options(config, name, budget))
+            found.append(Condition(f"{method.title}, matched", name, options, series="matched"))
+    return found
+
+
+def experts(config: ASTConfig) -> list[Condition]:
+    """1 to 16 experts of the default width; and of all together BUDGET wide."""
+    found = []
+    for title, method in MIXTURES.items():
+        for n in COUNTS:
+            row = f"{title}, n = {n}"
+            options = (("experts", n),)
+            found.append(Condition(row, method, options, series=f"{title}, r fixed", at=n))
+        for n in COUNTS:
+            row = f"{title}, n = {n}, n r = {BUDGET}"
+            options = (("experts", n), ("reduction", config.width * n / BUDGET))
+            found.append(Condition(row, method, options, series=f"{title}, n r = {BUDGET}", at=n))
+    return found
+
+
+def slots(config: ASTConfig) -> list[Condition]:
+    """SLOTS slots given to many experts or to few; the experts as wide, or all together."""
+    found = []
+    for p in (1, 2, 4, 8):
+        n = SLOTS // p
+        row, options = f"n = {n}, p = {p}", (("experts", n), ("slots", p))
+        found.append(Condition(row, "soft-moa", options, series="r fixed", at=p))
+    for p in (1, 2, 4, 8):
+        n = SLOTS // p
+        row, size = f"n = {n}, p = {p}, n r = {BUDGET}", ("reduction", config.width * n / BUDGET)
+        options = (("experts", n), ("slots", p), size)
+        found.append(Condition(row, "soft-moa", options, series=f"n r = {BUDGET}", at=p))
+    return found
+
+
+def placement(config: ASTConfig) -> list[Condition]:
+    """Beside which sublayer, and in which blocks."""
+    half, last = config.depth // 2, config.depth - 1
+    budget = parameters_of(config, YARDSTICK, METHODS[YARDSTICK].options())
+    houlsby = METHODS[YARDSTICK].options(placement="houlsby")
+    as_large = changed(matched_options(config, YARDSTICK, budget, houlsby))
+    return [
+        Condition("MHSA", YARDSTICK),
+        Condition("FFN", YARDSTICK, (("placement", "ffn"),)),
+        Condition("Houlsby", YARDSTICK, (("placement", "houlsby"),)),
+        Condition("Houlsby, as large as MHSA", YARDSTICK, as_large),
+        Condition("MHSA, first half", YARDSTICK, layers=tuple(range(half))),
+        Condition("MHSA, second half", YARDSTICK, layers=tuple(range(half, config.depth))),
+        Condition("MHSA, last block", YARDSTICK, layers=(last,)),
+    ]
+
+
+def module(config: ASTConfig) -> list[Condition]:
+    """The adapter itself: bottleneck or convolutional, of about the same size."""
+    budget = parameters_of(config, "adapter", METHODS["adapter"].options())
+    options = changed(matched_options(config, "conv-adapter", budget))
+
+    def convolutional(label: str, *more: tuple[str, Any], departure: str = "") -> Condition:
+        return Condition(label, "conv-adapter", (*options, *more), departure=departure)
+
+    return [
+        Condition("Bottleneck", "adapter"),
+        convolutional("Convolutional, kernel 31"),
+        convolutional("Convolutional, kernel 8", ("kernel", 8)),
+        convolutional("Convolutional, kernel 8, along time", ("kernel", 8), ("along", "time")),
+        convolutional("Convolutional, convolution left out", departure="dead convolution"),
+    ]
+
+
+def balance(config: ASTConfig) -> list[Condition]:
+    """Routers, and what is done for their balance."""
+    del config
+    return [
+        Condition(SOFT, "soft-moa"),
+        Condition(DENSE, "dense-moa"),
+        Condition(TOP1, "topk-moa"),
+        Condition(f"{TOP1}, Switch loss", "topk-moa", (("balance", "loss"),)),
+        Condition(f"{TOP1}, bias", "topk-moa", (("balance", "bias"),)),
+    ]
+
+
+def reference(config: ASTConfig) -> list[Condition]:
+    """Ours, and what the public reference code does otherwise, one at a time."""
+    del config
+    normalised = (("normalize", True),)
+    return [
+        Condition("Ours", YARDSTICK),
+        Condition("Added twice", YARDSTICK, departure="twice"),
+        Condition("Zero positions", YARDSTICK, departure="no positions"),
+        Condition("Ours, normalised", YARDSTICK, normalised),
+        Condition("Normalised over the experts", YARDSTICK, normalised, departure="other axis"),
+        Condition("Both projections start at zero", YARDSTICK, departure="both zero"),
+        Condition("Neither projection starts at zero", YARDSTICK, departure="both drawn"),
+        Condition("Head from zero", YARDSTICK, warm_head=False),
+        Condition("Ours, convolutional adapter", "conv-adapter"),
+        Condition("Convolution left out", "conv-adapter", departure="dead convolution"),
+    ]

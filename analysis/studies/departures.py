@@ -1,0 +1,140 @@
+"""What the public reference code does otherwise, to be switched on in our encoder one at a time.
+
+Nothing is copied from there: each departure is written from its description. `base` changes the
+bare encoder, `plugged` the one that carries the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softmoa.ast import AST, Block
+from softmoa.methods.adapters import ConvAdapter
+from softmoa.moa import MoA, Slots, SoftRouter
+
+
+@dataclass(frozen=True)
+class Departure:
+    about: str
+    base: Callable[[AST], None] | None = None
+    plugged: Callable[[AST], None] | None = None
+
+
+class Again(nn.Module):
+    """Beside the FFN: what the mixture beside the attention of the same block has just added."""
+
+    def __init__(self, mixture: MoA):
+        super().__init__()
+        self._added: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, y: Tensor) -> None:
+            self._added.append(y)
+
+        mixture.register_forward_hook(keep)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self._added.pop()
+
+
+class ShrunkenSlots(Slots):
+    """Slots mixed from the unit-norm tokens that only the logits should have been made of."""
+
+    def dispatch(self, x: Tensor) -> Tensor:
+        return super().dispatch(F.normalize(x, dim=-1))
+
+
+class OtherAxisRouter(SoftRouter):
+    """phi of unit norm over the experts in place of the model's width, and shrunken slots."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Slots:
+        assert self.scale is not None
+        phi = self.scale * F.normalize(self.phi, dim=1)
+        logits = (F.normalize(x, dim=-1) @ phi.flatten(1)).float()
+        real = logits if mask is None else logits.masked_fill(~mask[..., None], -torch.inf)
+        return ShrunkenSlots(
+            real.softmax(dim=1).unflatten(-1, phi.shape[1:]),
+            logits.softmax(dim=-1).unflatten(-1, phi.shape[1:]),
+            mask,
+        )
+
+
+class DeadConvAdapter(ConvAdapter):
+    """The convolution is there and trained in name, but nothing goes through it."""
+
+    def _convolve(self, rows: Tensor) -> Tensor:
+        return rows
+
+
+def _blocks(model: AST) -> list[Block]:
+    return [block for block in model.blocks if isinstance(block, Block)]
+
+
+def _mixtures(model: AST) -> list[MoA]:
+    return [module for module in model.modules() if isinstance(module, MoA)]
+
+
+def add_twice(model: AST) -> None:
+    for block in _blocks(model):
+        assert isinstance(block.beside_attn, MoA)
+        block.beside_mlp = Again(block.beside_attn)
+
+
+def drop_positions(model: AST) -> None:
+    for name in ("pos_special", "pos_grid"):
+        zeros = torch.zeros_like(getattr(model, name))
+        setattr(model, name, nn.Parameter(zeros, requires_grad=False))
+
+
+def normalise_other_axis(model: AST) -> None:
+    for mixture in _mixtures(model):
+        old = mixture.router
+        assert isinstance(old, SoftRouter)
+        router = OtherAxisRouter(*old.phi.shape, normalize=True).to(old.phi.device)
+        router.phi = old.phi
+        router.scale = nn.Parameter(torch.ones_like(old.phi[0, 0, 0]))
+        mixture.router = router
+
+
+def zero_both_projections(model: AST) -> None:
+    for mixture in _mixtures(model):
+        nn.init.zeros_(mixture.experts.down)
+
+
+def draw_both_projections(model: AST) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for mixture in _mixtures(model):
+        for weight in (mixture.experts.down, mixture.experts.up):
+            values = torch.randn(weight.shape, generator=generator).clamp(-2, 2)
+            weight.data.copy_(0.02 * values)
+
+
+def kill_convolution(model: AST) -> None:
+    for block in _blocks(model):
+        old = block.beside_attn
+        assert isinstance(old, ConvAdapter)
+        r, kernel = old.conv.in_channels, old.conv.kernel_size[0]
+        dead = DeadConvAdapter(model.config.width, r, kernel, old.bands)
+        dead.load_state_dict(old.state_dict())
+        block.beside_attn = dead.to(old.up.weight.device)
+
+
+DEPARTURES = {
+    "twice": Departure("the mixture is added again after the FFN", plugged=add_twice),
+    "no positions": Departure("position embeddings are all zero", base=drop_positions),
+    "other axis": Departure(
+        "φ normalised over the experts, slots mixed from shrunken tokens",
+        plugged=normalise_other_axis,
+    ),
+    "both zero": Departure("both projections start at zero", plugged=zero_both_projections),
+    "both drawn": Departure(
+        "both projections start as small random numbers", plugged=draw_both_projections
+    ),
+    "dead convolution": Departure(
+        "the convolution of the adapter is left out", plugged=kill_convolution
+    ),
+}

@@ -1,0 +1,218 @@
+"""A study on disk: the table of its runs, the page with its verdicts, the figure."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from analysis.bench.measure import processor
+from analysis.studies.catalogue import Training
+from analysis.studies.claims import Claim, Row, difference, verdict
+from analysis.studies.engine import ROOT
+from softmoa.balance import METRICS
+
+UNSHOWN = ("right", "curve")  # of a result, too long for a table
+PERCENT = ("test_accuracy", "val_accuracy")
+NAMES = {
+    "test_accuracy": "accuracy, %",
+    "seconds": "seconds",
+    "change_at_start": "change at start, %",
+    "change_trained": "change once trained, %",
+}
+
+
+def origin() -> str:
+    """Commit and machine, in one line."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
+        edited = subprocess.check_output(
+            [*git, "status", "--porcelain", "--", "softmoa", "analysis"], text=True
+        )
+        commit += " with changes" * bool(edited)
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"Commit {commit}; {processor()}, {os.cpu_count()} cores, {gpu}, Python "
+        f"{platform.python_version()}, torch {version('torch')}; one thread a run."
+    )
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    columns = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in UNSHOWN]
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
+        table.writeheader()
+        for row in rows:
+            table.writerow({c: _plain(row[c]) for c in columns if c in row})
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
+def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for claim in study.claims:
+        found = difference(rows, claim)
+        compared = f"{claim.a} : {_of(claim.b, claim)}"
+        numbers = ["", "", ""]
+        if found is not None:
+            half = "unknown" if math.isinf(found.half) else _of(found.half, claim)
+            numbers = [
+                f"{_of(found.left, claim)} : {_of(found.right, claim)}",
+                f"{_signed(found.mean, claim)} ± {half}",
+                str(found.seeds),
+            ]
+        about = f" ({', '.join(claim.tasks)})" if claim.tasks else ""
+        lines.append(
+            [
+                f"{claim.text}{about} [{claim.source}]",
+                compared,
+                NAMES.get(claim.measure, claim.measure),
+                *numbers,
+                f"**{verdict(found, claim)}**",
+            ]
+        )
+    return table(["claim", "compared", "measure", "means", "difference", "seeds", "verdict"], lines)
+
+
+def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
+    """A table per task: mean ± standard deviation over the seeds."""
+    measures = ("test_accuracy", *study.measures, "seconds")
+    lines = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        body = []
+        for label in dict.fromkeys(row["condition"] for row in of_task):
+            of = [row for row in of_task if row["condition"] == label]
+            cells = [_cell([r[m] for r in of if r.get(m) is not None], m) for m in measures]
+            body.append([label, f"{of[0]['trained_parameters']:,}", *cells, str(len(of))])
+        heads = ["", "parameters", *(NAMES.get(m, m) for m in measures), "seeds"]
+        lines += ["", f"## {task}", "", *table(heads, body)]
+    return lines
+
+
+def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
+    """Accuracy by task: curves along the study's axis, else a bar for each condition."""
+    if study.watched:
+        return _curves(rows)
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    labels = list(dict.fromkeys(row["condition"] for row in rows))
+    height = 4.2 if study.axis else 1.5 + 0.28 * len(labels)
+    figure = Figure(figsize=(1.5 + 3.6 * len(tasks), height), layout="constrained")
+    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=not study.axis)[0]
+    for task, axes in zip(tasks, panels, strict=True):
+        of_task = [row for row in rows if row["task"] == task]
+        axes.set_title(task)
+        axes.grid(alpha=0.25)
+        if study.axis:
+            axes.set_xscale("log", base=2)
+            _lines(axes, of_task)
+            axes.set(xlabel=study.axis, ylabel="test accuracy, %")
+        else:
+            _bars(axes, of_task, labels)
+            axes.set_xlabel("test accuracy, %")
+    if study.axis:
+        panels[-1].legend(fontsize=7)
+    return figure
+
+
+def _lines(axes: Any, rows: Sequence[Row]) -> None:
+    for k, series in enumerate(dict.fromkeys(row["series"] for row in rows)):
+        of = [row for row in rows if row["series"] == series]
+        places = sorted({row["at"] for row in of})
+        values = [[100 * r["test_accuracy"] for r in of if r["at"] == at] for at in places]
+        axes.errorbar(
+            [at * 1.03**k for at in places],  # beside each other
+            [mean(v) for v in values],
+            [stdev(v) if len(v) > 1 else 0 for v in values],
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=series,
+        )
+    points = sorted({row["at"] for row in rows})
+    axes.set_xticks(points, [f"{at:g}" for at in points])
+
+
+def _bars(axes: Any, rows: Sequence[Row], labels: Sequence[str]) -> None:
+    for place, label in enumerate(reversed(labels)):
+        values = [100 * row["test_accuracy"] for row in rows if row["condition"] == label]
+        if values:
+            axes.errorbar(
+                mean(values), place, xerr=stdev(values) if len(values) > 1 else 0,
+                fmt="o", color="#1f77b4", capsize=3,
+            )  # fmt: skip
+            axes.plot(values, [place] * len(values), "|", color="#888888")
+    axes.set_yticks(range(len(labels)), list(reversed(labels)), fontsize=8)
+
+
+def _curves(rows: Sequence[Row]) -> Figure:
+    """Every metric of balance against the share of training that is over, mean over all runs."""
+    shown = [m.name for m in METRICS if any(m.name in row["curve"][0] for row in rows)]
+    figure = Figure(figsize=(13, 3 * math.ceil(len(shown) / 4)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(shown) / 4), 4, squeeze=False).flatten()
+    for axes, name in zip(panels, shown, strict=False):
+        for label in dict.fromkeys(row["condition"] for row in rows):
+            of = [r["curve"] for r in rows if r["condition"] == label and name in r["curve"][0]]
+            if of:
+                steps = min(len(curve) for curve in of)
+                values = [mean(curve[k][name] for curve in of) for k in range(steps)]
+                axes.plot(range(steps), values, marker="o", markersize=3, label=label)
+        axes.set_title(name, fontsize=9)
+        axes.ticklabel_format(useOffset=False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    lines = {}  # by label: not every mixture has every metric
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        lines |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=5)
+    figure.supxlabel("epochs")
+    return figure
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _of(value: float | str, claim: Claim) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{100 * value:.1f}" if claim.measure in PERCENT else f"{value:.3g}"
+
+
+def _signed(value: float, claim: Claim) -> str:
+    return f"{100 * value:+.1f}" if claim.measure in PERCENT else f"{value:+.3g}"
+
+
+def _cell(values: Sequence[float], measure: str) -> str:
+    if not values:
+        return ""
+    percent = measure in PERCENT or measure.startswith("change")
+    shown = [100 * v for v in values] if percent else list(values)
+    spread = f" ± {stdev(shown):.2g}" if len(shown) > 1 else ""
+    if measure == "seconds":
+        return f"{mean(shown):.0f}"
+    return f"{mean(shown):.1f}{spread}" if percent else f"{mean(shown):.3g}{spread}"

@@ -1,0 +1,207 @@
+"""One fine-tuning run of a study: a method on few shots of a task, and all that is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analysis.studies.departures import DEPARTURES
+from analysis.studies.engine import Result
+from softmoa import tasks, training, weights
+from softmoa.ast import AST
+from softmoa.balance import METRICS, Tally
+from softmoa.experiment import (
+    Planned,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    compare,
+    fine_tuned,
+)
+from softmoa.methods import share
+from softmoa.methods.beside import NORM_BEFORE
+from softmoa.plan import Choice, Comparison
+from softmoa.recording import record_routing
+from softmoa.tasks import LabelledFile, Task
+from softmoa.training import TrainingOptions
+from softmoa.weights import BACKBONES, Loaded
+
+Pairs = tuple[tuple[str, Any], ...]
+VALIDATED = 120  # validation clips at most, spread over the classes
+LOOKED_AT = 32  # clips whose routing or outputs are looked at
+MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine")  # differ between machines
+
+
+@dataclass(frozen=True)
+class Trial:
+    """options: those that are not the method's defaults. layers: blocks that keep their branch; all
+    of them if empty. departure: one of DEPARTURES, or "". backbone: an embedded one, or a file of
+    `weights.save_embedded`. weights: what its sha256 begins with. watched: whether every metric of
+    balance is taken at each evaluation.
+    """
+
+    task: str
+    method: str
+    seed: int
+    options: Pairs = ()
+    layers: tuple[int, ...] = ()
+    departure: str = ""
+    warm_head: bool = True
+    watched: bool = False
+    shots: int = 10
+    epochs: int = 8
+    backbone: str = "ast-small"
+    weights: str = ""
+
+    def __str__(self) -> str:
+        said = [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+                for name, value in self.options]  # fmt: skip
+        said += [f"layers {self.layers}"] if self.layers else []
+        said += [self.departure] if self.departure else []
+        said += [] if self.warm_head else ["head from zero"]
+        return ", ".join([f"{self.method} on {self.task}", *said, f"seed {self.seed}"])
+
+    def execute(self) -> Result:
+        """Raises ValueError if the loss became infinite."""
+        base, task = backbone(self.backbone), load_task(self.task)
+        if not base.sha256.startswith(self.weights):
+            raise ValueError(f"{self.backbone} is not the file that the grid was made for")
+        comparison = Comparison(
+            (self.choice,),
+            TrainingOptions(epochs=self.epochs),
+            (self.seed,),
+            self.shots,
+            self.warm_head,
+            interleave=False,
+        )
+        models: list[AST] = []
+
+        def prepare(model: AST) -> None:
+            self.change(model)
+            models.append(model)
+
+        curve: list[Result] = []
+        truth: tuple[int, ...] = ()
+        finished = None
+        departed = self.departed(base)
+        for event in compare(departed, task, comparison, prepare):
+            if isinstance(event, Planned):
+                truth = event.truth
+            elif isinstance(event, RunFailed):
+                raise ValueError(event.message)
+            elif isinstance(event, RunFinished):
+                finished = event
+            elif self.watched and isinstance(event, RunEvent):
+                if isinstance(event.event, training.Evaluated):
+                    step = {"step": event.event.step, "accuracy": event.event.accuracy}
+                    curve.append(step | balance_of(models[0], task.valid))
+        assert finished is not None
+        result: Result = {
+            name: getattr(finished, name)
+            for name in ("trained_parameters", "train_clips", "val_accuracy", "test_accuracy")
+            + MEASURED[:3]
+        }
+        right = (a == b for a, b in zip(truth, finished.predicted, strict=True))
+        result["right"] = "".join("01"[hit] for hit in right)
+        if self.watched:
+            result |= {"curve": curve} | balance_of(models[0], task.test)
+        if self.departure:
+            fresh = self.output_change(base, task, len(task.labels))
+            trained = self.output_change(base, task, len(task.labels), finished.state)
+            result |= {"change_at_start": fresh, "change_trained": trained}
+        return result
+
+    @property
+    def choice(self) -> Choice:
+        return Choice.of(self.method, **dict(self.options))
+
+    def departed(self, base: Loaded) -> Loaded:
+        """The bare encoder as this run wants it; the frozen weights are shared."""
+        change = DEPARTURES[self.departure].base if self.departure else None
+        if change is None:
+            return base
+        model = share(base.model)
+        change(model)
+        return replace(base, model=model)
+
+    def change(self, model: AST) -> None:
+        """What is not a matter of options: other layers, and departures."""
+        if self.layers:
+            keep_layers(model, self.layers)
+        if self.departure and (change := DEPARTURES[self.departure].plugged):
+            change(model)
+
+    def output_change(
+        self, base: Loaded, task: Task, classes: int, state: dict[str, Tensor] | None = None
+    ) -> float:
+        """How far the departure moves the pooled features of test clips, with the same weights:
+        mean length of the difference over mean length of ours. state: trained weights; None: fresh.
+        """
+        plain = fine_tuned(base, self.choice, classes, self.seed)
+        other = fine_tuned(self.departed(base), self.choice, classes, self.seed)
+        self.change(other)
+        for model in (plain, other):
+            for key, value in (state or {}).items():
+                model.get_parameter(key).data.copy_(value)
+        mels = [mel.to(plain.cls.device) for mel, _ in tasks.log_mels(task.test[:LOOKED_AT])]
+        with torch.inference_mode():
+            ours, theirs = (
+                torch.stack([model.pool(*model.features(mel[None]))[0] for mel in mels])
+                for model in (plain, other)
+            )
+        return ((theirs - ours).norm(dim=1).mean() / ours.norm(dim=1).mean()).item()
+
+
+def keep_layers(model: AST, layers: Sequence[int]) -> None:
+    """Take the branches of all other blocks away, and freeze the norms that they read through."""
+    for index, block in enumerate(model.blocks):
+        if index in layers:
+            continue
+        for slot, norm in NORM_BEFORE.items():
+            setattr(block, slot, None)
+            getattr(block, norm.strip(".")).requires_grad_(False)
+
+
+def balance_of(model: AST, files: Sequence[LabelledFile]) -> dict[str, float]:
+    """Every metric of balance on some of the clips, mean over the mixtures."""
+    step = max(1, len(files) // LOOKED_AT)  # spread over all classes
+    examples = tasks.log_mels(files[::step][:LOOKED_AT])
+    phi = {
+        (layer, "mhsa"): router.phi
+        for layer, block in enumerate(model.blocks)
+        if (router := getattr(block.beside_attn, "router", None)) and router.phi.ndim == 3
+    }
+    tally = Tally(phi)
+    with record_routing(model) as records:
+        training.predict(model, examples)
+        tally.add(records)
+    found = {}
+    for metric in METRICS:
+        values = [metric.value(balance) for balance in tally.balances.values()]
+        known = [value for value in values if value is not None]
+        if known:
+            found[metric.name] = mean(known)
+    return found
+
+
+@lru_cache(maxsize=2)
+def backbone(name: str) -> Loaded:
+    """On the GPU where there is one."""
+    base = weights.load(name) if name in BACKBONES else weights.load_embedded(Path(name))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base.model.to(device)
+    return base
+
+
+@lru_cache(maxsize=8)
+def load_task(name: str) -> Task:
+    """With some of the validation clips, since those are gone through after every epoch."""
+    task = tasks.load(name)
+    return replace(task, valid=task.valid[:: -(-len(task.valid) // VALIDATED)])

@@ -21,7 +21,7 @@ from softmoa.precision import Precision, autocast, stored_in_bf16, wants_bf16
 from softmoa.recording import LayerRecord, record_routing
 
 BUNDLES = weights.ASSETS / "bundles"
-DEFAULT_BUNDLE = "esc10-soft-moa"
+DEFAULT_BUNDLE = "tags"
 FRESH = "fresh"  # Soft-MoA at its defaults, untrained, on a backbone that has labels of its own
 
 

@@ -35,10 +35,10 @@ def upload(page: Page, path: Path) -> None:
 
 def test_an_example_shows_labels_heatmaps_and_bars(page):
     pick_example(page, "dog bark")
-    expect(page.locator("#labels")).to_contain_text("dog bark")
+    result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
+    expect(page.locator("#labels")).to_contain_text(result.top(1)[0][0])
     expect(page.locator("#waveform svg")).to_be_visible()
     expect(page.locator("#spectrogram img")).to_be_visible()
-    result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
     patches = result.grid.bands * result.grid.columns
     assert page.locator("#overlay .moa-cells [data-token]").count() == patches
     assert page.locator("#experts button[data-expert]").count() == 7

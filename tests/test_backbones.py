@@ -32,7 +32,7 @@ def test_a_visitor_names_a_model_of_the_hub(page, hub_server, files):
     expect(page.locator("#status")).to_contain_text(NAME)
     expect(page.locator("#overlay [data-token]").first).to_be_attached()
     name_backbone(page, "ast-small")
-    expect(page.locator("#labels")).to_contain_text("dog bark", timeout=60_000)
+    expect(page.locator("#labels")).to_contain_text("Dog", timeout=60_000)
 
 
 def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(page, hub_server):
@@ -41,7 +41,7 @@ def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(page
     notice = page.locator("#backbone")
     expect(notice).to_contain_text("There is no 'lab/nothing' on the Hub", timeout=60_000)
     expect(notice).to_contain_text("The embedded backbone is used instead.")
-    expect(page.locator("#labels")).to_contain_text("dog bark")
+    expect(page.locator("#labels")).to_contain_text("Dog")
 
 
 def test_the_token_of_the_server_is_not_lent_to_visitors(page, hub_server, files):

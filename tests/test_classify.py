@@ -59,7 +59,7 @@ def test_a_clip_costs_its_own_length():
 @pytest.mark.parametrize("seconds", [0.0001, 0.02, 0.5, 12])
 def test_any_length_is_classified(seconds):
     noise = np.random.default_rng(0).normal(0, 0.1, max(1, int(16_000 * seconds)))
-    result = classify(open_classifier(), (16_000, noise))
+    result = classify(open_classifier("esc10-soft-moa"), (16_000, noise))
     assert result.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
     for record in result.records:
         assert record.routing.dispatch_weights.shape[1] == result.grid.tokens

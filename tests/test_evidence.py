@@ -11,7 +11,9 @@ from softmoa.weights import ASSETS
 
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
-    return Evidence(classify(open_classifier(), ASSETS / "examples" / "dog_bark.ogg"))
+    return Evidence(
+        classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
+    )
 
 
 def off(evidence: Evidence, experts) -> dict:

@@ -109,7 +109,9 @@ def test_top_1_collapses_on_the_page_and_the_toggle_cures_it(go):
 def test_balance_on_a_real_clip_is_what_the_package_measures(go):
     page = go("?tab=lesson&step=5&clip=rain&layer=4")
     expect(page.locator("#lesson-even")).to_contain_text("rain, layer 4", timeout=SLOW)
-    record = classify(open_classifier(), ASSETS / "examples" / "rain.ogg").records[3]
+    record = classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "rain.ogg").records[
+        3
+    ]
     share = expert_share(record)[0]
     tips = [row.get_attribute("title") for row in page.locator("#lesson-even [data-expert]").all()]
     shown = [float(re.search(r"\(combine\) ([\d.]+) %", tip)[1]) for tip in tips]
@@ -126,7 +128,7 @@ def test_a_guess_is_answered_by_the_model(go):
     page.locator("#lesson-guess-tokens label").nth(2).click()
     verdict = page.locator("#lesson-verdict-tokens")
     question = next(q for q in QUESTIONS if q.name == "tokens")
-    result = classify(open_classifier(), ASSETS / "examples" / "dog_bark.ogg")
+    result = classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
     answer = question.answer(result, result.records[1])
     expect(verdict).to_contain_text(f"{answer.value:.1f} %", timeout=SLOW)
     expect(verdict).to_contain_text("Right." if question.right(answer.value) == 2 else "Not this")

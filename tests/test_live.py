@@ -44,7 +44,7 @@ def live_page(browser, server, dog_then_rain):
         ],
     )
     page = own.new_page()
-    page.goto(server[0] + "?tab=live")
+    page.goto(server[0] + "?tab=live&bundle=esc10-soft-moa")
     yield page
     own.close()
 

@@ -49,7 +49,7 @@ def test_a_stored_copy_shares_what_it_does_not_cast_and_leaves_the_model_alone(m
 
 
 def test_bf16_keeps_the_labels_of_real_clips():
-    classifier = open_classifier()
+    classifier = open_classifier("esc10-soft-moa")
     for name in ("dog_bark", "rain", "rooster"):
         path = ASSETS / "examples" / f"{name}.ogg"
         exact, lower = (classify(classifier, path, precision=p) for p in ("fp32", "bf16"))

@@ -16,7 +16,7 @@ BY_NAME = {question.name: question for question in QUESTIONS}
 
 @pytest.fixture(scope="module")
 def dog():
-    return classify(open_classifier(), ASSETS / "examples" / "dog_bark.ogg")
+    return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
 
 
 def rerouted(record, dispatch):
@@ -35,7 +35,7 @@ def test_dispatch_on_the_loudest_patch_is_all_loud_and_needs_one_token():
     """A tone in one band for the second half of two seconds of silence."""
     time = np.arange(16_000) / 16_000
     tone = np.concatenate([np.zeros(16_000), 0.5 * np.sin(2 * np.pi * 1000 * time)])
-    result = classify(open_classifier(), (16_000, tone.astype(np.float32)))
+    result = classify(open_classifier("esc10-soft-moa"), (16_000, tone.astype(np.float32)))
     record, grid = result.records[0], result.grid
     weights = torch.zeros_like(record.routing.dispatch_weights)
     band = min(range(grid.bands), key=lambda b: abs(sum(grid.hertz(b)) / 2 - 1000))

@@ -59,7 +59,7 @@ def test_every_window_is_the_clip_that_it_is(dog_and_rain):
 
 
 def test_the_labels_follow_the_sound(dog_and_rain):
-    classifier = open_classifier()
+    classifier = open_classifier("esc10-soft-moa")
     line = timeline(classifier, dog_and_rain)
     best = [classifier.labels[i] for i in line.probabilities.argmax(dim=1).tolist()]
     assert best[0] == "dog bark" and best[-1] == "rain"

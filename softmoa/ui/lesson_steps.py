@@ -28,11 +28,15 @@ EVERY = 5  # steps of training between two pictures
 
 
 def soft_bundles() -> dict[str, str]:
-    """Title -> name of the bundles with a soft mixture on an embedded backbone."""
+    """Title -> name of the bundles with a soft mixture on an embedded backbone, those first that
+    know most of the example clips by name."""
     infos = {name: read_info(path) for name, path in bundles().items()}
+    clips = {clip.replace("_", " ") for clip in example_clips()}
     return {
         f"{info.task}: {info.method}, {len(info.labels)} labels": name
-        for name, info in infos.items()
+        for name, info in sorted(
+            infos.items(), key=lambda item: len(clips & set(item[1].labels)), reverse=True
+        )
         if info.method == "soft-moa" and info.base == BACKBONE
     }
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softmoa import audio, bundle, weights
+from softmoa import audio, bundle, sharing, weights
 from softmoa.ast import AST
 from softmoa.bundle import BundleInfo
 from softmoa.contribution import PatchGrid, expert_contribution, expert_share
-from softmoa.hub import Repository
+from softmoa.hub import HubError, Repository
+from softmoa.limits import LIMITS
 from softmoa.methods import METHODS, attach, share
 from softmoa.precision import Precision, autocast, stored_in_bf16, wants_bf16
 from softmoa.recording import LayerRecord, record_routing
@@ -86,8 +87,11 @@ def bundles() -> dict[str, Path]:
 def open_classifier(
     name: str = DEFAULT_BUNDLE, backbone: str | Repository | None = None
 ) -> Classifier:
-    """A bundle by its embedded name or its path, on the backbone it was trained on.
+    """A bundle by its embedded name, its path or its repository on the Hub, on the backbone it was
+    trained on.
 
+    A repository is written `user/name` or `user/name@revision`; a file of that name comes first.
+    Strangers may name none: it is asked for with the token of this machine's owner.
     `backbone` may be given for the bundle "fresh": an untrained Soft-MoA on a backbone with labels
     of its own, see `weights.load`.
     Raises BundleError or WeightsError with one sentence if something is missing or does not fit.
@@ -95,19 +99,34 @@ def open_classifier(
     if name == FRESH:
         return _fresh(backbone or "ast-base")
     path = bundles().get(name, Path(name))
+    title = path.stem
     if not path.is_file():
-        raise bundle.BundleError(f"There is no bundle '{name}'; there are {', '.join(bundles())}.")
+        path, title = _of_hub(name), name
     trained_on = bundle.read_info(path).base
     if backbone and str(backbone) != trained_on:
         raise bundle.BundleError(f"The bundle '{name}' belongs to the backbone '{trained_on}'.")
-    return _opened(path, path.stat().st_mtime_ns)
+    return _opened(path, path.stat().st_mtime_ns, title, backbone or trained_on)
+
+
+def _of_hub(name: str) -> Path:
+    try:
+        repository = Repository.parse(name)
+    except HubError:
+        raise bundle.BundleError(
+            f"There is no bundle '{name}'; there are {', '.join(bundles())}, files, and "
+            "repositories of the Hub, written user/name."
+        ) from None
+    try:
+        return sharing.fetch(repository, LIMITS.bundle_mb)
+    except HubError as error:
+        raise bundle.BundleError(str(error)) from None
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, modified: int) -> Classifier:
+def _opened(path: Path, modified: int, title: str, backbone: str | Repository) -> Classifier:
     del modified  # part of the cache's key: a file that was written again is read again
-    model, info = bundle.load(path, load_backbone(bundle.read_info(path).base))
-    return Classifier(path.stem, info.base, model, info.labels, info.multilabel, info)
+    model, info = bundle.load(path, load_backbone(backbone))
+    return Classifier(title, info.base, model, info.labels, info.multilabel, info)
 
 
 @lru_cache(maxsize=2)

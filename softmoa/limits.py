@@ -46,6 +46,7 @@ class Limits:
     model_mb: float = _bound(500.0, 1, 100_000, "{} MB for a model of the Hub")
     models: int = _bound(4, 0, 1000, "{} different models are fetched from the Hub")
     bundle_mb: float = _bound(50.0, 0.1, 10_000, "{} MB for a bundle of adapters")
+    bundles: int = _bound(100, 0, 100_000, "{} bundles are fetched from the Hub")
 
     def __post_init__(self) -> None:
         for bound in fields(self):
@@ -69,7 +70,7 @@ class Limits:
                 values[bound.name] = number(environment[name])
             except ValueError:
                 kind = "a whole number" if number is int else "a number"
-                raise LimitError(f"{name} must be {kind}, not '{environment[name]}'.") from None
+                raise LimitError(f"{name} must be {kind}, not {environment[name]!r}.") from None
         return cls(**values)
 
     def sentences(self) -> list[str]:

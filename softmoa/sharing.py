@@ -6,6 +6,7 @@ A repository holds one bundle, `bundle.safetensors`, and its card, `README.md`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def push(
     repository = Repository.parse(name)
     if repository.revision:
         raise HubError("A bundle is pushed to user/name, without a revision.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,39}", licence):
+        raise HubError("A licence is named as on the Hub, such as apache-2.0 or cc-by-4.0.")
     if not token:
         raise HubError("To push, sign in to the Hub with a token that may write (HF_TOKEN).")
     if not hub.reachable():

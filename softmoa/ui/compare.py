@@ -25,7 +25,7 @@ from softmoa.plan import Comparison, plan
 from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import Task, TaskError
 from softmoa.ui import comparing, standings
-from softmoa.ui.backbones import bundle_choices
+from softmoa.ui.backbones import Own, bundle_choices
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import Figure
 from softmoa.ui.standings import TITLES, duration
@@ -434,14 +434,14 @@ def play(job_id: str, event: gr.EventData) -> Any:
     )
 
 
-def send_to_explore(job_id: str, name: str, own: list[tuple[str, str]], times: int) -> list:
+def send_to_explore(job_id: str, name: str, own: list[Own], times: int) -> list:
     """Put the bundle of a run among this visitor's choices of the Explore tab, and go there."""
     job = jobs.find(job_id)
     run = comparing.finished_run(job, name)
     if job is None or run is None or comparing.bundle_path(job, run) is None:
         raise gr.Error(texts.NOT_FINISHED, print_exception=False)
     title = texts.YOURS.format(title=TITLES[run.method], seed=run.seed, task=run.info.task)
-    entry = title, comparing.bundle_key(job, run)
+    entry = title, comparing.bundle_key(job, run), comparing.BACKBONE
     own = [*(kept for kept in own if kept != entry), entry]
     return [
         own,

@@ -12,7 +12,7 @@ import gradio as gr
 
 from softmoa import hub
 from softmoa.bundle import read_info
-from softmoa.classify import FRESH, bundles
+from softmoa.classify import DEFAULT_BUNDLE, FRESH, bundles
 from softmoa.hub import HubError, Repository
 from softmoa.limits import LIMITS
 from softmoa.ui.texts import backbones as texts
@@ -81,7 +81,9 @@ def follow_choice(name: object, own: Sequence[Own] = ()) -> Iterator[list]:
         name, info = EMBEDDED, texts.EMBEDDED_INSTEAD.format(problem=error)
         gr.Warning(info)
     choices = bundle_choices(name, own)
-    yield [gr.update(value=name, info=info), gr.Dropdown(choices, value=choices[0][1])]
+    keys = [key for _, key in choices]
+    usual = DEFAULT_BUNDLE if DEFAULT_BUNDLE in keys else keys[0]
+    yield [gr.update(value=name, info=info), gr.Dropdown(choices, value=usual)]
 
 
 def opened_name(backbone: object) -> str | Repository:

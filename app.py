@@ -10,6 +10,8 @@ import threading
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from softmoa import zero  # noqa: F401, I001  (ZeroGPU's package must come before CUDA is touched)
+
 import gradio as gr
 from gradio.themes import Default
 

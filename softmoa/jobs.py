@@ -6,6 +6,7 @@ has watched for `GRACE` seconds is stopped, so a closed page frees the model.
 
 from __future__ import annotations
 
+import contextvars
 import secrets
 import threading
 import time
@@ -47,7 +48,10 @@ class Job(Generic[Event]):
         self._thread: threading.Thread | None = None
         if make is not None:
             self._thread = threading.Thread(
-                target=self._run, args=(make,), name=f"job-{self.id}", daemon=True
+                target=contextvars.copy_context().run,  # ZeroGPU asks whose request it is
+                args=(self._run, make),
+                name=f"job-{self.id}",
+                daemon=True,
             )
             self._thread.start()
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, replace
 
 import gradio as gr
 
-from softmoa import experiment, jobs, scoreboard, tasks
-from softmoa.classify import load_backbone
+from softmoa import experiment, jobs, race, scoreboard, tasks
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
 from softmoa.training import TrainingOptions
@@ -47,9 +46,9 @@ def compare(
         data = tasks.load(task)
     except tasks.TaskError as error:
         raise refuse(str(error)) from None
-    base, board, seen = load_backbone("ast-small"), scoreboard.Scoreboard(), 0
+    board, seen = scoreboard.Scoreboard(), 0
     # In line with the comparisons of the page: one trains at a time.
-    job = jobs.start(lambda: _without_tensors(experiment.compare(base, data, comparison)))
+    job = jobs.start(lambda: _without_tensors(race.compare("ast-small", data, comparison)))
     try:
         with job.watched():
             while not job.over:

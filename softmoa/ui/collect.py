@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from softmoa import bundle, collection, experiment, run_directory
+from softmoa import collection, experiment, race, run_directory
 from softmoa.audio import SAMPLE_RATE, AudioError, load
-from softmoa.classify import Classifier, classify, load_backbone
+from softmoa.classify import Classifier, classify, open_classifier
 from softmoa.collection import TAKE_SECONDS, Collection
 from softmoa.limits import LIMITS, LimitError
 from softmoa.methods import METHODS
@@ -342,9 +342,8 @@ def train_all(now: Collection | None) -> Iterator[list]:
         return
     choices = tuple(experiment.Choice.of(method) for method in METHODS_TRAINED)
     comparison = experiment.Comparison(choices, TRAINING)
-    base, board = load_backbone("ast-small"), Scoreboard()
-    events = experiment.compare(base, data.task, comparison)
-    assert isinstance(events, Generator)
+    board = Scoreboard()
+    events = race.compare("ast-small", data.task, comparison)
     said = time.monotonic()
     yield [view.progress(board, len(choices)), *[gr.skip()] * 3, *working]
     try:
@@ -386,14 +385,8 @@ def best(board: Scoreboard) -> str:
 
 def keep(board: Scoreboard, folder: Path) -> Trained:
     """The bundle of every run in `folder`, and a classifier with it."""
-    base = load_backbone("ast-small")
     files = {run.method: run_directory.save_bundle(run, folder) for run in board.finished}
-    classifiers = {}
-    for method, path in files.items():
-        model, info = bundle.load(path, base)
-        classifiers[method] = Classifier(
-            path.stem, info.base, model, info.labels, info.multilabel, info
-        )
+    classifiers = {method: open_classifier(str(path)) for method, path in files.items()}
     return Trained(classifiers, files)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from softmoa import jobs, run_directory, tasks
+from softmoa import jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
-from softmoa.experiment import ComparisonEvent, RunFinished, clip_name, compare
+from softmoa.experiment import ComparisonEvent, RunFinished, clip_name
 from softmoa.jobs import Job
 from softmoa.plan import Comparison, run_name
 from softmoa.scoreboard import Scoreboard
@@ -59,11 +59,10 @@ def begin(task: Task, comparison: Comparison) -> Job[ComparisonEvent]:
         for seed in comparison.seeds
         for choice in comparison.choices
     }
-    base = load_backbone(BACKBONE)
     folder = _folder()
 
     def events() -> Generator[ComparisonEvent, None, None]:
-        for event in run_directory.record(compare(base, task, comparison), folder):
+        for event in run_directory.record(race.compare(BACKBONE, task, comparison), folder):
             # The tensors are in the bundle now, and a page may be open for hours.
             yield replace(event, state={}) if isinstance(event, RunFinished) else event
 

@@ -163,7 +163,9 @@ def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[Compar
             yield run.advance()
         except StopIteration:
             waiting.remove(run)
-        except (torch.cuda.OutOfMemoryError, MemoryError, ValueError) as error:
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+                raise
             waiting.remove(run)
             yield RunFailed(run.name, run.choice.method, run.seed, _sentence(error))
 
@@ -382,6 +384,11 @@ class _Run:
             info,
             {key: value.cpu().clone() for key, value in trained_state(model).items()},
         )
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for this on a GPU, and only a message on the CPU."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _sentence(error: BaseException) -> str:

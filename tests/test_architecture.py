@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "race": {"classify", "experiment", "plan", "tasks", "zero"},
     "evidence": {"ablation", "ast", "classify", "contribution", "precision", "recording"},
     "siblings": {"ablation", "balance", "bundle", "classify", "methods", "moa", "recording"},
-    "jobs": set(),
+    "jobs": {"limits"},
     "recipes": {"training"},
     "plan": {"ast", "methods", "recipes", "training"},
     "experiment": {

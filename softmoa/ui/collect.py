@@ -22,6 +22,7 @@ from softmoa.tasks import Task, TaskError, own
 from softmoa.tasks.own import DataLimits
 from softmoa.training import TrainingOptions
 from softmoa.ui import collect_view as view
+from softmoa.ui.checks import not_stored
 from softmoa.ui.explore import MODEL_QUEUE, Figure
 from softmoa.ui.texts import collect as texts
 
@@ -184,9 +185,14 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
         "concurrency_limit": 1,
     }
     run = train.click(
-        train_all, [mine], [progress, tried, use, trained, train, stop], show_progress="hidden",
-        **model,
-    )  # fmt: skip
+        train_all,
+        [mine],
+        [progress, tried, use, trained, train, stop],
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id="training",  # classifying does not wait for it
+        concurrency_limit=1,
+    )
     race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quick)
     stop.click(
         lambda: [gr.Button(visible=True), gr.Button(visible=False)],
@@ -262,8 +268,8 @@ def add_take(
     label = label if place is None else now.rows[place].label
     try:
         now, seconds = now.add_take(label, path, DATA, place)
-    except (AudioError, TaskError) as error:
-        gr.Warning(str(error))
+    except (AudioError, OSError, TaskError) as error:
+        gr.Warning(not_stored(error) if isinstance(error, OSError) else str(error))
         return [None, *[gr.skip()] * 11]
     return [
         None,
@@ -281,9 +287,10 @@ def add_zip(now: Collection | None, label: str, path: str) -> list:
     try:
         LIMITS.check_upload(path)
         after = now.add_zip(Path(path), DATA)
-    except (LimitError, TaskError) as error:
-        gr.Warning(str(error))
-        return [*[gr.skip()] * 10, str(error)]
+    except (LimitError, OSError, TaskError) as error:
+        says = not_stored(error) if isinstance(error, OSError) else str(error)
+        gr.Warning(says)
+        return [*[gr.skip()] * 10, says]
     finally:
         Path(path).unlink(missing_ok=True)
     clips = after.rows[len(now.rows) :]
@@ -363,7 +370,12 @@ def train_all(now: Collection | None) -> Iterator[list]:
         gr.Warning(sentence)
         yield [sentence, *[gr.skip()] * 3, *idle]
         return
-    trained = keep(board, now.folder)
+    try:
+        trained = keep(board, now.folder)
+    except OSError as error:
+        gr.Warning(not_stored(error))
+        yield [not_stored(error), *[gr.skip()] * 3, *idle]
+        return
     titles = {method: METHODS[method].title for method in METHODS_TRAINED}
     sentence = conclusion(board.rows(), len(data.task.test), titles)
     if len(data.task.test) < 20:

@@ -38,6 +38,7 @@ from softmoa.ui.backbones import (
     choose_backbone,
     opened_name,
 )
+from softmoa.ui.checks import not_stored, refuse
 from softmoa.ui.clicks import ON_CLICK
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import figures, real_frames, report_png
@@ -354,13 +355,17 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
     if result is None:
         raise gr.Error(texts.EMPTY, print_exception=False)
     label = result.top(1)[0][0]
-    path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
     if kind == "png":
-        path.write_bytes(report_png(result, layer, site, view))
+        content = report_png(result, layer, site, view)
     elif kind == "csv":
-        path.write_text(export.weights_csv(result))
+        content = export.weights_csv(result).encode()
     else:
-        path.write_text(export.everything_json(result, "sound"))
+        content = export.everything_json(result, "sound").encode()
+    try:
+        path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
+        path.write_bytes(content)
+    except OSError as error:
+        raise refuse(not_stored(error)) from None
     return str(path)
 
 

@@ -99,7 +99,7 @@ def launch(demo: gr.Blocks, **options):
         max_file_size=int(1e6 * LIMITS.upload_mb),
         state_session_capacity=LIMITS.sessions,
         ssr_mode=False,
-        _frontend=False,  # no look at its own page: on a busy machine that fails, and ends the start
+        _frontend=False,  # its look at its own page fails on a busy machine, and ends the start
         **options,
     )
 

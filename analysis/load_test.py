@@ -123,7 +123,8 @@ def start_and_stop(address: str, times: int, tally: Tally, process: subprocess.P
                 task="tones", methods="soft-moa", shots=5, epochs=500, api_name="/compare"
             )
             for answer in run:
-                if answer["progress"] > 0:
+                assert isinstance(answer, dict)
+                if answer.get("progress", 1) > 0:
                     break
             run.cancel()
             tally.stopped += 1

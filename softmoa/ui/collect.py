@@ -30,7 +30,7 @@ DATA = DataLimits(LIMITS.classes, LIMITS.clips, own.ZipLimits(files=LIMITS.clips
 METHODS_TRAINED = ("linear", "soft-moa")
 RUN_SECONDS = min(20.0, LIMITS.run_seconds)
 # A handful of short clips are few steps an epoch; the limit in seconds ends runs on many.
-TRAINING = TrainingOptions(epochs=20, seconds=RUN_SECONDS, batch=8)
+TRAINING = TrainingOptions(epochs=20, steps=LIMITS.run_steps, seconds=RUN_SECONDS, batch=8)
 LIVE_SECONDS = 20.0
 WINDOW = 1.5  # seconds of the microphone that each live answer is about
 

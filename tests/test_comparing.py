@@ -146,11 +146,9 @@ def test_the_server_bounds_runs_and_seconds():
 
 def test_the_server_bounds_memory_and_steps(monkeypatch):
     monkeypatch.setattr(comparing, "LIMITS", Limits(run_memory_mb=1))
-    with pytest.raises(
-        tasks.TaskError, match=r"Linear probe would hold .* MB of memory; at most 1"
-    ):
-        comparing.begin(tasks.load("tones"), asked("linear"))
-    assert "at most 1 MB" in compare.describe(*FORM)
+    with pytest.raises(tasks.TaskError, match=r"Full fine-tuning would hold .* MB of memory"):
+        comparing.begin(tasks.load("tones"), asked("full"))
+    assert "at most 1 MB" in compare.describe(*FORM[:2], ["full"], *FORM[3:])
     monkeypatch.setattr(compare, "LIMITS", Limits(run_steps=3))
     assert compare.asked_for(*FORM)[1].training.steps == 3
 

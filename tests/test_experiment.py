@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from softmoa import bundle, run_directory, weights
+from softmoa import bundle, experiment, run_directory, weights
 from softmoa.ast import AST, ASTConfig
 from softmoa.experiment import (
     Choice,

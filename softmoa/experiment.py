@@ -164,7 +164,7 @@ def compare(base: Loaded, task: Task, comparison: Comparison) -> Iterator[Compar
         except StopIteration:
             waiting.remove(run)
         except (MemoryError, RuntimeError, ValueError) as error:
-            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
                 raise
             waiting.remove(run)
             yield RunFailed(run.name, run.choice.method, run.seed, _sentence(error))
@@ -386,8 +386,8 @@ class _Run:
         )
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for this on a GPU, and only a message on the CPU."""
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is for want of memory: torch has a class for that on a GPU only."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
 
 

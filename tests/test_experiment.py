@@ -236,5 +236,5 @@ def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):
 def test_torchs_word_for_no_memory_is_known():
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**50, dtype=torch.uint8)
-    assert experiment._out_of_memory(error.value)
-    assert not experiment._out_of_memory(RuntimeError("shapes do not fit"))
+    assert experiment.out_of_memory(error.value)
+    assert not experiment.out_of_memory(RuntimeError("shapes do not fit"))

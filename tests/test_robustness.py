@@ -84,12 +84,16 @@ def until(condition, seconds: float = 120):
     return found
 
 
-def begin(address: str, *methods: str, task="tones", epochs=1, recipe="short", turns=False) -> str:
+def form(*methods: str, task="tones", epochs=1, recipe="short") -> list:
+    """What the page sends to start a comparison whose runs follow each other."""
+    return [task, None, list(methods), 10, "epochs", epochs, 1, recipe, True, False, False, ""]
+
+
+def begin(address: str, *methods: str, **choices) -> str:
     """Start a comparison as the page does; its id."""
-    form = [task, None, list(methods), 10, "epochs", epochs, 1, recipe, True, False, turns]
-    kind, [identity] = call(address, "begin", [*form, ""])
-    assert kind == "complete"
-    return identity
+    kind, said = call(address, "begin", form(*methods, **choices))
+    assert kind == "complete", said
+    return said[0]
 
 
 def watch(address: str, identity: str) -> str:
@@ -133,8 +137,7 @@ def test_a_full_disk(running, disk):
             os.write(file.fileno(), bytes(4096))
     with pytest.raises(urllib.error.HTTPError):
         upload(address, DOG)
-    kind, said = call(address, "begin", ["tones", None, ["linear"], 10, "epochs", 1, 1, "short",
-                                         True, False, False, ""])  # fmt: skip
+    kind, said = call(address, "begin", form("linear"))
     said = watch(address, said[0]) if kind == "complete" else said["error"]
     assert "store" in said and "No space left on device." in said
     filler.unlink()
@@ -160,8 +163,8 @@ def test_no_memory_for_a_training(running):
     limit = ["prlimit", f"--pid={process.pid}"]
     subprocess.run([*limit, f"--as={size + 200_000_000}:"], check=True)
     try:
-        identity = begin(address, "full", task="instruments", recipe="paper")
-        said = watch(address, identity)
+        kind, said = call(address, "begin", form("full", task="instruments", recipe="paper"))
+        said = watch(address, said[0]) if kind == "complete" else said["error"]
     finally:
         subprocess.run([*limit, "--as=unlimited:"], check=True)
     assert "needs more memory than there is" in said or "not enough memory" in said, said[:1000]

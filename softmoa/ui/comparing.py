@@ -19,7 +19,7 @@ from pathlib import Path
 from softmoa import jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
-from softmoa.experiment import ComparisonEvent, RunFinished, clip_name
+from softmoa.experiment import ComparisonEvent, RunFinished, clip_name, out_of_memory
 from softmoa.jobs import Job
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
@@ -55,7 +55,12 @@ def all_tasks(own: Sequence[Task] = ()) -> dict[str, Task]:
 
 def cost(task: Task, comparison: Comparison) -> Estimate:
     """Parameters, seconds and memory of a comparison. Raises TaskError if it cannot be run."""
-    return estimate(load_backbone(BACKBONE), task, comparison)
+    try:
+        return estimate(load_backbone(BACKBONE), task, comparison)
+    except (MemoryError, RuntimeError) as error:  # a step of every new method is tried
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
+        raise TaskError("There is not enough memory for this now; please try less.") from None
 
 
 def begin(task: Task, comparison: Comparison) -> Job[ComparisonEvent]:

@@ -3,6 +3,7 @@
 One server of its own, on a disk of 8 MB, told what to do by raw HTTP calls.
 """
 
+import http.client
 import json
 import os
 import re
@@ -107,7 +108,7 @@ def in_background(act, *values) -> threading.Thread:
     def work():
         try:
             act(*values)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             pass  # the server was killed
 
     thread = threading.Thread(target=work, daemon=True)
@@ -183,7 +184,7 @@ def test_a_server_that_was_killed_still_has_what_was_finished(disk):
         said = watch(address, identity)
         assert "Interrupted: 1 of 2 runs were finished and are kept" in said
         assert "The run was interrupted before its end." in said
-        assert f"runs/{identity}/events.jsonl" in said  # to download
+        assert '"events.jsonl"' in said  # to download
         kind, _ = call(address, "show_run", [identity, "Linear probe, seed 0"])
         assert kind == "complete"
         for other in ("../runs", identity[:-1] + "~", "x" * 12):

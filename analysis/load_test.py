@@ -32,6 +32,7 @@ from softmoa.weights import ASSETS
 ROOT = Path(__file__).parents[1]
 CLIPS = sorted(p for p in (ASSETS / "examples").iterdir() if p.suffix in (".ogg", ".flac"))
 QUEUE_FULL = "queue"
+PATIENT = {"timeout": 300.0}  # seconds: what is measured is the server, not who waits for it
 
 
 @dataclass
@@ -83,7 +84,7 @@ def megabytes(process: subprocess.Popen) -> float:
 
 
 def classify_until(address: str, wanted: int, tally: Tally) -> None:
-    client = Client(address, verbose=False)
+    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
     turn = 0
     while len(tally.seconds) < wanted and len(tally.failures) < 20:
         clip = CLIPS[turn % len(CLIPS)]
@@ -100,7 +101,7 @@ def classify_until(address: str, wanted: int, tally: Tally) -> None:
 
 
 def train_until(address: str, wanted: int, tally: Tally) -> None:
-    client = Client(address, verbose=False)
+    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
     while len(tally.seconds) < wanted and len(tally.failures) < 20:
         try:
             answer = client.predict(
@@ -116,7 +117,7 @@ def train_until(address: str, wanted: int, tally: Tally) -> None:
 
 def start_and_stop(address: str, times: int, tally: Tally, process: subprocess.Popen) -> float:
     """Comparisons that are stopped once they train; the growth of memory after the first tenth."""
-    client, warm = Client(address, verbose=False), megabytes(process)
+    client, warm = Client(address, verbose=False, httpx_kwargs=PATIENT), megabytes(process)
     for k in range(times):
         try:
             run = client.submit(

@@ -157,6 +157,7 @@ def test_a_disk_that_fills_up_in_mid_run(running, disk):
     assert_serves(address)
 
 
+@pytest.mark.slow
 def test_no_memory_for_a_training(running):
     process, address = running
     status = Path(f"/proc/{process.pid}/status").read_text()

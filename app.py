@@ -10,6 +10,8 @@ import threading
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from softmoa import zero  # noqa: F401, I001  (ZeroGPU's package must come before CUDA is touched)
+
 import gradio as gr
 from gradio.themes import Default
 
@@ -17,7 +19,19 @@ from softmoa import plots
 from softmoa.limits import LIMITS
 from softmoa.plots.lesson import CSS as LESSON_CSS
 from softmoa.plots.timeline import CSS as TIMELINE_CSS
-from softmoa.ui import about, api, collect, compare, explore, lens, lesson, links, live, texts
+from softmoa.ui import (
+    about,
+    api,
+    collect,
+    compare,
+    comparing,
+    explore,
+    lens,
+    lesson,
+    links,
+    live,
+    texts,
+)
 from softmoa.ui.links import Linked
 from softmoa.ui.texts.links import COPY
 
@@ -97,7 +111,9 @@ def launch(demo: gr.Blocks, **options):
         enable_monitoring=False,
         max_file_size=int(1e6 * LIMITS.upload_mb),
         state_session_capacity=LIMITS.sessions,
+        allowed_paths=[str(comparing.RUNS)],  # each folder there has a name that cannot be guessed
         ssr_mode=False,
+        _frontend=False,  # its look at its own page fails on a busy machine, and ends the start
         **options,
     )
 

@@ -1,12 +1,12 @@
 """How a running app holds out: many clients at once, latency, and memory over many sounds.
 
-    python -m analysis.load_test [--clients 20] [--classifications 1000] [--training 0]
+    python -m analysis.load_test [--clients 20] [--classifications 1000] [--training 2] [--stops 30]
 
 Starts the app as a process of its own, lets the clients classify the example clips over HTTP until
-so many answers have come, and prints what it found as JSON: answers, refusals because the queue was
-full, failures, p50 and p95 of the seconds from asking to the answer (the wait in the queue
-included), and the growth of the process's memory after the first tenth of the answers.
---training N lets N more clients run a small comparison each meanwhile.
+so many answers have come, while others train one small comparison after the other; then starts and
+stops comparisons. Prints what it found as JSON: answers, refusals because the queue was full,
+failures, p50 and p95 of the seconds from asking to the answer (the wait in the queue included), and
+the growth of the process's memory after the first tenth of the answers, and of the stopped runs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from softmoa.weights import ASSETS
 ROOT = Path(__file__).parents[1]
 CLIPS = sorted(p for p in (ASSETS / "examples").iterdir() if p.suffix in (".ogg", ".flac"))
 QUEUE_FULL = "queue"
+PATIENT = {"timeout": 300.0}  # seconds: what is measured is the server, not who waits for it
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Tally:
     refused: int = 0
     failures: list[str] = field(default_factory=list)
     compared: int = 0
+    stopped: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def failed(self, error: Exception) -> None:
@@ -82,7 +84,7 @@ def megabytes(process: subprocess.Popen) -> float:
 
 
 def classify_until(address: str, wanted: int, tally: Tally) -> None:
-    client = Client(address, verbose=False)
+    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
     turn = 0
     while len(tally.seconds) < wanted and len(tally.failures) < 20:
         clip = CLIPS[turn % len(CLIPS)]
@@ -98,17 +100,43 @@ def classify_until(address: str, wanted: int, tally: Tally) -> None:
             tally.seconds.append(time.perf_counter() - began)
 
 
-def train(address: str, tally: Tally) -> None:
-    try:
-        answer = Client(address, verbose=False).predict(
-            task="tones", methods="linear,adapter", shots=3, epochs=1, api_name="/compare"
-        )
-        tally.compared += answer["status"] == "done"
-    except Exception as error:
-        tally.failed(error)
+def train_until(address: str, wanted: int, tally: Tally) -> None:
+    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
+    while len(tally.seconds) < wanted and len(tally.failures) < 20:
+        try:
+            answer = client.predict(
+                task="tones", methods="linear,adapter", shots=3, epochs=1, api_name="/compare"
+            )
+        except Exception as error:
+            tally.failed(error)
+            time.sleep(0.5)
+            continue
+        with tally.lock:
+            tally.compared += answer["status"] == "done"
 
 
-def run(clients: int, classifications: int, training: int) -> dict:
+def start_and_stop(address: str, times: int, tally: Tally, process: subprocess.Popen) -> float:
+    """Comparisons that are stopped once they train; the growth of memory after the first tenth."""
+    client, warm = Client(address, verbose=False, httpx_kwargs=PATIENT), megabytes(process)
+    for k in range(times):
+        try:
+            run = client.submit(
+                task="tones", methods="soft-moa", shots=5, epochs=500, api_name="/compare"
+            )
+            for answer in run:
+                assert isinstance(answer, dict)
+                if answer.get("progress", 1) > 0:
+                    break
+            run.cancel()
+            tally.stopped += 1
+        except Exception as error:
+            tally.failed(error)
+        if k + 1 == max(1, times // 10):
+            warm = megabytes(process)
+    return megabytes(process) - warm
+
+
+def run(clients: int, classifications: int, training: int, stops: int) -> dict:
     """The load, and what it did."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +147,8 @@ def run(clients: int, classifications: int, training: int) -> dict:
                 for _ in range(clients)
             ]
             threads += [
-                threading.Thread(target=train, args=(address, tally)) for _ in range(training)
+                threading.Thread(target=train_until, args=(address, classifications, tally))
+                for _ in range(training)
             ]
             began = time.perf_counter()
             for thread in threads:
@@ -131,6 +160,7 @@ def run(clients: int, classifications: int, training: int) -> dict:
                     warm = megabytes(process)
             wall = time.perf_counter() - began
             grown = megabytes(process) - (warm or 0)
+            grown_by_stops = start_and_stop(address, stops, tally, process)
         finally:
             process.terminate()
             process.wait(timeout=20)
@@ -146,6 +176,8 @@ def run(clients: int, classifications: int, training: int) -> dict:
         "p95_s": round(cuts[94], 3),
         "answers_per_s": round(len(tally.seconds) / wall, 2),
         "memory_growth_mb": round(grown, 1),
+        "stopped_runs": tally.stopped,
+        "memory_growth_of_stopped_runs_mb": round(grown_by_stops, 1),
     }
 
 
@@ -153,12 +185,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Load a running app.")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--classifications", type=int, default=1000)
-    parser.add_argument("--training", type=int, default=0)
+    parser.add_argument("--training", type=int, default=2)
+    parser.add_argument("--stops", type=int, default=30)
     arguments = parser.parse_args()
-    if arguments.clients < 1 or arguments.classifications < 10 or arguments.training < 0:
+    if (
+        arguments.clients < 1
+        or arguments.classifications < 10
+        or arguments.training < 0
+        or arguments.stops < 0
+    ):
         print("Error: at least 1 client and 10 classifications are needed.", file=sys.stderr)
         return 2
-    found = run(arguments.clients, arguments.classifications, arguments.training)
+    found = run(arguments.clients, arguments.classifications, arguments.training, arguments.stops)
     print(json.dumps(found, indent=2))
     return bool(found["failures"])
 

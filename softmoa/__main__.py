@@ -14,6 +14,8 @@ import typer
 
 from softmoa.audio import AudioError
 from softmoa.bundle import BundleError, read_info
+from softmoa.card import DEFAULT_LICENCE
+from softmoa.hub import HubError
 from softmoa.tasks import Task, TaskError
 from softmoa.tasks.own import OwnData
 from softmoa.weights import BACKBONES, WeightsError
@@ -36,7 +38,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 @app.command()
 def classify(
     file: Annotated[Path, typer.Argument(help="Sound file: WAV, FLAC, OGG, MP3, ...")],
-    bundle: Annotated[str, typer.Option(help="Name or path of a bundle.")] = "",
+    bundle: Annotated[
+        str, typer.Option(help="Bundle: a name, a file, or user/name or user/name@revision.")
+    ] = "",
     backbone: Annotated[
         str,
         typer.Option(
@@ -90,6 +94,23 @@ def bundles(as_json: Json = False) -> None:
             }
         )
     _print(rows, as_json, "{name}: {method} on {backbone}, task {task}")
+
+
+@app.command()
+def push(
+    bundle: Annotated[str, typer.Argument(help="Name or file of a bundle.")],
+    repository: Annotated[str, typer.Argument(help="Where to on the Hub: user/name.")],
+    private: Annotated[bool, typer.Option("--private", help="For your eyes only.")] = False,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = DEFAULT_LICENCE,
+) -> None:
+    """Publish a bundle on the Hub, with a card, by the token in HF_TOKEN or of `hf auth login`."""
+    from huggingface_hub import get_token
+
+    from softmoa import classify as c
+    from softmoa import sharing
+
+    path = c.bundles().get(bundle, Path(bundle))
+    print(sharing.push(path, repository, get_token(), private, licence))
 
 
 @app.command()
@@ -311,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 2 bad input."""
     try:
         app(arguments, prog_name="python -m softmoa", standalone_mode=False)
-    except (AudioError, BundleError, TaskError, UserError, WeightsError) as error:
+    except (AudioError, BundleError, HubError, TaskError, UserError, WeightsError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except Exception as error:

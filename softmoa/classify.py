@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softmoa import audio, bundle, weights
+from softmoa import audio, bundle, sharing, weights, zero
 from softmoa.ast import AST
 from softmoa.bundle import BundleInfo
 from softmoa.contribution import PatchGrid, expert_contribution, expert_share
-from softmoa.hub import Repository
+from softmoa.hub import HubError, Repository
+from softmoa.limits import LIMITS
 from softmoa.methods import METHODS, attach, share
-from softmoa.precision import Precision, autocast, stored_in_bf16, wants_bf16
+from softmoa.precision import Precision, autocast, is_large, stored_in_bf16, wants_bf16
 from softmoa.recording import LayerRecord, record_routing
 
 BUNDLES = weights.ASSETS / "bundles"
@@ -29,7 +30,8 @@ FRESH = "fresh"  # Soft-MoA at its defaults, untrained, on a backbone that has l
 class Classifier:
     """A backbone with a bundle on it, and what its outputs mean.
 
-    info: header of the bundle, or None for a fresh, untrained mixture.
+    info: header of the bundle, or None for a fresh, untrained mixture. source: what
+    `open_classifier` was asked for; a classifier is pickled as that, without its weights.
     """
 
     name: str
@@ -38,6 +40,10 @@ class Classifier:
     labels: tuple[str, ...]
     multilabel: bool
     info: BundleInfo | None
+    source: tuple[str, str | Repository] = ("", "")
+
+    def __reduce__(self):
+        return open_classifier, self.source
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,11 @@ def bundles() -> dict[str, Path]:
 def open_classifier(
     name: str = DEFAULT_BUNDLE, backbone: str | Repository | None = None
 ) -> Classifier:
-    """A bundle by its embedded name or its path, on the backbone it was trained on.
+    """A bundle by its embedded name, its path or its repository on the Hub, on the backbone it was
+    trained on.
 
+    A repository is written `user/name` or `user/name@revision`; a file of that name comes first.
+    Strangers may name none: it is asked for with the token of this machine's owner.
     `backbone` may be given for the bundle "fresh": an untrained Soft-MoA on a backbone with labels
     of its own, see `weights.load`.
     Raises BundleError or WeightsError with one sentence if something is missing or does not fit.
@@ -96,19 +105,35 @@ def open_classifier(
     if name == FRESH:
         return _fresh(backbone or "ast-base")
     path = bundles().get(name, Path(name))
+    title = path.stem
     if not path.is_file():
-        raise bundle.BundleError(f"There is no bundle '{name}'; there are {', '.join(bundles())}.")
+        path, title = _of_hub(name), name
     trained_on = bundle.read_info(path).base
     if backbone and str(backbone) != trained_on:
         raise bundle.BundleError(f"The bundle '{name}' belongs to the backbone '{trained_on}'.")
-    return _opened(path, path.stat().st_mtime_ns)
+    return _opened(path, path.stat().st_mtime_ns, title, backbone or trained_on)
+
+
+def _of_hub(name: str) -> Path:
+    try:
+        repository = Repository.parse(name)
+    except HubError:
+        raise bundle.BundleError(
+            f"There is no bundle '{name}'; there are {', '.join(bundles())}, files, and "
+            "repositories of the Hub, written user/name."
+        ) from None
+    try:
+        return sharing.fetch(repository, LIMITS.bundle_mb)
+    except HubError as error:
+        raise bundle.BundleError(str(error)) from None
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, modified: int) -> Classifier:
+def _opened(path: Path, modified: int, title: str, backbone: str | Repository) -> Classifier:
     del modified  # part of the cache's key: a file that was written again is read again
-    model, info = bundle.load(path, load_backbone(bundle.read_info(path).base))
-    return Classifier(path.stem, info.base, model, info.labels, info.multilabel, info)
+    model, info = bundle.load(path, load_backbone(backbone))
+    source = str(path), backbone
+    return Classifier(title, info.base, model, info.labels, info.multilabel, info, source)
 
 
 @lru_cache(maxsize=2)
@@ -120,7 +145,7 @@ def _fresh(backbone: str | Repository) -> Classifier:
     attach(model, "soft-moa", METHODS["soft-moa"].options(), len(base.labels))
     model.head, model.pooling = base.model.head, base.model.pooling
     model.requires_grad_(False).eval()
-    return Classifier(FRESH, base.name, model, base.labels, True, None)
+    return Classifier(FRESH, base.name, model, base.labels, True, None, (FRESH, backbone))
 
 
 @lru_cache(maxsize=2)
@@ -164,26 +189,45 @@ def classify(
     if pad_frames:
         mel = audio.pad_as_trained(mel, pad_frames)
     prepared = time.perf_counter()
-    with torch.inference_mode(), autocast(classifier.model, precision):
-        if record:
-            with record_routing(model) as records:
-                logits = model(mel[None])[0]
-        else:
-            records, logits = [], model(mel[None])[0]
-    logits = logits.float().cpu()
+    forward = _forward_on_gpu if is_large(model) else _forward
+    logits, records = forward(classifier, mel, record, precision)
     done = time.perf_counter()
     return Classification(
         classifier,
         clip,
         mel.cpu(),
         logits,
-        tuple(records),
+        records,
         Timing(
             decode=1000 * (decoded - began),
             features=1000 * (prepared - decoded),
             forward=1000 * (done - prepared),
         ),
     )
+
+
+def _forward(
+    classifier: Classifier, mel: Tensor, record: bool, precision: Precision
+) -> tuple[Tensor, tuple[LayerRecord, ...]]:
+    """Logits and records, on the CPU."""
+    model = computing_model(classifier, precision)
+    mel = mel.to(model.cls.device)
+    with torch.inference_mode(), autocast(classifier.model, precision):
+        if record:
+            with record_routing(model) as records:
+                logits = model(mel[None])[0]
+        else:
+            records, logits = [], model(mel[None])[0]
+    return logits.float().cpu(), tuple(records)
+
+
+@zero.on_gpu(lambda classifier, mel, *_: 3 + len(mel) / 1000)
+def _forward_on_gpu(
+    classifier: Classifier, mel: Tensor, record: bool, precision: Precision
+) -> tuple[Tensor, tuple[LayerRecord, ...]]:
+    zero.placed(classifier.model)
+    zero.placed(computing_model(classifier, precision))
+    return _forward(classifier, mel, record, precision)
 
 
 def report(result: Classification, file: str, top_k: int = 5) -> dict:

@@ -169,7 +169,9 @@ def compare(
             yield run.advance()
         except StopIteration:
             waiting.remove(run)
-        except (torch.cuda.OutOfMemoryError, MemoryError, ValueError) as error:
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
+                raise
             waiting.remove(run)
             yield RunFailed(run.name, run.choice.method, run.seed, _sentence(error))
 
@@ -396,6 +398,11 @@ class _Run:
             info,
             {key: value.cpu().clone() for key, value in trained_state(model).items()},
         )
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is for want of memory: torch has a class for that on a GPU only."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _sentence(error: BaseException) -> str:

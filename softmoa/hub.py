@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -76,6 +76,11 @@ class Repository:
             raise HubError("A revision of the Hub is a branch, a tag or a commit.")
         return cls(name, revision)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision is a full commit, whose files never change."""
+        return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+
     def __str__(self) -> str:
         return f"{self.id}@{self.revision}" if self.revision else self.id
 
@@ -121,15 +126,18 @@ def fetch(
     most_mb: float,
     progress: Progress | None = None,
     token: str | bool | None = None,
+    newest: bool = False,
 ) -> Path:
     """The folder that holds the files: from the cache without asking the Hub, else downloaded.
 
     most_mb: more than so many megabytes are not downloaded. progress: called as bytes arrive;
     without it a bar is drawn on stderr. token: the caller's, None for the one of this machine's
-    owner, False for none. A download that breaks off is resumed. A file whose sha256 is not the one
-    that the Hub announced is deleted. Raises HubError.
+    owner, False for none. newest: ask the Hub, where it can be reached, whether it has newer files
+    than the cache. A download that breaks off is resumed. A file whose sha256 is not the one that
+    the Hub announced is deleted. Raises HubError.
     """
-    folder = cached(repository, files)
+    ask = newest and not repository.pinned and reachable()
+    folder = None if ask else cached(repository, files)
     if folder is None:
         if not reachable():
             raise HubOffline(
@@ -142,11 +150,11 @@ def fetch(
 
 
 def fetch_in_steps(
-    repository: Repository, files: Sequence[str], most_mb: float
-) -> Iterator[tuple[int, int]]:
+    repository: Repository, files: Sequence[str], most_mb: float, newest: bool = False
+) -> Generator[tuple[int, int], None, Path]:
     """`fetch` without a token, as a generator of (bytes done, bytes in all) twice a second.
 
-    Closing it stops the download. Raises HubError.
+    Its value is the folder. Closing it stops the download. Raises HubError.
     """
     news: queue.SimpleQueue = queue.SimpleQueue()
     stopped = threading.Event()
@@ -160,8 +168,7 @@ def fetch_in_steps(
 
     def work() -> None:
         try:
-            fetch(repository, files, most_mb, progress, token=False)
-            news.put(None)
+            news.put(fetch(repository, files, most_mb, progress, token=False, newest=newest))
         except Exception as error:
             news.put(error)  # raised again where someone waits for it
 
@@ -169,13 +176,13 @@ def fetch_in_steps(
     try:
         while True:
             try:
-                error = news.get(timeout=0.5)
+                outcome = news.get(timeout=0.5)
             except queue.Empty:
                 yield latest
                 continue
-            if error is not None:
-                raise error
-            return
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
     finally:
         stopped.set()
 
@@ -214,7 +221,7 @@ def _download(
         "repo_type": repository.kind,
     }
     folder = Path()
-    with _one_sentence(repository):
+    with one_sentence(repository):
         for file in files:
             # None for small files that are compressed on their way.
             size = hf_hub_download(repository.id, file, dry_run=True, **options).file_size or 0
@@ -263,7 +270,7 @@ def _check_sha256(path: Path, repository: Repository) -> None:
 
 
 @contextmanager
-def _one_sentence(repository: Repository) -> Iterator[None]:
+def one_sentence(repository: Repository) -> Iterator[None]:
     """Turns what the Hub's client raises into a HubError."""
     try:
         yield

@@ -6,6 +6,7 @@ has watched for `GRACE` seconds is stopped, so a closed page frees the model.
 
 from __future__ import annotations
 
+import contextvars
 import secrets
 import threading
 import time
@@ -13,11 +14,22 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Generic, Literal, TypeVar
 
+from softmoa.limits import LIMITS
+
 GRACE = 20.0  # seconds without a watcher
-KEPT = 50  # jobs that can still be read
+KEPT = LIMITS.comparisons  # jobs that can still be read
 
 Event = TypeVar("Event")
-State = Literal["waiting", "running", "finished", "stopped", "failed"]
+State = Literal["waiting", "running", "finished", "stopped", "failed", "interrupted"]
+
+
+class Full(ValueError):
+    """No more jobs are taken for now; the message is one sentence for who asked."""
+
+
+def new_id() -> str:
+    """A name for a job that cannot be guessed: 12 letters, digits, - and _."""
+    return secrets.token_urlsafe(9)
 
 
 class Job(Generic[Event]):
@@ -33,8 +45,9 @@ class Job(Generic[Event]):
         make: Callable[[], Generator[Event, None, None]] | None,
         note: Any = None,
         forget: Callable[[], None] = lambda: None,
+        identity: str = "",
     ):
-        self.id = secrets.token_urlsafe(9)
+        self.id = identity or new_id()
         self.note, self.forget = note, forget
         self.seconds = 0.0  # since it got its turn
         self.events: list[Event] = []
@@ -47,13 +60,16 @@ class Job(Generic[Event]):
         self._thread: threading.Thread | None = None
         if make is not None:
             self._thread = threading.Thread(
-                target=self._run, args=(make,), name=f"job-{self.id}", daemon=True
+                target=contextvars.copy_context().run,  # ZeroGPU asks whose request it is
+                args=(self._run, make),
+                name=f"job-{self.id}",
+                daemon=True,
             )
             self._thread.start()
 
     @property
     def over(self) -> bool:
-        return self.state in ("finished", "stopped", "failed")
+        return self.state in ("finished", "stopped", "failed", "interrupted")
 
     @property
     def stopping(self) -> bool:
@@ -104,6 +120,12 @@ class Job(Generic[Event]):
             except ValueError as error:  # what the visitor asked for cannot be done
                 self.message = str(error)
                 self.state = "failed"
+            except OSError as error:  # a full disk, most of all
+                self.message = f"The results cannot be stored here: {error.strerror or error}."
+                self.state = "failed"
+            except MemoryError:
+                self.message = "There is not enough memory for this now; please try less."
+                self.state = "failed"
             except BaseException:
                 self.message = "The run failed by a fault of the program; the log has the details."
                 self.state = "failed"
@@ -134,17 +156,29 @@ def start(
     make: Callable[[], Generator[Event, None, None]],
     note: Any = None,
     forget: Callable[[], None] = lambda: None,
+    identity: str = "",
+    most: int | None = None,
 ) -> Job[Event]:
-    """Queue a new job; the oldest jobs that are over are forgotten."""
-    return _kept(Job(make, note, forget))
+    """Queue a new job; the oldest jobs that are over are forgotten.
+
+    Raises Full if `most` jobs run or wait already.
+    """
+    with _lock:
+        if most is not None and len(_queue) >= most:
+            raise Full(f"The queue is full: {most} comparisons run or wait; please try later.")
+    return _kept(Job(make, note, forget, identity))
 
 
 def reopen(
-    events: Sequence[Event], note: Any = None, forget: Callable[[], None] = lambda: None
+    events: Sequence[Event],
+    note: Any = None,
+    forget: Callable[[], None] = lambda: None,
+    identity: str = "",
+    state: State = "finished",
 ) -> Job[Event]:
     """A job that is over, with the events of an earlier time; nothing is run."""
-    job: Job[Event] = Job(None, note, forget)
-    job.events, job.state = list(events), "finished"
+    job: Job[Event] = Job(None, note, forget, identity)
+    job.events, job.state = list(events), state
     return _kept(job)
 
 

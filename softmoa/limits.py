@@ -42,10 +42,16 @@ class Limits:
     clips: int = _bound(2000, 4, 1_000_000, "{} clips in a data set")
     balance_sounds: int = _bound(200, 1, 100_000, "{} sounds to measure balance over")
     runs: int = _bound(12, 1, 1000, "{} runs (methods times seeds) in a comparison")
+    run_steps: int = _bound(5000, 1, 10_000_000, "{} steps of training for each run")
+    run_memory_mb: float = _bound(4000.0, 1, 1e6, "{} MB of memory for a step of training")
+    comparisons_waiting: int = _bound(10, 1, 1000, "{} comparisons run or wait for their turn")
+    comparisons: int = _bound(50, 1, 10_000, "{} comparisons are kept")
+    comparison_hours: float = _bound(24.0, 0.1, 10_000, "{} hours after which one is deleted")
     run_seconds: float = _bound(60.0, 1, 86_400, "{} s of training for each run")
     model_mb: float = _bound(500.0, 1, 100_000, "{} MB for a model of the Hub")
     models: int = _bound(4, 0, 1000, "{} different models are fetched from the Hub")
     bundle_mb: float = _bound(50.0, 0.1, 10_000, "{} MB for a bundle of adapters")
+    bundles: int = _bound(100, 0, 100_000, "{} bundles are fetched from the Hub")
 
     def __post_init__(self) -> None:
         for bound in fields(self):
@@ -69,7 +75,7 @@ class Limits:
                 values[bound.name] = number(environment[name])
             except ValueError:
                 kind = "a whole number" if number is int else "a number"
-                raise LimitError(f"{name} must be {kind}, not '{environment[name]}'.") from None
+                raise LimitError(f"{name} must be {kind}, not {environment[name]!r}.") from None
         return cls(**values)
 
     def sentences(self) -> list[str]:

@@ -21,8 +21,13 @@ LARGE = 50_000_000  # weights; a smaller model is fast enough to stay exact
 
 def wants_bf16(model: nn.Module, precision: Precision) -> bool:
     if precision == "auto":
-        return sum(w.numel() for w in model.parameters()) >= LARGE and _has_bf16(model)
+        return is_large(model) and _has_bf16(model)
     return precision == "bf16"
+
+
+def is_large(model: nn.Module) -> bool:
+    """Whether a model takes seconds rather than moments without an accelerator."""
+    return sum(w.numel() for w in model.parameters()) >= LARGE
 
 
 def autocast(model: nn.Module, precision: Precision) -> torch.autocast:

@@ -6,7 +6,9 @@ The folder can be read again, by the app or a study, also after an interrupted c
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -15,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from softmoa import bundle, training
@@ -64,7 +67,13 @@ def record(events: Iterable[ComparisonEvent], folder: Path) -> Iterator[Comparis
 def save_bundle(run: RunFinished, folder: Path) -> Path:
     """Write the bundle of a run."""
     path = bundle_path(run, folder)
-    save_file(run.state, path, metadata=bundle.header(run.info))
+    try:
+        save_file(run.state, path, metadata=bundle.header(run.info))
+    except SafetensorError as error:  # its way to report a full disk
+        path.unlink(missing_ok=True)
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code)) from None
     return path
 
 
@@ -123,6 +132,21 @@ def read(folder: Path) -> SavedComparison:
     if not events:
         raise TaskError(f"{folder.name} holds no comparison that can be read.")
     return SavedComparison(tuple(events), tuple(sorted((folder / "bundles").glob(BUNDLE_FILES))))
+
+
+def cut_off(events: Iterable[ComparisonEvent]) -> list[RunFailed]:
+    """What marks the runs that were planned and did not come to their end."""
+    planned, over = {}, set()
+    for event in events:
+        if isinstance(event, Planned):
+            planned = {run.run: run for run in event.runs}
+        elif isinstance(event, (RunFinished, RunFailed)):
+            over.add(event.run)
+    return [
+        RunFailed(run.run, run.method, run.seed, "The run was interrupted before its end.")
+        for name, run in planned.items()
+        if name not in over
+    ]
 
 
 def pack(folder: Path) -> Path:

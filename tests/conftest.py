@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("SOFTMOA_RUNS", tempfile.mkdtemp(prefix="softmoa-test-runs-"))
 
 import numpy as np  # noqa: E402  (the variables above are read on import)
 import pytest  # noqa: E402
@@ -62,6 +64,7 @@ def server(tmp_path_factory, hub_server):
     uploads = tmp_path_factory.mktemp("uploads")
     environment = os.environ | {
         "GRADIO_TEMP_DIR": str(uploads),
+        "SOFTMOA_RUNS": str(tmp_path_factory.mktemp("runs")),
         "HF_ENDPOINT": hub_server.endpoint,
         "HF_HUB_CACHE": str(tmp_path_factory.mktemp("hub")),
         "HF_HUB_OFFLINE": "0",

@@ -33,6 +33,7 @@ class HubServer:
     log: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
+    commit_id: str = COMMIT  # of main
     status: int = 0  # answer everything with this, if not 0
 
     def __enter__(self) -> HubServer:
@@ -111,7 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self.json({"errors": [], "warnings": []})
         if path == "/api/repos/create":
             return self.create(json.loads(body))
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/[^/]+", path):
+        written = r"(?:/api/models)?/([^/]+)/[^/]+(?:/preupload/.+|/commit/.+|\.git/info/lfs/.+)"
+        if (found := re.fullmatch(written, path)) and found[1] != self.user:
+            return self.answer(403, X_Error_Message="You may not write here")
+        if re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/[^/]+", path):
             files = json.loads(body)["files"]
             modes = [
                 {
@@ -132,25 +136,28 @@ class _Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/[^/]+", path):
             return self.commit(found[1], body)
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
-            siblings = [{"rfilename": name} for name in hub.repositories.get(found[1], {})]
-            return self.json({"id": found[1], "sha": COMMIT, "siblings": siblings})
+            if found[1] not in hub.repositories:
+                return self.answer(404, X_Error_Code="RepoNotFound")
+            siblings = [{"rfilename": name} for name in hub.repositories[found[1]]]
+            return self.json({"id": found[1], "sha": hub.commit_id, "siblings": siblings})
         self.answer(404)
 
     def resolve(self, name: str, revision: str, file: str) -> None:
         files = self.hub.repositories.get(name)
         if files is None or (name in self.hub.private and not self.user):
             return self.answer(401 if not self.user else 404, X_Error_Code="RepoNotFound")
-        if revision not in ("main", "v1", COMMIT):
+        commit = self.hub.commit_id
+        if revision not in ("main", "v1", commit):
             return self.answer(404, X_Error_Code="RevisionNotFound")
         if file not in files:
-            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
+            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
         content = files[file]
         sha = hashlib.sha256(content).hexdigest()
         if not file.endswith((".safetensors", ".parquet")):
-            return self.answer(200, content, X_Repo_Commit=COMMIT, ETag=f'"{sha[:40]}"')
+            return self.answer(200, content, X_Repo_Commit=commit, ETag=f'"{sha[:40]}"')
         self.answer(
             302,
-            X_Repo_Commit=COMMIT,
+            X_Repo_Commit=commit,
             X_Linked_Etag=f'"{sha}"',
             X_Linked_Size=str(len(content)),
             Location=self.hub.store + sha,
@@ -193,12 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
         if owner != self.user:
             return self.answer(403, X_Error_Message="You do not own this namespace")
         known = name in self.hub.repositories
+        if asked.get("visibility") == "private":
+            self.hub.private.add(name)
         self.hub.repositories.setdefault(name, {})
         self.json({"url": f"{self.hub.endpoint}/{name}", "name": name}, 409 if known else 200)
 
     def commit(self, name: str, body: bytes) -> None:
-        if not name.startswith(f"{self.user}/"):
-            return self.answer(403)
         files = self.hub.repositories[name]
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
@@ -206,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.hub.uploads[value["oid"]]
-        address = f"{self.hub.endpoint}/{name}/commit/{COMMIT}"
-        self.json({"success": True, "commitOid": COMMIT, "commitUrl": address})
+        commit = self.hub.commit_id
+        address = f"{self.hub.endpoint}/{name}/commit/{commit}"
+        self.json({"success": True, "commitOid": commit, "commitUrl": address})
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_request

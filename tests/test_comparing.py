@@ -1,5 +1,6 @@
 """Comparisons behind the tab, in this process: what they leave behind, and the keys to them."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from softmoa import collection, jobs, recipes, tasks
 from softmoa.classify import load_backbone, open_classifier
+from softmoa.limits import Limits
 from softmoa.plan import plan
 from softmoa.ui import collect, compare, comparing
 
@@ -140,3 +142,54 @@ def test_the_server_bounds_runs_and_seconds():
     with pytest.raises(tasks.TaskError, match="15 runs; at most 12"):
         compare.asked_for(*FORM[:2], many, *FORM[3:6], 3, *FORM[7:])
     assert compare.asked_for(*FORM)[1].training.seconds == compare.LIMITS.run_seconds
+
+
+def test_the_server_bounds_memory_and_steps(monkeypatch):
+    monkeypatch.setattr(comparing, "LIMITS", Limits(run_memory_mb=1))
+    with pytest.raises(tasks.TaskError, match=r"Full fine-tuning would hold .* MB of memory"):
+        comparing.begin(tasks.load("tones"), asked("full"))
+    assert "at most 1 MB" in compare.describe(*FORM[:2], ["full"], *FORM[3:])
+    monkeypatch.setattr(compare, "LIMITS", Limits(run_steps=3))
+    assert compare.asked_for(*FORM)[1].training.steps == 3
+
+
+def test_the_server_bounds_how_many_wait(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path)
+    monkeypatch.setattr(comparing, "LIMITS", Limits(comparisons_waiting=1))
+    job = comparing.begin(tasks.load("tones"), asked("soft-moa", epochs=30))
+    with pytest.raises(tasks.TaskError, match="queue is full"):
+        comparing.begin(tasks.load("tones"), asked("linear"))
+    assert [path.name for path in tmp_path.iterdir()] == [job.id]
+    job.stop()
+    job.wait(60)
+
+
+def test_old_comparisons_are_swept_away(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path)
+    monkeypatch.setattr(comparing, "LIMITS", Limits(comparisons=2, comparison_hours=1))
+    for name, hours in (("aged", 2), ("third", 0.9), ("second", 0.5), ("first", 0.1)):
+        (tmp_path / name).mkdir()
+        log = tmp_path / name / "events.jsonl"
+        log.touch()
+        os.utime(log, (time.time() - 3600 * hours,) * 2)
+    comparing._folder("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "second", "first"}
+
+
+def test_a_comparison_of_an_earlier_process_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path)
+    job = comparing.begin(tasks.load("tones"), asked("linear", "bitfit"))
+    with job.watched():
+        job.wait(300)
+    log = job.note.folder / "events.jsonl"
+    lines = log.read_text().splitlines()
+    *_, last = (k for k, line in enumerate(lines) if '"event": "RunFinished"' in line)
+    log.write_text("\n".join(lines[:last]))
+    monkeypatch.setattr(jobs, "_jobs", {})
+    again = comparing.find(job.id)
+    assert again is not job and again.state == "interrupted" and again.over
+    names = [type(event).__name__ for event in again.events]
+    assert names.count("RunFinished") == names.count("RunFailed") == 1
+    assert comparing.find(job.id) is again
+    for other in (None, "", "x" * 12, "../" + job.id, job.id + "\n", "..........//"):
+        assert comparing.find(other) is None

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from softmoa import bundle, run_directory, weights
+from softmoa import bundle, experiment, run_directory, weights
 from softmoa.ast import AST, ASTConfig
 from softmoa.experiment import (
     Choice,
@@ -231,3 +231,10 @@ def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):
     by_time = plan(["adapter"], SHORT_RECIPE, 0.5, "seconds", config=config, batch=8)
     [result] = [e for e in compare(base, task, by_time) if isinstance(e, RunFinished)]
     assert 0.5 <= result.seconds < 2
+
+
+def test_torchs_word_for_no_memory_is_known():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert experiment.out_of_memory(error.value)
+    assert not experiment.out_of_memory(RuntimeError("shapes do not fit"))

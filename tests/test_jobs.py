@@ -1,5 +1,7 @@
 """Jobs take turns, stop at once, survive a reload and are given up when nobody watches."""
 
+import errno
+import os
 import threading
 import time
 
@@ -114,3 +116,32 @@ def test_a_reopened_job_is_over_and_runs_nothing():
     job.stop()
     job.wait()
     assert job.state == "finished" and not job.stopping
+
+
+def test_so_many_wait_and_no_more(closed):
+    first = jobs.start(lambda: ticking(closed))
+    with pytest.raises(jobs.Full, match="queue is full: 1 comparisons"):
+        jobs.start(lambda: ticking(threading.Event()), most=1)
+    second = jobs.start(lambda: ticking(threading.Event()), most=2)
+    for job in (second, first):
+        job.stop()
+        job.wait(2)
+        assert job.state == "stopped"
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "stored here: No space left on device."),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_told(error, words):
+    def lacking():
+        yield 1
+        raise error
+
+    job = jobs.start(lacking)
+    job.wait(2)
+    assert job.state == "failed" and job.events == [1] and words in job.message
+    assert not jobs.busy()

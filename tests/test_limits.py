@@ -53,7 +53,7 @@ def test_any_environment_gives_usable_limits_or_one_sentence(values):
     try:
         limits = Limits.of({PREFIX + name.upper(): value for name, value in values.items()})
     except LimitError as error:
-        assert str(error).count("\n") == str(list(values.values())).count("\n")
+        assert "\n" not in str(error)
     else:
         assert all(math.isfinite(getattr(limits, name)) for name in values)
 

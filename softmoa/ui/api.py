@@ -34,7 +34,7 @@ def build() -> None:
             routing, [file, bundle, layer, expert, slot, site], answer, api_name="routing", **queue
         )
         api_ablate.build(file, bundle, site, answer, queue)
-        api_compare.build(queue)
+        api_compare.build()
 
 
 def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:

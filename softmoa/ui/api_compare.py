@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 
 import gradio as gr
 
-from softmoa import experiment, jobs, scoreboard, tasks
-from softmoa.classify import load_backbone
+from softmoa import experiment, jobs, race, scoreboard, tasks
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
 from softmoa.training import TrainingOptions
+from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, text, whole
 
 SECONDS_BETWEEN = 1.0  # two answers of a stream
@@ -47,9 +47,16 @@ def compare(
         data = tasks.load(task)
     except tasks.TaskError as error:
         raise refuse(str(error)) from None
-    base, board, seen = load_backbone("ast-small"), scoreboard.Scoreboard(), 0
-    # In line with the comparisons of the page: one trains at a time.
-    job = jobs.start(lambda: _without_tensors(experiment.compare(base, data, comparison)))
+    board, seen = scoreboard.Scoreboard(), 0
+    try:
+        comparing.within_memory(comparing.cost(data, comparison))
+        # In line with the comparisons of the page: one trains at a time.
+        job = jobs.start(
+            lambda: _without_tensors(race.compare(comparing.BACKBONE, data, comparison)),
+            most=LIMITS.comparisons_waiting,
+        )
+    except (jobs.Full, tasks.TaskError) as error:
+        raise refuse(str(error)) from None
     try:
         with job.watched():
             while not job.over:
@@ -99,7 +106,10 @@ def _comparison(
             f"at most {LIMITS.runs} can be run here."
         )
     budget = TrainingOptions(
-        epochs=whole(epochs, "epochs", 1, 1000), seconds=LIMITS.run_seconds, batch=16
+        epochs=whole(epochs, "epochs", 1, 1000),
+        steps=LIMITS.run_steps,
+        seconds=LIMITS.run_seconds,
+        batch=16,
     )
     try:
         return experiment.Comparison(
@@ -112,8 +122,12 @@ def _comparison(
         raise refuse(f"This comparison cannot be run: {error}.") from None
 
 
-def build(queue: dict) -> None:
-    """Add the endpoint to a `gr.Blocks`, in the queue of everything that runs a model."""
+def build() -> None:
+    """Add the endpoint to a `gr.Blocks`.
+
+    Its callers wait in the line of `jobs`, not in the queue of what classifies: a training would
+    hold up everybody there.
+    """
     task = gr.Textbox("instruments", label="task")
     methods = gr.Textbox("linear,adapter,soft-moa", label="methods")
     shots, epochs = (gr.Number(n, label=name) for name, n in (("shots", 5), ("epochs", 2)))
@@ -123,7 +137,8 @@ def build(queue: dict) -> None:
         [task, methods, shots, epochs, seeds],
         gr.JSON(label="answer"),
         api_name="compare",
-        **queue,
+        concurrency_id="compare",
+        concurrency_limit=LIMITS.comparisons_waiting + 1,
     )
 
 

@@ -12,13 +12,14 @@ import gradio as gr
 
 from softmoa import hub
 from softmoa.bundle import read_info
-from softmoa.classify import FRESH, bundles
+from softmoa.classify import DEFAULT_BUNDLE, FRESH, bundles
 from softmoa.hub import HubError, Repository
 from softmoa.limits import LIMITS
 from softmoa.ui.texts import backbones as texts
 from softmoa.weights import BACKBONES, HUB_FILES, WeightsError, inspect_hub_folder
 
 EMBEDDED = "ast-small"
+Own = tuple[str, str, str]  # title, key and backbone of a visitor's own bundle
 _fetched: set[Repository] = set()  # by visitors, since the start of this process
 
 
@@ -35,21 +36,17 @@ def backbone_dropdown() -> gr.Dropdown:
     )
 
 
-def bundle_choices(backbone: str, own: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str]]:
-    """Bundles of a backbone, and on one with labels of its own the untrained mixture.
-
-    own: (title, key) of a visitor's own bundles, which are of the embedded backbone.
-    """
+def bundle_choices(backbone: str, own: Sequence[Own] = ()) -> list[tuple[str, str]]:
+    """Bundles of a backbone, a visitor's own among them, and on one with labels of its own the
+    untrained mixture."""
     choices = []
     for name, path in bundles().items():
         info = read_info(path)
         if info.base == backbone:
             choices.append((f"{info.task}: {info.method}, {len(info.labels)} labels", name))
-    if _of_hub(backbone):
+    if of_hub(backbone):
         choices.append((texts.UNTRAINED, FRESH))
-    if backbone == EMBEDDED:
-        choices += own
-    return choices
+    return choices + [(title, key) for title, key, base in own if base == backbone]
 
 
 def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown, own: gr.State):
@@ -65,14 +62,14 @@ def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown, own: gr.State):
     )
 
 
-def follow_choice(name: object, own: Sequence[tuple[str, str]] = ()) -> Iterator[list]:
+def follow_choice(name: object, own: Sequence[Own] = ()) -> Iterator[list]:
     """Fetch the backbone if need be, saying how far that is; updates of both dropdowns."""
     name = name if isinstance(name, str) else ""
     try:
-        repository = _of_hub(name)
+        repository = of_hub(name)
         about = BACKBONES[name].about if name in BACKBONES else ""
         if repository is not None:
-            for done, total in _fetch(repository):
+            for done, total in fetch(repository):
                 yield [gr.update(info=_said(name, done, total)), gr.skip()]
             folder = hub.cached(repository, HUB_FILES)
             if folder is None:
@@ -84,7 +81,9 @@ def follow_choice(name: object, own: Sequence[tuple[str, str]] = ()) -> Iterator
         name, info = EMBEDDED, texts.EMBEDDED_INSTEAD.format(problem=error)
         gr.Warning(info)
     choices = bundle_choices(name, own)
-    yield [gr.update(value=name, info=info), gr.Dropdown(choices, value=choices[0][1])]
+    keys = [key for _, key in choices]
+    usual = DEFAULT_BUNDLE if DEFAULT_BUNDLE in keys else keys[0]
+    yield [gr.update(value=name, info=info), gr.Dropdown(choices, value=usual)]
 
 
 def opened_name(backbone: object) -> str | Repository:
@@ -94,7 +93,7 @@ def opened_name(backbone: object) -> str | Repository:
     Raises WeightsError.
     """
     try:
-        repository = _of_hub(str(backbone))
+        repository = of_hub(str(backbone))
     except HubError as error:
         raise WeightsError(str(error)) from None
     if repository is None:
@@ -104,14 +103,15 @@ def opened_name(backbone: object) -> str | Repository:
     return str(backbone) if backbone in BACKBONES else repository
 
 
-def _of_hub(name: str) -> Repository | None:
+def of_hub(name: str) -> Repository | None:
     """The repository of a backbone that comes from the Hub; raises HubError on no such name."""
     if name in BACKBONES:
         return Repository(BACKBONES[name].hub) if BACKBONES[name].hub else None
     return Repository.parse(name)
 
 
-def _fetch(repository: Repository) -> Iterator[tuple[int, int]]:
+def fetch(repository: Repository) -> Iterator[tuple[int, int]]:
+    """Fetch a backbone for a visitor: (bytes done, bytes in all). Raises HubError."""
     if hub.cached(repository, HUB_FILES) is not None:
         return
     if repository not in _fetched and len(_fetched) >= LIMITS.models:

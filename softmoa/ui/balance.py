@@ -28,7 +28,7 @@ from softmoa.tasks.archive import ZipLimits, unpack
 from softmoa.tasks.own import SOUNDS
 from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import place_names, row_names
-from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure
+from softmoa.ui.explore import MATH, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 from softmoa.weights import WeightsError
@@ -89,7 +89,7 @@ def build(evidence: gr.State) -> Section:
         "fn": run,
         "inputs": [evidence, over, compared, task, files, layer, stopping],
         "outputs": [measured, status, charts, table],
-        "concurrency_id": MODEL_QUEUE,
+        "concurrency_id": "measure",  # many sounds: nobody's classification waits for them
         "concurrency_limit": 1,
         **quick,
     }

@@ -10,6 +10,11 @@ def refuse(sentence: str) -> gr.Error:
     return gr.Error(sentence, print_exception=False)
 
 
+def not_stored(error: OSError) -> str:
+    """What a full or broken disk means to a visitor."""
+    return f"This server cannot store that now: {error.strerror or error}."
+
+
 def whole(value: object, name: str, least: int, most: int) -> int:
     """A whole number from `least` to `most`, or a refusal."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from softmoa import bundle, collection, experiment, run_directory
+from softmoa import collection, experiment, race, run_directory
 from softmoa.audio import SAMPLE_RATE, AudioError, load
-from softmoa.classify import Classifier, classify, load_backbone
+from softmoa.classify import Classifier, classify, open_classifier
 from softmoa.collection import TAKE_SECONDS, Collection
 from softmoa.limits import LIMITS, LimitError
 from softmoa.methods import METHODS
@@ -22,6 +22,7 @@ from softmoa.tasks import Task, TaskError, own
 from softmoa.tasks.own import DataLimits
 from softmoa.training import TrainingOptions
 from softmoa.ui import collect_view as view
+from softmoa.ui.checks import not_stored
 from softmoa.ui.explore import MODEL_QUEUE, Figure
 from softmoa.ui.texts import collect as texts
 
@@ -29,7 +30,7 @@ DATA = DataLimits(LIMITS.classes, LIMITS.clips, own.ZipLimits(files=LIMITS.clips
 METHODS_TRAINED = ("linear", "soft-moa")
 RUN_SECONDS = min(20.0, LIMITS.run_seconds)
 # A handful of short clips are few steps an epoch; the limit in seconds ends runs on many.
-TRAINING = TrainingOptions(epochs=20, seconds=RUN_SECONDS, batch=8)
+TRAINING = TrainingOptions(epochs=20, steps=LIMITS.run_steps, seconds=RUN_SECONDS, batch=8)
 LIVE_SECONDS = 20.0
 WINDOW = 1.5  # seconds of the microphone that each live answer is about
 
@@ -184,9 +185,14 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
         "concurrency_limit": 1,
     }
     run = train.click(
-        train_all, [mine], [progress, tried, use, trained, train, stop], show_progress="hidden",
-        **model,
-    )  # fmt: skip
+        train_all,
+        [mine],
+        [progress, tried, use, trained, train, stop],
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id="training",  # classifying does not wait for it
+        concurrency_limit=1,
+    )
     race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quick)
     stop.click(
         lambda: [gr.Button(visible=True), gr.Button(visible=False)],
@@ -262,8 +268,8 @@ def add_take(
     label = label if place is None else now.rows[place].label
     try:
         now, seconds = now.add_take(label, path, DATA, place)
-    except (AudioError, TaskError) as error:
-        gr.Warning(str(error))
+    except (AudioError, OSError, TaskError) as error:
+        gr.Warning(not_stored(error) if isinstance(error, OSError) else str(error))
         return [None, *[gr.skip()] * 11]
     return [
         None,
@@ -281,9 +287,10 @@ def add_zip(now: Collection | None, label: str, path: str) -> list:
     try:
         LIMITS.check_upload(path)
         after = now.add_zip(Path(path), DATA)
-    except (LimitError, TaskError) as error:
-        gr.Warning(str(error))
-        return [*[gr.skip()] * 10, str(error)]
+    except (LimitError, OSError, TaskError) as error:
+        says = not_stored(error) if isinstance(error, OSError) else str(error)
+        gr.Warning(says)
+        return [*[gr.skip()] * 10, says]
     finally:
         Path(path).unlink(missing_ok=True)
     clips = after.rows[len(now.rows) :]
@@ -342,9 +349,8 @@ def train_all(now: Collection | None) -> Iterator[list]:
         return
     choices = tuple(experiment.Choice.of(method) for method in METHODS_TRAINED)
     comparison = experiment.Comparison(choices, TRAINING)
-    base, board = load_backbone("ast-small"), Scoreboard()
-    events = experiment.compare(base, data.task, comparison)
-    assert isinstance(events, Generator)
+    board = Scoreboard()
+    events = race.compare("ast-small", data.task, comparison)
     said = time.monotonic()
     yield [view.progress(board, len(choices)), *[gr.skip()] * 3, *working]
     try:
@@ -364,7 +370,12 @@ def train_all(now: Collection | None) -> Iterator[list]:
         gr.Warning(sentence)
         yield [sentence, *[gr.skip()] * 3, *idle]
         return
-    trained = keep(board, now.folder)
+    try:
+        trained = keep(board, now.folder)
+    except OSError as error:
+        gr.Warning(not_stored(error))
+        yield [not_stored(error), *[gr.skip()] * 3, *idle]
+        return
     titles = {method: METHODS[method].title for method in METHODS_TRAINED}
     sentence = conclusion(board.rows(), len(data.task.test), titles)
     if len(data.task.test) < 20:
@@ -386,14 +397,8 @@ def best(board: Scoreboard) -> str:
 
 def keep(board: Scoreboard, folder: Path) -> Trained:
     """The bundle of every run in `folder`, and a classifier with it."""
-    base = load_backbone("ast-small")
     files = {run.method: run_directory.save_bundle(run, folder) for run in board.finished}
-    classifiers = {}
-    for method, path in files.items():
-        model, info = bundle.load(path, base)
-        classifiers[method] = Classifier(
-            path.stem, info.base, model, info.labels, info.multilabel, info
-        )
+    classifiers = {method: open_classifier(str(path)) for method, path in files.items()}
     return Trained(classifiers, files)
 
 

@@ -25,7 +25,7 @@ from softmoa.plan import Comparison, plan
 from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import Task, TaskError
 from softmoa.ui import comparing, standings
-from softmoa.ui.backbones import bundle_choices
+from softmoa.ui.backbones import Own, bundle_choices
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import Figure
 from softmoa.ui.standings import TITLES, duration
@@ -35,7 +35,7 @@ DEFAULT_METHODS: tuple[str, ...] = ("linear", "lora", "adapter", "topk-moa", "so
 SHOTS = {"5": 5, "10": 10, "20": 20, texts.SHOTS_ALL: 0}
 BUDGETS = {  # lowest, highest, usual
     "epochs": (1, 30, 8),
-    "steps": (1, 500, 60),
+    "steps": (1, min(500, LIMITS.run_steps), min(60, LIMITS.run_steps)),
     "seconds": (1, LIMITS.run_seconds, min(15, LIMITS.run_seconds)),
 }
 MAX_SEEDS = 3
@@ -245,7 +245,9 @@ def asked_for(
     )
     training = comparison.training
     seconds = min(training.seconds or LIMITS.run_seconds, LIMITS.run_seconds)
-    return found[task], replace(comparison, training=replace(training, seconds=seconds))
+    steps = min(training.steps or LIMITS.run_steps, LIMITS.run_steps)
+    bounded = replace(training, seconds=seconds, steps=steps)
+    return found[task], replace(comparison, training=bounded)
 
 
 def warm_up() -> None:
@@ -260,7 +262,7 @@ def describe(*form) -> str:
     """The estimate of what the form asks for, or why it cannot be run."""
     try:
         task, comparison = asked_for(*form)
-        found = comparing.cost(task, comparison)
+        found = comparing.within_memory(comparing.cost(task, comparison))
     except TaskError as error:
         return str(error)
     seeds = len(comparison.seeds)
@@ -283,7 +285,7 @@ def begin(*form_and_previous) -> str:
     *form, previous = form_and_previous
     try:
         task, comparison = asked_for(*form)
-        if (old := jobs.find(previous)) is not None:
+        if (old := comparing.find(previous)) is not None:
             old.stop()
         return comparing.begin(task, comparison).id
     except TaskError as error:
@@ -299,7 +301,7 @@ def open_saved(path: str, own: list[Task], previous: str) -> str:
         job = comparing.reopen(Path(path), own)
     except (TaskError, LimitError) as error:
         raise gr.Error(str(error), print_exception=False) from None
-    if (old := jobs.find(previous)) is not None:
+    if (old := comparing.find(previous)) is not None:
         old.stop()
     return job.id
 
@@ -312,7 +314,7 @@ def find_again(request: gr.Request) -> list:
 
 async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
     """Follow a job until it is over; every frame says all, and the changes are sent."""
-    job = jobs.find(job_id)
+    job = comparing.find(job_id)
     if job is None:
         yield [_idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 14
         return
@@ -342,7 +344,7 @@ async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
 def turn_axis(job_id: str, view: dict[str, str], axis: str) -> list:
     """The curves again, over the other axis, for now and for the watch that goes on."""
     view["axis"] = axis
-    job = jobs.find(job_id)
+    job = comparing.find(job_id)
     if job is None:
         return [gr.skip(), gr.skip()]
     return [*standings.curves(Scoreboard().add_all(list(job.events)), axis)]
@@ -363,6 +365,8 @@ def progress_bar(job: Job, board: Scoreboard) -> list[str]:
         return standings.progress_bar(share, job.message)
     if job.state == "stopped":
         return standings.progress_bar(share, texts.STOPPED.format(**done))
+    if job.state == "interrupted":
+        return standings.progress_bar(share, texts.INTERRUPTED.format(**done))
     if job.state == "finished":
         time = sum(run.seconds for run in board.finished) if not job.seconds else job.seconds
         return standings.progress_bar(1, texts.FINISHED.format(**done | {"time": duration(time)}))
@@ -378,7 +382,7 @@ def progress_bar(job: Job, board: Scoreboard) -> list[str]:
 
 def stop_job(job_id: str) -> None:
     """Stop the visitor's comparison; runs that are over stay."""
-    if (job := jobs.find(job_id)) is not None:
+    if (job := comparing.find(job_id)) is not None:
         job.stop()
 
 
@@ -399,7 +403,7 @@ def _after(job: Job, board: Scoreboard) -> list:
 
 def show_run(job_id: str, name: str) -> list:
     """Confusion matrix and worst clips of a run, and its bundle to download."""
-    job = jobs.find(job_id)
+    job = comparing.find(job_id)
     run = comparing.finished_run(job, name)
     if job is None or run is None:
         return ["", "", gr.skip(), gr.skip()]
@@ -416,7 +420,7 @@ def show_run(job_id: str, name: str) -> list:
 
 def play(job_id: str, event: gr.EventData) -> Any:
     """The test clip that was clicked."""
-    job = jobs.find(job_id)
+    job = comparing.find(job_id)
     if job is None or job.note.task is None:
         raise gr.Error(texts.NO_CLIP, print_exception=False)
     clip = str((event._data or {}).get("clip"))
@@ -434,14 +438,14 @@ def play(job_id: str, event: gr.EventData) -> Any:
     )
 
 
-def send_to_explore(job_id: str, name: str, own: list[tuple[str, str]], times: int) -> list:
+def send_to_explore(job_id: str, name: str, own: list[Own], times: int) -> list:
     """Put the bundle of a run among this visitor's choices of the Explore tab, and go there."""
-    job = jobs.find(job_id)
+    job = comparing.find(job_id)
     run = comparing.finished_run(job, name)
     if job is None or run is None or comparing.bundle_path(job, run) is None:
         raise gr.Error(texts.NOT_FINISHED, print_exception=False)
     title = texts.YOURS.format(title=TITLES[run.method], seed=run.seed, task=run.info.task)
-    entry = title, comparing.bundle_key(job, run)
+    entry = title, comparing.bundle_key(job, run), comparing.BACKBONE
     own = [*(kept for kept in own if kept != entry), entry]
     return [
         own,
@@ -454,7 +458,7 @@ def send_to_explore(job_id: str, name: str, own: list[tuple[str, str]], times: i
 
 def make_file(kind: str, job_id: str) -> str:
     """All files in a zip, or all figures on one page."""
-    job = jobs.find(job_id)
+    job = comparing.find(job_id)
     if job is None or not job.over:
         raise gr.Error(texts.LOST, print_exception=False)
     folder = job.note.folder

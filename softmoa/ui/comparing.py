@@ -1,28 +1,35 @@
 """Comparisons behind the Compare tab: starting, keeping and reopening them, and their files.
 
-A comparison is a job of `softmoa.jobs`; its id is the only key to it and to its folder.
+A comparison is a job of `softmoa.jobs`; its id is the only key to it and to its folder. Folders
+outlive the process: a server that was killed and started again still has what was finished.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from softmoa import jobs, run_directory, tasks
+from softmoa import jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
-from softmoa.experiment import ComparisonEvent, RunFinished, clip_name, compare
+from softmoa.experiment import ComparisonEvent, RunFinished, clip_name, out_of_memory
 from softmoa.jobs import Job
+from softmoa.limits import LIMITS
+from softmoa.methods import METHODS
 from softmoa.plan import Comparison, run_name
 from softmoa.scoreboard import Scoreboard
-from softmoa.tasks import Task
+from softmoa.tasks import Task, TaskError
 
 BACKBONE = "ast-small"
-_RUNS = tempfile.TemporaryDirectory(prefix="softmoa-runs-", ignore_cleanup_errors=True)
+# Of this user alone, so that another one of the machine cannot put folders there.
+RUNS = Path(os.environ.get("SOFTMOA_RUNS") or f"{tempfile.gettempdir()}/softmoa-runs-{os.getuid()}")
 
 
 @dataclass(frozen=True)
@@ -48,26 +55,64 @@ def all_tasks(own: Sequence[Task] = ()) -> dict[str, Task]:
 
 def cost(task: Task, comparison: Comparison) -> Estimate:
     """Parameters, seconds and memory of a comparison. Raises TaskError if it cannot be run."""
-    return estimate(load_backbone(BACKBONE), task, comparison)
+    try:
+        return estimate(load_backbone(BACKBONE), task, comparison)
+    except (MemoryError, RuntimeError) as error:  # a step of every new method is tried
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
+        raise TaskError("There is not enough memory for this now; please try less.") from None
 
 
 def begin(task: Task, comparison: Comparison) -> Job[ComparisonEvent]:
-    """Queue a comparison."""
-    seconds = {of.method: of.seconds for of in cost(task, comparison).costs}
+    """Queue a comparison. Raises TaskError if this server cannot run it, or not now."""
+    costs = within_memory(cost(task, comparison)).costs
+    seconds = {of.method: of.seconds for of in costs}
     weights = {
         run_name(choice.method, seed): seconds[choice.method]
         for seed in comparison.seeds
         for choice in comparison.choices
     }
-    base = load_backbone(BACKBONE)
-    folder = _folder()
+    identity = jobs.new_id()
+    folder = _folder(identity)
 
     def events() -> Generator[ComparisonEvent, None, None]:
-        for event in run_directory.record(compare(base, task, comparison), folder):
+        for event in run_directory.record(race.compare(BACKBONE, task, comparison), folder):
             # The tensors are in the bundle now, and a page may be open for hours.
             yield replace(event, state={}) if isinstance(event, RunFinished) else event
 
-    return jobs.start(events, Race(folder, task, weights), forget=lambda: _remove(folder))
+    try:
+        return jobs.start(
+            events,
+            Race(folder, task, weights),
+            lambda: _remove(folder),
+            identity,
+            LIMITS.comparisons_waiting,
+        )
+    except jobs.Full as error:
+        _remove(folder)
+        raise TaskError(str(error)) from None
+
+
+def within_memory(found: Estimate) -> Estimate:
+    """Raises TaskError if a step of training would hold more memory than this server gives."""
+    most = max(found.costs, key=lambda of: of.memory_mb)
+    if most.memory_mb > LIMITS.run_memory_mb:
+        raise TaskError(
+            f"A step of {METHODS[most.method].title} would hold {most.memory_mb:.0f} MB of memory; "
+            f"at most {LIMITS.run_memory_mb:g} MB are given here."
+        )
+    return found
+
+
+def find(identity: str | None) -> Job[ComparisonEvent] | None:
+    """A comparison by its id, if it is still kept; one of an earlier process is read again."""
+    job = jobs.find(identity)
+    if job is not None or not re.fullmatch(r"[\w-]{12}", identity or "", re.ASCII):
+        return job
+    try:
+        return _reopened(RUNS / str(identity), str(identity))
+    except TaskError:
+        return None
 
 
 def reopen(path: Path, own: Sequence[Task] = ()) -> Job[ComparisonEvent]:
@@ -75,21 +120,36 @@ def reopen(path: Path, own: Sequence[Task] = ()) -> Job[ComparisonEvent]:
 
     Raises TaskError with one sentence if it is neither.
     """
-    folder = _folder()
+    identity = jobs.new_id()
+    folder = _folder(identity)
     try:
         if path.suffix == ".zip":
             run_directory.unpack(path, folder)
         else:
             shutil.copyfile(path, folder / "events.jsonl")
-        saved = run_directory.read(folder)
-    except tasks.TaskError:
+        return _reopened(folder, identity, own)
+    except TaskError:
         _remove(folder)
         raise
+    except OSError as error:
+        _remove(folder)
+        raise TaskError(_not_stored(error)) from None
+
+
+def _reopened(folder: Path, identity: str, own: Sequence[Task] = ()) -> Job[ComparisonEvent]:
+    saved = run_directory.read(folder)
+    cut_off = run_directory.cut_off(saved.events)
     plan = Scoreboard().add_all(saved.events[:1]).plan
     task = all_tasks(own).get(plan.task) if plan else None
     if task and plan and tuple(clip_name(file) for file in task.test) != plan.clips:
         task = None  # another task of the same name
-    return jobs.reopen(saved.events, Race(folder, task, {}), forget=lambda: _remove(folder))
+    return jobs.reopen(
+        [*saved.events, *cut_off],
+        Race(folder, task, {}),
+        lambda: _remove(folder),
+        identity,
+        "interrupted" if cut_off else "finished",
+    )
 
 
 def finished_run(job: Job | None, run: str | None) -> RunFinished | None:
@@ -115,13 +175,39 @@ def bundle_of_key(key: str) -> Path | None:
     """The bundle that a `bundle_key` stands for, if it is still kept."""
     kind, _, rest = key.partition("/")
     identity, _, name = rest.partition("/")
-    job = jobs.find(identity) if kind == "run" else None
+    job = find(identity) if kind == "run" else None
     run = finished_run(job, name)
     return bundle_path(job, run) if job and run else None
 
 
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(dir=_RUNS.name))
+def _folder(identity: str) -> Path:
+    """A new folder; those that are kept no longer are removed first."""
+    try:
+        RUNS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep()
+        (RUNS / identity).mkdir()
+    except OSError as error:
+        raise TaskError(_not_stored(error)) from None
+    return RUNS / identity
+
+
+def _sweep() -> None:
+    def written(folder: Path) -> float:
+        try:
+            return (folder / "events.jsonl").stat().st_mtime
+        except OSError:  # none yet, or another sweep was here
+            return time.time()
+
+    folders = [path for path in RUNS.iterdir() if path.is_dir()]
+    for place, folder in enumerate(sorted(folders, key=written, reverse=True)):
+        job = jobs.find(folder.name)
+        aged = time.time() - written(folder) > 3600 * LIMITS.comparison_hours
+        if (aged or place >= LIMITS.comparisons) and (job is None or job.over):
+            _remove(folder)
+
+
+def _not_stored(error: OSError) -> str:
+    return f"This server cannot store a comparison now: {error.strerror}."
 
 
 def _remove(folder: Path) -> None:

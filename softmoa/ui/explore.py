@@ -31,12 +31,14 @@ from softmoa.classify import (
 )
 from softmoa.limits import LIMITS, LimitError
 from softmoa.moa import SoftRouter
+from softmoa.ui import hub_bundles
 from softmoa.ui.backbones import (
     backbone_dropdown,
     bundle_choices,
     choose_backbone,
     opened_name,
 )
+from softmoa.ui.checks import not_stored, refuse
 from softmoa.ui.clicks import ON_CLICK
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import figures, real_frames, report_png
@@ -58,7 +60,7 @@ class Explored:
     """What other tabs build on: the last Classification, where its sound comes from, the events
     that make a new one, and the choice of a bundle.
 
-    own: this visitor's own bundles, (title, key) each. again: when it changes, the sound is
+    own: this visitor's own bundles, a list of `backbones.Own`. again: when it changes, the sound is
     classified anew.
     """
 
@@ -107,6 +109,7 @@ def build(tab: gr.Tab) -> Explored:
                     min_width=240,
                 )
                 backbone = backbone_dropdown()
+            loaded = hub_bundles.build(bundle, backbone, own)
             labels = gr.Label(num_top_classes=5, label=texts.LABELS, elem_id="labels")
             status = gr.Markdown(texts.EMPTY, elem_id="status", elem_classes="quiet")
 
@@ -171,6 +174,7 @@ def build(tab: gr.Tab) -> Explored:
         bundle.input(**run),
         again.change(**run),
         choose_backbone(backbone, bundle, own).then(**run),
+        loaded.then(**run),
     )
     over_time.follow(runs, result, layer, site)
     for control in (layer, site, view, expert, slot):
@@ -262,7 +266,8 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         return _nothing(texts.EMPTY)
     if bundle not in (*bundles(), FRESH):
         # A caller may not name any file on this machine.
-        if (own := bundle_of_key(bundle)) is None:
+        own = bundle_of_key(bundle) or hub_bundles.name_of_key(bundle)
+        if own is None:
             return _nothing(texts.NO_BUNDLE)
         bundle = str(own)
     try:
@@ -350,13 +355,17 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
     if result is None:
         raise gr.Error(texts.EMPTY, print_exception=False)
     label = result.top(1)[0][0]
-    path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
     if kind == "png":
-        path.write_bytes(report_png(result, layer, site, view))
+        content = report_png(result, layer, site, view)
     elif kind == "csv":
-        path.write_text(export.weights_csv(result))
+        content = export.weights_csv(result).encode()
     else:
-        path.write_text(export.everything_json(result, "sound"))
+        content = export.everything_json(result, "sound").encode()
+    try:
+        path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
+        path.write_bytes(content)
+    except OSError as error:
+        raise refuse(not_stored(error)) from None
     return str(path)
 
 

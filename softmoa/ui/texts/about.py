@@ -1,5 +1,7 @@
 """What stands around the tabs."""
 
+from softmoa.card import CITATION
+
 TOUR_TITLE = "First time here? How to use this page"
 TOUR = """
 1. **Give it a sound.** Record a few seconds, upload a file, or press one of the examples.
@@ -22,13 +24,7 @@ CITE = (
     "([arXiv 2402.00828](https://arxiv.org/abs/2402.00828))."
 )
 BIBTEX_LABEL = "BibTeX"
-BIBTEX = """@inproceedings{cappellazzo2024softmoa,
-  title     = {Efficient Fine-tuning of Audio Spectrogram Transformers
-               via Soft Mixture of Adapters},
-  author    = {Cappellazzo, Umberto and Falavigna, Daniele and Brutti, Alessio},
-  booktitle = {Interspeech},
-  year      = {2024}
-}"""
+BIBTEX = CITATION
 
 LIMITS_TITLE = "Limits of this server"
 LIMITS = (

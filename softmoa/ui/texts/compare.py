@@ -48,6 +48,9 @@ WAITING = "Waiting: {n} before this one. It starts by itself."
 STOPPING = "Stopping…"
 FINISHED = "Done: {done} of {total} runs in {time}."
 STOPPED = "Stopped: {done} of {total} runs were finished and are kept."
+INTERRUPTED = (
+    "Interrupted: {done} of {total} runs were finished and are kept; the others were cut off."
+)
 LOST = "That comparison is no longer kept on this server."
 LEFT = ", about {time} left"
 

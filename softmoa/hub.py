@@ -111,7 +111,7 @@ def listing(repository: Repository, token: str | bool | None = None) -> list[str
     """Names of all files of a repository; raises HubError."""
     if not reachable():
         raise HubOffline(f"'{repository}' cannot be listed, since the Hub cannot be reached.")
-    with _one_sentence(repository):
+    with one_sentence(repository):
         return HfApi(endpoint=constants.ENDPOINT).list_repo_files(
             repository.id,
             revision=repository.revision or None,

@@ -96,7 +96,8 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
             gr.Warning(" ".join(query.problems))
         return updates
 
-    outputs = {tabs, *(component for one in linked for component in one.opened)}
+    opened = [component for one in linked for component in one.opened]
+    outputs = list(dict.fromkeys([tabs, *opened]))  # two tabs may open the same ones
     # In the queue, since a warning reaches the page no other way.
     demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE).then(
         None, js="() => { window.softmoaLinkOpened = true; return []; }", **PRIVATE

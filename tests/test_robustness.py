@@ -186,8 +186,8 @@ def test_a_server_that_was_killed_still_has_what_was_finished(disk):
         assert "Interrupted: 1 of 2 runs were finished and are kept" in said
         assert "The run was interrupted before its end." in said
         assert '"events.jsonl"' in said  # to download
-        kind, _ = call(address, "show_run", [identity, "Linear probe, seed 0"])
-        assert kind == "complete"
+        kept = (disk / "runs" / identity / "bundles").iterdir()
+        assert [file.name for file in kept] == ["tones-linear-seed0.safetensors"]
         for other in ("../runs", identity[:-1] + "~", "x" * 12):
             assert "no longer kept" in watch(address, other)
         assert "1 of 1 runs" in watch(address, begin(address, "linear"))

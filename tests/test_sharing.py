@@ -58,7 +58,7 @@ def test_push_and_load_back(remote):
     assert files["bundle.safetensors"] == ESC10.read_bytes()
     opened = open_classifier(NAME)
     assert opened.name == NAME and opened.info == bundle.read_info(ESC10)
-    [here, there] = (classify(c, DOG).logits for c in (open_classifier(), opened))
+    [here, there] = (classify(c, DOG).logits for c in (open_classifier("esc10-soft-moa"), opened))
     assert here.equal(there)
 
 

@@ -106,8 +106,11 @@ def loss_of(model: AST, mel: Tensor, tags: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def held_out_loss(model: AST, scenes: Scenes, count: int = 300) -> float:
+    """On scenes drawn once and for all, as in training by how rare their tags are."""
     model.eval()
-    parts = [scenes.take(p) for p in np.array_split(np.arange(count), count // 20)]
+    chances = rarity(scenes)
+    drawn = np.random.default_rng(0).choice(len(scenes), count, p=chances / chances.sum())
+    parts = [scenes.take(part) for part in np.array_split(drawn, count // 20)]
     return float(np.mean([loss_of(model, mel, t.tags).item() for mel, t in parts]))
 
 

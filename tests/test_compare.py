@@ -54,7 +54,7 @@ def download(page: Page, button: str, folder):
 
 
 @pytest.mark.timeout(900)
-def test_a_race_from_start_to_explore(page, tmp_path):
+def test_a_race_from_start_to_explore(page, go, tmp_path):
     names = ["Linear probe", "Bottleneck adapter", "Soft-MoA"]
     open_compare(page, names, epochs=2)
     expect(page.locator("#task input")).to_have_value("Instrument families")
@@ -107,7 +107,8 @@ def test_a_race_from_start_to_explore(page, tmp_path):
 
     # The saved comparison opens again, on a page that knows nothing of it.
     table = page.locator("#results table").text_content()
-    page.goto(page.url.partition("?")[0])
+    page = go("")
+    page.wait_for_function("window.softmoaLinkOpened")
     page.get_by_role("tab", name="Compare").click()
     page.locator("#more").get_by_text("More settings").click()
     page.locator("#reopen input[type=file]").set_input_files(everything)

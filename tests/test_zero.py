@@ -55,7 +55,7 @@ from softmoa.training import TrainingOptions
 
 classify.is_large = lambda model: True
 dog = str(classify.weights.ASSETS / "examples" / "dog_bark.ogg")
-result = classify.classify(classify.open_classifier(), dog)
+result = classify.classify(classify.open_classifier("esc10-soft-moa"), dog)
 choices = tuple(experiment.Choice.of(name) for name in ("linear", "soft-moa"))
 training = TrainingOptions(epochs=1, seconds=60)
 comparison = experiment.Comparison(choices, training, shots=2)

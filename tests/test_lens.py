@@ -387,7 +387,8 @@ def test_the_causal_view_of_five_seconds_takes_less_than_three():
 
 
 def test_a_link_to_the_tab_opens_its_sound(go):
-    page = go("?tab=experts&clip=rain")
+    page = go("?tab=experts&clip=rain&bundle=esc10-soft-moa")
     expect(page.locator("#lens-map button").first).to_be_visible(timeout=WAIT)
     expect(page.locator("#clip textarea, #clip input").first).to_have_value("rain")
+    expect(page.locator("#lens")).to_contain_text("esc10-soft-moa on ast-small")
     page.wait_for_function("location.search.includes('clip=rain')")

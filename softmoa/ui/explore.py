@@ -201,8 +201,9 @@ def build(tab: gr.Tab) -> Explored:
         "expert": expert,
         "slot": slot,
     }
-    opened = [sound, backbone, bundle, layer, site, view, expert, slot]
-    link = Linked("explore", tab, parts, opened, open_link, from_zero=("expert", "slot"))
+    opened = [backbone, bundle, layer, site, view, expert, slot]
+    zero, last = ("expert", "slot"), (sound, linked_clip)
+    link = Linked("explore", tab, parts, opened, open_link, zero, last)
     return Explored(result, sound, runs, bundle, backbone, own, again, link)
 
 
@@ -218,9 +219,15 @@ def clip_name(path: str | None) -> str:
     return example.stem if filecmp.cmp(path, example, shallow=False) else ""
 
 
-def open_link(query: Query) -> list:
-    """Clip, bundle and choice that a link asks for; what it does not name stays as it is."""
+def linked_clip(query: Query):
+    """The sound that a link asks for; without one it stays as it is."""
     clip = query.one_of("clip", example_clips())
+    return str(example_clips()[clip]) if clip else gr.skip()
+
+
+def open_link(query: Query) -> list:
+    """Bundle and choice that a link asks for; what it does not name stays as it is."""
+    query.one_of("clip", example_clips())  # said here if there is none; `linked_clip` opens it
     bundle = query.one_of("bundle", bundles())
     site = query.one_of("site", texts.SITES.values())
     view = query.one_of("view", texts.VIEWS.values())
@@ -228,7 +235,7 @@ def open_link(query: Query) -> list:
         classifier = open_classifier(bundle or DEFAULT_BUNDLE)
     except (BundleError, WeightsError) as error:
         query.problems.append(str(error))
-        return [gr.skip()] * 8
+        return [gr.skip()] * 7
     layer = expert = slot = gr.skip()
     if found := mixtures(classifier.model):
         layers = [place[0] + 1 for place in found]
@@ -239,7 +246,6 @@ def open_link(query: Query) -> list:
         expert = (query.whole("expert", 1, n) or 1) - 1
         slot = (query.whole("slot", 1, p) or 1) - 1
     return [
-        str(example_clips()[clip]) if clip else gr.skip(),
         classifier.backbone,
         gr.Dropdown(bundle_choices(classifier.backbone), value=bundle or DEFAULT_BUNDLE),
         layer,

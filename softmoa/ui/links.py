@@ -53,6 +53,8 @@ class Linked:
     parts: key in the address -> component; None and "" are left out.
     open_link: what a link asks for -> updates of `opened`.
     from_zero: keys of numbers that count from 0 in the component, and from 1 in the address.
+    last: what starts the work when it is set, and its value by the link. It is set after all else,
+    or the work could begin with what was chosen before.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Linked:
     opened: list[Component]
     open_link: Callable[[Query], list]
     from_zero: tuple[str, ...] = ()
+    last: tuple[Component, Callable[[Query], Any]] | None = None
 
     def beside(self, name: str, tab: gr.Tab, keys: Collection[str]) -> Linked:
         """Another tab about what this one holds: its link opens both, and names only `keys`."""
@@ -84,9 +87,12 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     copied = [component for one in linked for component in one.parts.values()]
     copy.click(None, copied, None, js=_copy_script(linked), **PRIVATE)
 
-    def open_link(request: gr.Request) -> dict:
+    def read(request: gr.Request) -> tuple[Query, str]:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})
-        asked = query.one_of("tab", names) or names[0]
+        return query, query.one_of("tab", names) or names[0]
+
+    def open_link(request: gr.Request) -> dict:
+        query, asked = read(request)
         # A visitor may have clicked a tab before this answer comes: leave it, unless a link asks.
         named = "tab" in request.query_params
         updates: dict = {tabs: gr.Tabs(selected=asked)} if named else {}
@@ -96,12 +102,24 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
             gr.Warning(" ".join(query.problems))
         return updates
 
+    lasts = {one.name: one.last for one in linked if one.last is not None}
+
+    def open_last(request: gr.Request) -> dict:
+        query, asked = read(request)
+        updates: dict = {component: gr.skip() for component, _ in lasts.values()}
+        if asked in lasts:
+            component, value = lasts[asked]
+            updates[component] = value(query)
+        return updates
+
     opened = [component for one in linked for component in one.opened]
     outputs = list(dict.fromkeys([tabs, *opened]))  # two tabs may open the same ones
     # In the queue, since a warning reaches the page no other way.
-    demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE).then(
-        None, js="() => { window.softmoaLinkOpened = true; return []; }", **PRIVATE
-    )
+    begun = demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE)
+    if lasts:
+        set_last = list(dict.fromkeys(component for component, _ in lasts.values()))
+        begun = begun.then(open_last, None, set_last, concurrency_limit=None, **PRIVATE)
+    begun.then(None, js="() => { window.softmoaLinkOpened = true; return []; }", **PRIVATE)
 
 
 _WRITE = """

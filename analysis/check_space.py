@@ -42,7 +42,7 @@ KNOWN = {
 LFS_FROM = 10e6  # bytes; above it the Hub takes a file by its store for large files only
 LARGE_SUFFIXES = (".safetensors", ".zip", ".bin", ".npz", ".parquet", ".wav", ".flac", ".mp3")
 SPACE_BYTES = 1e9
-HERE_ONLY = re.compile(r"""["'(](/home/|/root/|/work/|/Users/|[A-Z]:\\\\)""")
+HERE_ONLY = re.compile(r"""["'(](/home/|/root/|/mnt/|/media/|/Users/|[A-Z]:\\\\)""")
 
 
 def front_matter(folder: Path) -> Iterator[str]:

@@ -2,12 +2,7 @@
 
 import os
 import re
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -21,6 +16,7 @@ import soundfile  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from playwright.sync_api import Browser, BrowserType, Page, sync_playwright  # noqa: E402
+from running_app import running_app  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -70,25 +66,8 @@ def server(tmp_path_factory, hub_server):
         "HF_HUB_OFFLINE": "0",
         "HF_TOKEN": "hf_owner",  # of the owner of the server: no visitor may profit from it
     }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)],
-        cwd=ROOT,
-        env=environment,
-    )
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(address + "config", timeout=5)
-                break
-            except OSError:
-                assert process.poll() is None, "the app ended at its start"
-                time.sleep(0.5)
+    with running_app(environment) as (process, address):
         yield address, uploads
-    finally:
         process.terminate()
         process.wait(timeout=20)
 

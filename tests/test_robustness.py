@@ -9,23 +9,20 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from running_app import running_app
 from test_hostile import call, sent, upload
 
 from softmoa.weights import ASSETS
 
-ROOT = Path(__file__).parents[1]
 DOG = (ASSETS / "examples" / "dog_bark.ogg").read_bytes()
 
 
@@ -42,39 +39,16 @@ def disk():
     folder.rmdir()
 
 
-@contextmanager
 def app(disk: Path):
-    """The running app: its process and address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"SOFTMOA_RUNS": f"{disk}/runs", "GRADIO_TEMP_DIR": f"{disk}/uploads"},
-    )
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        until(lambda: answers(address, process), 200)
-        yield process, address
-    finally:
-        process.kill()
-        process.wait()
+    """The running app, whose comparisons and uploads are on the disk."""
+    folders = {"SOFTMOA_RUNS": f"{disk}/runs", "GRADIO_TEMP_DIR": f"{disk}/uploads"}
+    return running_app(os.environ | folders)
 
 
 @pytest.fixture(scope="module")
 def running(disk):
     with app(disk) as server:
         yield server
-
-
-def answers(address: str, process: subprocess.Popen) -> bool:
-    assert process.poll() is None, "the app ended at its start"
-    try:
-        urllib.request.urlopen(address + "config", timeout=60).close()
-    except OSError:
-        return False
-    return True
 
 
 def until(condition, seconds: float = 120):

@@ -1,7 +1,7 @@
 """The pretraining audio: Debian packages -> mono 16 kHz clips of at most 10 s and a manifest.
 
     python -m analysis.corpus
-    python -m analysis.corpus --check      # is a clip of ESC-10 among them under another name?
+    python -m analysis.corpus --check      # is a clip of ESC-10 or of the gallery among them?
 
 Packages are downloaded and read, never installed (`apt-get download`; run `apt-get update` once
 before). Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
@@ -43,6 +43,7 @@ import typer
 
 from analysis.evaluate_backbone import esc10
 from softmoa.audio import load
+from softmoa.weights import ASSETS
 
 SAMPLE_RATE = 16_000  # Hz
 CLIP_SECONDS = 10
@@ -50,7 +51,7 @@ FILE_SECONDS = 60  # of one file, so that no long piece of music outweighs a hun
 MIN_SECONDS = 0.15
 MIN_RMS = 1e-3  # below: silence
 SAME_VOTES = 8  # landmarks that agree on one shift; chance reached 7 in a minute of music
-AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".mp3", ".g722")
+AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".mp3", ".g722", ".au", ".aif", ".aiff")
 ARCHIVES = (".zip", ".pk3", ".pk4", ".wz")
 
 
@@ -132,6 +133,90 @@ PACKAGES = (
     Package("frozen-bubble-data"),
     Package("tuxtype-data"),
     Package("foobillardplus-data"),
+    Package("libreoffice-common"),
+    Package("scratch"),
+    Package("brainparty-data"),
+    Package("btanks-data"),
+    Package("ukui-media"),
+    Package("tuxmath-data"),
+    Package("gnome-audio"),
+    Package("mazeofgalious-data"),
+    Package("overgod-data"),
+    Package("crossfire-client"),
+    Package("lbreakout2-data"),
+    Package("bambam"),
+    Package("minetest-mod-mesecons"),
+    Package("minetest-mod-nether"),
+    Package("minetest-mod-xdecor"),
+    Package("minetest-mod-unified-inventory"),
+    Package("minetest-mod-lucky-block"),
+    Package("freetennis-common"),
+    Package("heroes-sound-effects"),
+    Package("tuxpaint-data"),
+    Package("freedroid-data"),
+    Package("powermanga-data"),
+    Package("atanks-data"),
+    Package("pinball-data"),
+    Package("freegish-data"),
+    Package("flobopuyo"),
+    Package("freeciv-data"),
+    Package("pathological"),
+    Package("madbomber-data"),
+    Package("epiphany-data"),
+    Package("laby"),
+    Package("open-invaders-data"),
+    Package("pokerth-data"),
+    Package("tuxfootball"),
+    Package("gemdropx"),
+    Package("monsterz-data"),
+    Package("circuslinux-data"),
+    Package("ri-li-data"),
+    Package("lgeneral-data"),
+    Package("spring-common"),
+    Package("whichwayisup"),
+    Package("orage-data"),
+    Package("bugsquish"),
+    Package("qt5-quick-demos"),
+    Package("briquolo-data"),
+    Package("kanagram"),
+    Package("khangman"),
+    Package("funnyboat"),
+    Package("basic256"),
+    Package("wx3.2-examples"),
+    Package("emacspeak"),
+    Package("sound-icons"),
+    Package("deepin-sound-theme"),
+    Package("chuck-data"),
+    Package("csoundqt-examples"),
+    Package("exadrums"),
+    Package("wordwarvi-sound"),
+    Package("performous"),
+    Package("solfege"),
+    Package("sumo-tools"),
+    Package("stormbaancoureur-data"),
+    Package("qtmultimedia5-examples"),
+    Package("antigravitaattori"),
+    Package("ksirk"),
+    Package("linphone-common"),
+    Package("jami-daemon"),
+    Package("gnustep-gui-common"),
+    Package("xboard"),
+    Package("moon-lander-data"),
+    Package("penguin-command"),
+    Package("vodovod"),
+    Package("go-for-it"),
+    Package("tkdesk"),
+    Package("afterstep-data"),
+    Package("xemacs21-basesupport"),
+    Package("seahorse-adventures"),
+    Package("alienblaster-data"),
+    Package("amphetamine-data"),
+    Package("bomberclone-data"),
+    Package("workrave-data"),
+    Package("ceferino-data"),
+    Package("cuyo-data"),
+    Package("tworld-data"),
+    Package("neverball-common"),
     Package("gl-117-data", test=True),
     Package("crrcsim-data", test=True),
     Package("csmash-data", test=True),
@@ -157,8 +242,10 @@ PACKAGES = (
 TEST_PACKAGES = frozenset(package.name for package in PACKAGES if package.test)
 
 # By the end of their paths: the clips of assets/examples, and files that hold the same recordings
-# as clips of ESC-10 (found by `--check`).
+# as those or as clips of ESC-10 (found by `--check`).
 HELD_OUT = (
+    "emacspeak/sounds/classic/alarm.wav",
+    "sound/default/misc/victory.ogg",
     "battlemage/sounds/battlemage_hit3.wav",
     "battlemage/sounds/battlemage_hit4.wav",
     "opensfx.cat/8752859.wav",
@@ -403,8 +490,10 @@ def landmarks(samples: np.ndarray) -> Iterator[tuple[tuple[int, int, int], int]]
 
 
 def check() -> None:
-    """Print the clips of the corpus that hold the same recording as a clip of ESC-10."""
-    files, _, _ = esc10()
+    """Print the clips of the corpus that hold the same recording as a clip of ESC-10 or of
+    assets/examples under another name."""
+    gallery = (path for path in (ASSETS / "examples").iterdir() if path.suffix.lower() in AUDIO)
+    files = [*esc10()[0], *sorted(gallery)]
     known = defaultdict(list)
     for number, file in enumerate(files):
         for mark, frame in landmarks(load(file).waveform.numpy()):
@@ -423,7 +512,7 @@ def check() -> None:
 
 def main(
     workers: int = 2,
-    compare: Annotated[bool, typer.Option("--check", help="only compare with ESC-10")] = False,
+    compare: Annotated[bool, typer.Option("--check", help="only compare with test sounds")] = False,
 ) -> None:
     """Download, decode and merge; a second run only merges."""
     if compare:

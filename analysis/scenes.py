@@ -1,8 +1,8 @@
-"""What the student hears: the teachers' cached scenes, cropped and augmented."""
+"""What the student hears: the teachers' cached scenes, cropped and augmented, and single clips."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
-from analysis.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES
+from analysis.corpus import SAMPLE_RATE, TEST_PACKAGES, read
+from analysis.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES, clip_of
+from softmoa.audio import log_mels, pad_batch
 
 COLUMN_FRAMES = 16  # of a column of patches
 EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long
@@ -99,8 +101,6 @@ class Batches:
         self.seed, self.rank = seed, rank
         self.restart(0)
         self.order = np.zeros(0, np.int64)
-        self.mask_bands = FrequencyMasking(20, iid_masks=True)
-        self.mask_times = TimeMasking(40, iid_masks=True)
         _, sample = scenes.take(np.arange(0, len(scenes), max(len(scenes) // 2000, 1)))
         self.embedding_scale = Scale.of(sample.embedding)
         self.speech_scale = None if sample.speech is None else Scale.of(sample.speech)
@@ -137,7 +137,7 @@ class Batches:
         def join(x: Tensor) -> Tensor:
             return x.unflatten(0, (clips, parts)).flatten(1, 2)
 
-        return Batch(self._augment(join(mel)), self.standardise(targets.map(join)), parts)
+        return Batch(augment(join(mel), self.rng), self.standardise(targets.map(join)), parts)
 
     def standardise(self, targets: Targets) -> Targets:
         speech = targets.speech
@@ -154,14 +154,54 @@ class Batches:
         taken, self.order = self.order[:count], self.order[count:]
         return taken
 
-    def _augment(self, mel: Tensor) -> Tensor:
-        """Gain of -6 to 6 dB on every clip, SpecAugment on half of them."""
-        draws = torch.from_numpy(self.rng.random((2, len(mel), 1, 1), dtype=np.float32))
-        decibel = 0.0252  # in units of the normalised log-mel: ln(10) / 10 / (2 std)
-        gained = mel + (draws[0] * 12 - 6) * decibel
-        masked = self.mask_times(self.mask_bands(gained[:, None].transpose(2, 3)))
-        masked = masked.transpose(2, 3)[:, 0]
-        return torch.where(draws[1] < 0.5, masked, gained)
+
+class Clips:
+    """Whole clips of the corpus of at most 5 s, which no other sound hides.
+
+    tags: (clips, 521) probabilities of the teacher for every row of the manifest. Clips of
+    TEST_PACKAGES are left out.
+    """
+
+    LONGEST = 5 * SAMPLE_RATE
+
+    def __init__(self, tags: np.ndarray):
+        self.corpus, self.rows = read()
+        self.kept = np.array(
+            [
+                i
+                for i, row in enumerate(self.rows)
+                if row["package"] not in TEST_PACKAGES and int(row["samples"]) <= self.LONGEST
+            ]
+        )
+        self.tags = tags
+
+    def batches(
+        self, rng: np.random.Generator, weights: np.ndarray, size: int = 16, pool: int = 8
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """mel (size, frames, 128), true frames (size,), tags (size, 521), without end.
+
+        weights: how often each of `kept` is drawn. `pool` batches are drawn together and shared out
+        by length, so that little is padded.
+        """
+        while True:
+            drawn = rng.choice(self.kept, size * pool, p=weights / weights.sum())
+            lengths = np.array([int(self.rows[i]["samples"]) for i in drawn])
+            by_length = drawn[np.argsort(lengths)].reshape(pool, size)
+            for part in by_length[rng.permutation(pool)]:
+                mels = log_mels([clip_of(self.corpus, self.rows[i]) for i in part])
+                mel, frames = pad_batch(mels)
+                tags = torch.from_numpy(self.tags[part].astype(np.float32))
+                yield augment(mel, rng), frames, tags
+
+
+def augment(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """Gain of -6 to 6 dB on every clip of (b, frames, 128), SpecAugment on half of them."""
+    draws = torch.from_numpy(rng.random((2, len(mel), 1, 1), dtype=np.float32))
+    decibel = 0.0252  # in units of the normalised log-mel: ln(10) / 10 / (2 std)
+    gained = mel + (draws[0] * 12 - 6) * decibel
+    bands = FrequencyMasking(20, iid_masks=True)(gained[:, None].transpose(2, 3))
+    masked = TimeMasking(min(40, mel.shape[1] // 5), iid_masks=True)(bands)
+    return torch.where(draws[1] < 0.5, masked.transpose(2, 3)[:, 0], gained)
 
 
 def shards_of(home: Path) -> list[Path]:

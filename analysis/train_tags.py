@@ -3,9 +3,10 @@
     python -m analysis.train_tags --minutes 30
     python -m analysis.train_tags --evaluate
 
-The teacher is YAMNet on the scenes of `analysis.teacher`; the loss is the binary cross-entropy with
-its probabilities. Scenes are drawn by how rare their tags are, as AST draws AudioSet (Gong et al.
-2021): else the few that fill the corpus would be all that is learned. The head starts from a ridge
+The teacher is YAMNet on the scenes of `analysis.teacher`, and in every second step on single clips
+of the corpus at their own length; the loss is the binary cross-entropy with its probabilities. Both
+are drawn by how rare their tags are, as AST draws AudioSet (Gong et al. 2021): else the few that
+fill the corpus would be all that is learned. The head starts from a ridge
 regression of the teacher's logits on the frozen features, or, with `--heads`, from the head that
 pretraining left beside its checkpoint.
 
@@ -16,6 +17,7 @@ Measured on the packages of `analysis.corpus` that no training ever heard, and o
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +31,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from analysis.corpus import TEST_PACKAGES, read
-from analysis.scenes import Batches, Scenes, shards_of
+from analysis.scenes import Batches, Clips, Scenes, shards_of
 from analysis.student import ridge
 from analysis.teacher import TAGS, clip_of, corpus_tags, scene_folder, tag_names
 from analysis.train_bundles import save_half
@@ -46,8 +48,8 @@ METHOD = SoftMoAOptions(experts=7, slots=1, reduction=32)
 PRESENT = 0.5  # probability of the teacher from which a tag counts as there
 FEWEST = 5  # clips that a tag needs to count in the mean average precision
 SHORTEST = 0.5  # seconds of a test clip
-HEARD = 0.3  # probability in any part of a scene from which a tag counts for how it is drawn
-RAREST = 20  # scenes: a tag in fewer is drawn as if it were in so many
+HEARD = 0.3  # probability, in a scene in any part, from which a tag counts for how it is drawn
+RAREST = 20  # scenes or clips: a tag in fewer is drawn as if it were in so many
 ACCEPTED = {
     "applause": ("Applause", "Clapping"),
     "bell": ("Bell", "Chime", "Tubular bells", "Church bell", "Bicycle bell", "Wind chime",
@@ -72,12 +74,17 @@ ACCEPTED = {
 }  # fmt: skip
 
 
-def rarity(scenes: Scenes) -> np.ndarray:
-    """Weight of each scene: the sum over its tags of one over the number of scenes with the tag."""
-    loudest = np.concatenate([tags.max(axis=1) for tags in scenes.arrays["tags"]])  # logits
-    present = loudest.astype(np.float32) >= np.log(HEARD / (1 - HEARD))
+def rarity(present: np.ndarray) -> np.ndarray:
+    """Weight of each sound of (sounds, 521): the sum over the tags that are present in it of one
+    over the number of sounds with the tag; some weight for a sound without any."""
     count = present.sum(axis=0)
-    return present @ (1 / np.maximum(count, RAREST)) + 1 / len(scenes)
+    return present @ (1 / np.maximum(count, RAREST)) + 1 / len(present)
+
+
+def present_in(scenes: Scenes) -> np.ndarray:
+    """Whether the teacher hears a tag anywhere in a scene, (scenes, 521)."""
+    loudest = np.concatenate([tags.max(axis=1) for tags in scenes.arrays["tags"]])  # logits
+    return loudest.astype(np.float32) >= np.log(HEARD / (1 - HEARD))
 
 
 def fresh(base: weights.Loaded, batches: Batches, heads: Path | None) -> AST:
@@ -98,23 +105,38 @@ def fresh(base: weights.Loaded, batches: Batches, heads: Path | None) -> AST:
     return model
 
 
-def loss_of(model: AST, mel: Tensor, tags: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the tags; tags: (b, patches, 521) of the teacher."""
-    logits = model(mel).float()
-    return TAGS * F.binary_cross_entropy_with_logits(logits, tags.mean(dim=1))
+def loss_of(model: AST, mel: Tensor, frames: Tensor | None, tags: Tensor) -> Tensor:
+    """Binary cross-entropy summed over the tags; tags: (b, 521) probabilities of the teacher."""
+    return TAGS * F.binary_cross_entropy_with_logits(model(mel, frames).float(), tags)
+
+
+def sounds(batches: Batches, clips: Clips) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    """mel, true frames and tags, in turn of scenes and of single clips."""
+    alone = clips.batches(batches.rng, rarity(clips.tags[clips.kept] >= HEARD))
+    while True:
+        scene = batches.draw()
+        yield scene.mel, None, scene.targets.tags.mean(dim=1)
+        yield next(alone)
 
 
 @torch.inference_mode()
 def held_out_loss(model: AST, scenes: Scenes, count: int = 300) -> float:
     """On scenes drawn once and for all, as in training by how rare their tags are."""
     model.eval()
-    chances = rarity(scenes)
+    chances = rarity(present_in(scenes))
     drawn = np.random.default_rng(0).choice(len(scenes), count, p=chances / chances.sum())
     parts = [scenes.take(part) for part in np.array_split(drawn, count // 20)]
-    return float(np.mean([loss_of(model, mel, t.tags).item() for mel, t in parts]))
+    losses = [loss_of(model, mel, None, t.tags.mean(dim=1)).item() for mel, t in parts]
+    return float(np.mean(losses))
 
 
-def train(model: AST, batches: Batches, held_out: Scenes, minutes: float, rate: float) -> None:
+def train(
+    model: AST,
+    drawn: Iterator[tuple[Tensor, Tensor | None, Tensor]],
+    held_out: Scenes,
+    minutes: float,
+    rate: float,
+) -> None:
     """AdamW with a cosine over so many minutes; keeps the weights of the lowest held-out loss."""
     optimiser = torch.optim.AdamW(training.parameter_groups(model, 0.1), rate, (0.9, 0.98))
     began, step, recent = time.monotonic(), 0, []
@@ -127,9 +149,8 @@ def train(model: AST, batches: Batches, held_out: Scenes, minutes: float, rate: 
         model.train()
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 50) * training.rate(progress, 0.0)
-        batch = batches.draw()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, batch.mel, batch.targets.tags)
+            loss = loss_of(model, *next(drawn))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -231,12 +252,13 @@ def main(
     torch.manual_seed(seed)
     shards = shards_of(scene_folder())
     scenes = Scenes(shards[:-1])
-    batches = Batches(scenes, seed=seed, weights=rarity(scenes))
+    batches = Batches(scenes, seed=seed, weights=rarity(present_in(scenes)))
+    clips = Clips(corpus_tags(workers=1))
     held_out = Scenes(shards[-1:])
     model = fresh(base, batches, heads)
     before = evaluate(model.eval())
     typer.echo(f"head alone: {before}")
-    train(model, batches, held_out, minutes, rate)
+    train(model, sounds(batches, clips), held_out, minutes, rate)
     metrics = evaluate(model.eval())
     typer.echo(f"Soft-MoA: {metrics}")
     info = bundle.BundleInfo(

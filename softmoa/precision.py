@@ -3,7 +3,8 @@
 precision   matrix products
 fp32        in fp32
 bf16        in bfloat16; norms, the softmaxes of routing and the sums over blocks stay in fp32
-auto        bf16 for a large model on hardware that multiplies it at twice the speed
+auto        bf16 for a large model, and to train one of some size, on hardware that multiplies
+            it at twice the speed
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
 Precision = Literal["auto", "fp32", "bf16"]
-LARGE = 50_000_000  # weights; a smaller model is fast enough to stay exact
+LARGE = 50_000_000  # weights; a smaller model answers fast enough to stay exact
+TRAINED = 5_000_000  # weights from which training in bfloat16 is faster: 1.4 times for `ast-small`
 
 
 def wants_bf16(model: nn.Module, precision: Precision) -> bool:
     if precision == "auto":
-        return is_large(model) and _has_bf16(model)
+        return _size(model) >= (TRAINED if model.training else LARGE) and _has_bf16(model)
     return precision == "bf16"
 
 
 def is_large(model: nn.Module) -> bool:
     """Whether a model takes seconds rather than moments without an accelerator."""
-    return sum(w.numel() for w in model.parameters()) >= LARGE
+    return _size(model) >= LARGE
+
+
+def _size(model: nn.Module) -> int:
+    return sum(w.numel() for w in model.parameters())
 
 
 def autocast(model: nn.Module, precision: Precision) -> torch.autocast:

@@ -6,7 +6,7 @@ import torch
 from softmoa.ast import AST, ASTConfig, attend
 from softmoa.classify import classify, open_classifier
 from softmoa.methods import METHODS, attach
-from softmoa.precision import LARGE, autocast, stored_in_bf16, wants_bf16
+from softmoa.precision import LARGE, TRAINED, autocast, stored_in_bf16, wants_bf16
 from softmoa.weights import ASSETS
 
 SMALL = ASTConfig(width=48, depth=3, heads=4, mlp=96, classes=5)
@@ -24,6 +24,7 @@ def model() -> AST:
 
 def test_auto_takes_bf16_for_a_large_model_where_the_processor_has_it(monkeypatch):
     small, large = torch.nn.Linear(8, 8), torch.nn.Linear(LARGE, 1, bias=False, device="meta")
+    large.eval()
     for able in (False, True):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
         assert wants_bf16(large, "auto") == able
@@ -31,6 +32,14 @@ def test_auto_takes_bf16_for_a_large_model_where_the_processor_has_it(monkeypatc
         assert wants_bf16(small, "bf16") and not wants_bf16(large, "fp32")
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # a processor torch does not know
     assert not wants_bf16(large, "auto")
+
+
+def test_auto_trains_a_model_of_some_size_in_bf16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    model = torch.nn.Linear(TRAINED, 1, bias=False, device="meta")
+    assert wants_bf16(model.train(), "auto") and not wants_bf16(model.eval(), "auto")
+    assert not wants_bf16(model.train(), "fp32")
+    assert not wants_bf16(torch.nn.Linear(8, 8).train(), "auto")
 
 
 def test_a_stored_copy_answers_as_a_cast_at_every_pass_does(model):

@@ -14,11 +14,11 @@ from torch import nn
 from analysis.corpus import PACKAGES, TEST_PACKAGES
 from analysis.initialise import AST_SMALL
 from analysis.pretrain import average_gradients, schedule
-from analysis.scenes import Batch, Batches, Scenes, Targets
+from analysis.scenes import Batch, Batches, Clips, Scenes, Targets
 from analysis.speech_teacher import ctranslate2_tensors
 from analysis.student import Student, loss_of
 from analysis.teacher import TAGS, clip_weights
-from analysis.train_tags import rarity
+from analysis.train_tags import HEARD, present_in, rarity
 from softmoa.ast import AST
 
 
@@ -83,7 +83,7 @@ def shards(tmp_path):
 
 def test_crops_keep_sound_and_speech_target_together(shards, monkeypatch):
     batches = Batches(Scenes(shards), 2)
-    monkeypatch.setattr(batches, "_augment", lambda mel: mel)
+    monkeypatch.setattr("analysis.scenes.augment", lambda mel, rng: mel)
     monkeypatch.setattr(batches, "standardise", lambda targets: targets)
     for _ in range(30):
         batch = batches.draw()
@@ -152,9 +152,36 @@ def test_scenes_with_rare_tags_are_drawn_more_often(tmp_path):
     }.items():
         np.save(shard / f"{name}.npy", array)
     scenes = Scenes([shard])
-    weights = rarity(scenes)
+    weights = rarity(present_in(scenes))
     assert np.allclose(weights[:59], 1 / 59 + 1 / 60)
     assert np.isclose(weights[59], 1 / 20 + 1 / 60)  # as if it were in twenty
     drawn = Batches(scenes, weights=weights)._next(3000)
     expected = 3000 * weights[59] / weights.sum()
     assert abs((drawn == 59).sum() - expected) < 5 * np.sqrt(expected)
+
+
+def test_single_clips_come_whole_with_their_own_tags_and_without_test_packages(
+    tmp_path, monkeypatch
+):
+    """Three clips of 1, 2 and 6 s and one of a test package; 6 s are too long."""
+    monkeypatch.setenv("SOFTMOA_CORPUS", str(tmp_path))
+    lengths, held_out = [16_000, 32_000, 96_000, 16_000], sorted(TEST_PACKAGES)[0]
+    packages = [PACKAGES[0].name] * 3 + [held_out]
+    samples = np.random.default_rng(0).integers(-9000, 9000, sum(lengths)).astype(np.int16)
+    samples.tofile(tmp_path / "corpus.i16")
+    starts = np.cumsum([0, *lengths[:-1]])
+    rows = [f"{s},{n},{p}" for s, n, p in zip(starts, lengths, packages, strict=True)]
+    (tmp_path / "corpus.csv").write_text("\n".join(["start,samples,package", *rows]) + "\n")
+    tags = np.zeros((4, TAGS), np.float16)
+    tags[np.arange(4), np.arange(4)] = 1  # clip i has tag i
+    clips = Clips(tags)
+    assert clips.kept.tolist() == [0, 1]
+    weights = rarity(clips.tags[clips.kept] >= HEARD)
+    assert weights[0] == weights[1]
+    batches = clips.batches(np.random.default_rng(0), weights, size=4, pool=3)
+    for mel, frames, said in (next(batches) for _ in range(6)):
+        assert mel.shape == (4, frames.max(), 128) and said.shape == (4, TAGS)
+        assert ((said[:, 0] == 1) == (frames == 98)).all()  # 1 s in windows of 25 ms
+        assert ((said[:, 1] == 1) == (frames == 198)).all()
+    sorted_out = [next(batches)[1].unique().numel() for _ in range(9)]
+    assert sorted_out.count(1) >= 6  # at most one of three batches holds both lengths

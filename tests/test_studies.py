@@ -26,10 +26,9 @@ from analysis.studies import costs, trial
 from analysis.studies.__main__ import app, measure, train
 from analysis.studies.catalogue import TRAINING
 from analysis.studies.claims import Claim, difference, verdict
-from analysis.studies.conditions import Condition
 from analysis.studies.departures import DEPARTURES
 from analysis.studies.engine import Local, OnRay, finished, run_grid, run_id
-from analysis.studies.trial import MEASURED, Trial
+from analysis.studies.trial import MEASURED, Arm, Trial
 from softmoa import weights
 from softmoa.ast import AST, ASTConfig
 from softmoa.methods import METHODS, attach
@@ -162,8 +161,8 @@ def alive(process: int) -> bool:
 
 
 def test_the_id_of_a_run_is_stable():
-    run = Trial("tones", "soft-moa", 0, (("experts", 4),))
-    assert run_id(run) == "2de6fe713459" and run_id(run) != run_id(replace(run, seed=1))
+    run = Trial("tones", Arm("soft-moa", (("experts", 4),)), 0)
+    assert run_id(run) == "70bc7c0de1f2" and run_id(run) != run_id(replace(run, seed=1))
 
 
 def without_times(results):
@@ -175,7 +174,7 @@ def without_times(results):
 
 def trials(tiny: str) -> list[Trial]:
     return [
-        Trial("esc10", method, seed, backbone=tiny, watched=method == "soft-moa", **TINY)
+        Trial("esc10", Arm(method), seed, backbone=tiny, watched=method == "soft-moa", **TINY)
         for method in ("soft-moa", "linear")
         for seed in (0, 1)
     ]
@@ -414,8 +413,8 @@ def test_a_dead_convolution_gets_no_gradient():
 
 def test_departures_change_the_output_as_they_say(sounds, tiny):
     def changes(departure: str, **options) -> dict:
-        run = Condition("", "soft-moa", tuple(options.items()), departure=departure)
-        return run.trial("esc10", 0, backbone=tiny, **TINY).execute()
+        arm = Arm("soft-moa", tuple(options.items()), departure=departure)
+        return Trial("esc10", arm, 0, backbone=tiny, **TINY).execute()
 
     twice = changes("twice")
     assert twice["change_at_start"] == 0.0  # a fresh mixture adds nothing, once or twice
@@ -426,7 +425,7 @@ def test_departures_change_the_output_as_they_say(sounds, tiny):
 
 def test_only_some_layers(sounds, tiny):
     of_all, of_last = (
-        Trial("esc10", "soft-moa", 0, layers=layers, backbone=tiny, **TINY).execute()
+        Trial("esc10", Arm("soft-moa", layers=layers), 0, backbone=tiny, **TINY).execute()
         for layers in ((), (1,))
     )
     assert of_last["trained_parameters"] * 2 == of_all["trained_parameters"]

@@ -20,7 +20,7 @@ from analysis.studies import costs, pages
 from analysis.studies.catalogue import TRAINING, Training
 from analysis.studies.claims import NEGLIGIBLE
 from analysis.studies.engine import ROOT, Engine, Grid, Local, OnRay, run_grid, run_id
-from analysis.studies.trial import backbone
+from analysis.studies.trial import Trial, backbone
 from softmoa import tasks
 from softmoa.tasks import TaskError
 from softmoa.weights import BACKBONES, WeightsError
@@ -48,8 +48,8 @@ def main(
         str, typer.Option("--tasks", help="with commas between; by default the study's own")
     ] = "",
     seeds: Annotated[str, typer.Option(help="with commas between")] = "0,1,2",
-    shots: Annotated[int, typer.Option(min=1, help="training clips per class")] = 10,
-    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    shots: Annotated[int, typer.Option(min=1, help="training clips per class")] = 50,
+    epochs: Annotated[int, typer.Option(min=1)] = 4,
     quick: Annotated[
         bool, typer.Option(help="tones, 1 seed, 2 shots, 1 epoch, into runs/quick: does it work?")
     ] = False,
@@ -112,7 +112,7 @@ def train(
     setting = setting | {"weights": base.sha256[:12], "watched": study.watched}
     conditions = study.conditions(base.model.config)
     cells = [
-        (condition, condition.trial(task, seed, **setting))
+        (condition, Trial(task, condition.arm, seed, condition.arm.choice.learning_rate, **setting))
         for seed in seeds
         for task in task_names
         for condition in conditions
@@ -123,11 +123,12 @@ def train(
             "condition": condition.label,
             "task": trial.task,
             "seed": trial.seed,
-            "method": trial.method,
+            "method": trial.arm.method,
             "series": condition.series,
             "at": condition.at,
             "shots": trial.shots,
             "epochs": trial.epochs,
+            "learning_rate": trial.learning_rate,
         }
         | grid.results[run_id(trial)]
         for condition, trial in cells

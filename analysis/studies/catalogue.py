@@ -10,7 +10,7 @@ from analysis.studies.claims import PETL_AST, SOFT_MOA, SOFT_MOE, Claim
 from analysis.studies.conditions import DENSE, SOFT, TOP1, Condition
 from softmoa.ast import ASTConfig
 
-SPEECH = ("tones", "digits")
+SPEECH = ("digits", "initials", "tones")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Training:
     conditions: Callable[[ASTConfig], list[Condition]]
     claims: tuple[Claim, ...]
     minutes: int
-    tasks: tuple[str, ...] = ("instruments", "tones", "digits")
+    tasks: tuple[str, ...] = ("digits", "initials")
     axis: str = ""
     measures: tuple[str, ...] = ()
     watched: bool = False
@@ -85,7 +85,7 @@ TRAINING = (
             ),
         ),
         minutes=260,
-        tasks=("instruments", "tones", "esc10", "digits"),
+        tasks=("digits", "initials", "instruments", "esc10"),
     ),
     Training(
         "experts",
@@ -116,7 +116,6 @@ TRAINING = (
             ),
         ),
         minutes=125,
-        tasks=("instruments", "digits"),
         axis="experts n",
     ),
     Training(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from analysis.studies.trial import Pairs, Trial
+from analysis.studies.trial import Arm, Pairs
 from softmoa.ast import ASTConfig
 from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
@@ -20,28 +20,12 @@ MIXTURES = {SOFT: "soft-moa", DENSE: "dense-moa", TOP1: "topk-moa"}
 
 @dataclass(frozen=True)
 class Condition:
-    """label: the row of the table. series, at: line and place in the figure. See also `Trial`."""
+    """label: the row of the table. series, at: line and place in the figure."""
 
     label: str
-    method: str
-    options: Pairs = ()
-    layers: tuple[int, ...] = ()
-    departure: str = ""
-    warm_head: bool = True
+    arm: Arm
     series: str = ""
     at: float = 0
-
-    def trial(self, task: str, seed: int, **setting: Any) -> Trial:
-        return Trial(
-            task,
-            self.method,
-            seed,
-            self.options,
-            self.layers,
-            self.departure,
-            self.warm_head,
-            **setting,
-        )
 
 
 def changed(options: Any) -> Pairs:
@@ -53,11 +37,11 @@ def changed(options: Any) -> Pairs:
 def methods(config: ASTConfig) -> list[Condition]:
     """Every method at its paper's size, and those with a size as large as Soft-MoA."""
     budget = parameters_of(config, YARDSTICK, METHODS[YARDSTICK].options())
-    found = [Condition(method.title, name, series="default") for name, method in METHODS.items()]
+    found = [Condition(method.title, Arm(name), "default") for name, method in METHODS.items()]
     for name, method in METHODS.items():
         if method.sizes and name != YARDSTICK:
             options = changed(matched_options(config, name, budget))
-            found.append(Condition(f"{method.title}, matched", name, options, series="matched"))
+            found.append(Condition(f"{method.title}, matched", Arm(name, options), "matched"))
     return found
 
 
@@ -68,11 +52,11 @@ def experts(config: ASTConfig) -> list[Condition]:
         for n in COUNTS:
             row = f"{title}, n = {n}"
             options = (("experts", n),)
-            found.append(Condition(row, method, options, series=f"{title}, r fixed", at=n))
+            found.append(Condition(row, Arm(method, options), f"{title}, r fixed", n))
         for n in COUNTS:
             row = f"{title}, n = {n}, n r = {BUDGET}"
             options = (("experts", n), ("reduction", config.width * n / BUDGET))
-            found.append(Condition(row, method, options, series=f"{title}, n r = {BUDGET}", at=n))
+            found.append(Condition(row, Arm(method, options), f"{title}, n r = {BUDGET}", n))
     return found
 
 
@@ -82,12 +66,12 @@ def slots(config: ASTConfig) -> list[Condition]:
     for p in (1, 2, 4, 8):
         n = SLOTS // p
         row, options = f"n = {n}, p = {p}", (("experts", n), ("slots", p))
-        found.append(Condition(row, "soft-moa", options, series="r fixed", at=p))
+        found.append(Condition(row, Arm("soft-moa", options), "r fixed", p))
     for p in (1, 2, 4, 8):
         n = SLOTS // p
         row, size = f"n = {n}, p = {p}, n r = {BUDGET}", ("reduction", config.width * n / BUDGET)
         options = (("experts", n), ("slots", p), size)
-        found.append(Condition(row, "soft-moa", options, series=f"n r = {BUDGET}", at=p))
+        found.append(Condition(row, Arm("soft-moa", options), f"n r = {BUDGET}", p))
     return found
 
 
@@ -97,14 +81,15 @@ def placement(config: ASTConfig) -> list[Condition]:
     budget = parameters_of(config, YARDSTICK, METHODS[YARDSTICK].options())
     houlsby = METHODS[YARDSTICK].options(placement="houlsby")
     as_large = changed(matched_options(config, YARDSTICK, budget, houlsby))
+    soft = Arm(YARDSTICK)
     return [
-        Condition("MHSA", YARDSTICK),
-        Condition("FFN", YARDSTICK, (("placement", "ffn"),)),
-        Condition("Houlsby", YARDSTICK, (("placement", "houlsby"),)),
-        Condition("Houlsby, as large as MHSA", YARDSTICK, as_large),
-        Condition("MHSA, first half", YARDSTICK, layers=tuple(range(half))),
-        Condition("MHSA, second half", YARDSTICK, layers=tuple(range(half, config.depth))),
-        Condition("MHSA, last block", YARDSTICK, layers=(last,)),
+        Condition("MHSA", soft),
+        Condition("FFN", replace(soft, options=(("placement", "ffn"),))),
+        Condition("Houlsby", replace(soft, options=(("placement", "houlsby"),))),
+        Condition("Houlsby, as large as MHSA", replace(soft, options=as_large)),
+        Condition("MHSA, first half", replace(soft, layers=tuple(range(half)))),
+        Condition("MHSA, second half", replace(soft, layers=tuple(range(half, config.depth)))),
+        Condition("MHSA, last block", replace(soft, layers=(last,))),
     ]
 
 
@@ -114,10 +99,10 @@ def module(config: ASTConfig) -> list[Condition]:
     options = changed(matched_options(config, "conv-adapter", budget))
 
     def convolutional(label: str, *more: tuple[str, Any], departure: str = "") -> Condition:
-        return Condition(label, "conv-adapter", (*options, *more), departure=departure)
+        return Condition(label, Arm("conv-adapter", (*options, *more), departure=departure))
 
     return [
-        Condition("Bottleneck", "adapter"),
+        Condition("Bottleneck", Arm("adapter")),
         convolutional("Convolutional, kernel 31"),
         convolutional("Convolutional, kernel 8", ("kernel", 8)),
         convolutional("Convolutional, kernel 8, along time", ("kernel", 8), ("along", "time")),
@@ -129,27 +114,28 @@ def balance(config: ASTConfig) -> list[Condition]:
     """Routers, and what is done for their balance."""
     del config
     return [
-        Condition(SOFT, "soft-moa"),
-        Condition(DENSE, "dense-moa"),
-        Condition(TOP1, "topk-moa"),
-        Condition(f"{TOP1}, Switch loss", "topk-moa", (("balance", "loss"),)),
-        Condition(f"{TOP1}, bias", "topk-moa", (("balance", "bias"),)),
+        Condition(SOFT, Arm("soft-moa")),
+        Condition(DENSE, Arm("dense-moa")),
+        Condition(TOP1, Arm("topk-moa")),
+        Condition(f"{TOP1}, Switch loss", Arm("topk-moa", (("balance", "loss"),))),
+        Condition(f"{TOP1}, bias", Arm("topk-moa", (("balance", "bias"),))),
     ]
 
 
 def reference(config: ASTConfig) -> list[Condition]:
     """Ours, and what the public reference code does otherwise, one at a time."""
     del config
-    normalised = (("normalize", True),)
+    ours, convolutional = Arm(YARDSTICK), Arm("conv-adapter")
+    normalised = replace(ours, options=(("normalize", True),))
     return [
-        Condition("Ours", YARDSTICK),
-        Condition("Added twice", YARDSTICK, departure="twice"),
-        Condition("Zero positions", YARDSTICK, departure="no positions"),
-        Condition("Ours, normalised", YARDSTICK, normalised),
-        Condition("Normalised over the experts", YARDSTICK, normalised, departure="other axis"),
-        Condition("Both projections start at zero", YARDSTICK, departure="both zero"),
-        Condition("Neither projection starts at zero", YARDSTICK, departure="both drawn"),
-        Condition("Head from zero", YARDSTICK, warm_head=False),
-        Condition("Ours, convolutional adapter", "conv-adapter"),
-        Condition("Convolution left out", "conv-adapter", departure="dead convolution"),
+        Condition("Ours", ours),
+        Condition("Added twice", replace(ours, departure="twice")),
+        Condition("Zero positions", replace(ours, departure="no positions")),
+        Condition("Ours, normalised", normalised),
+        Condition("Normalised over the experts", replace(normalised, departure="other axis")),
+        Condition("Both projections start at zero", replace(ours, departure="both zero")),
+        Condition("Neither projection starts at zero", replace(ours, departure="both drawn")),
+        Condition("Head from zero", replace(ours, warm_head=False)),
+        Condition("Ours, convolutional adapter", convolutional),
+        Condition("Convolution left out", replace(convolutional, departure="dead convolution")),
     ]

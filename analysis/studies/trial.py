@@ -40,25 +40,17 @@ MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine")  # diffe
 
 
 @dataclass(frozen=True)
-class Trial:
-    """options: those that are not the method's defaults. layers: blocks that keep their branch; all
-    of them if empty. departure: one of DEPARTURES, or "". backbone: an embedded one, or a file of
-    `weights.save_embedded`. weights: what its sha256 begins with. watched: whether every metric of
-    balance is taken at each evaluation.
+class Arm:
+    """What is compared with the other arms of a study. options: those that are not the method's
+    defaults. layers: blocks that keep their branch; all of them if empty. departure: one of
+    DEPARTURES, or "".
     """
 
-    task: str
     method: str
-    seed: int
     options: Pairs = ()
     layers: tuple[int, ...] = ()
     departure: str = ""
     warm_head: bool = True
-    watched: bool = False
-    shots: int = 10
-    epochs: int = 8
-    backbone: str = "ast-small"
-    weights: str = ""
 
     def __str__(self) -> str:
         said = [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
@@ -66,7 +58,48 @@ class Trial:
         said += [f"layers {self.layers}"] if self.layers else []
         said += [self.departure] if self.departure else []
         said += [] if self.warm_head else ["head from zero"]
-        return ", ".join([f"{self.method} on {self.task}", *said, f"seed {self.seed}"])
+        return ", ".join([self.method, *said])
+
+    @property
+    def choice(self) -> Choice:
+        return Choice.of(self.method, **dict(self.options))
+
+    def departed(self, base: Loaded) -> Loaded:
+        """The bare encoder as this arm wants it; the frozen weights are shared."""
+        change = DEPARTURES[self.departure].base if self.departure else None
+        if change is None:
+            return base
+        model = share(base.model)
+        change(model)
+        return replace(base, model=model)
+
+    def change(self, model: AST) -> None:
+        """What is not a matter of options: other layers, and departures."""
+        if self.layers:
+            keep_layers(model, self.layers)
+        if self.departure and (change := DEPARTURES[self.departure].plugged):
+            change(model)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """learning_rate: 0 for the method's own. backbone: an embedded one, or a file of
+    `weights.save_embedded`. weights: what its sha256 begins with. watched: whether every metric of
+    balance is taken at each evaluation.
+    """
+
+    task: str
+    arm: Arm
+    seed: int
+    learning_rate: float = 0.0
+    watched: bool = False
+    shots: int = 50
+    epochs: int = 4
+    backbone: str = "ast-small"
+    weights: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.arm} on {self.task}, seed {self.seed}"
 
     def execute(self) -> Result:
         """Raises ValueError if the loss became infinite."""
@@ -78,19 +111,19 @@ class Trial:
             TrainingOptions(epochs=self.epochs),
             (self.seed,),
             self.shots,
-            self.warm_head,
+            self.arm.warm_head,
             interleave=False,
         )
         models: list[AST] = []
 
         def prepare(model: AST) -> None:
-            self.change(model)
+            self.arm.change(model)
             models.append(model)
 
         curve: list[Result] = []
         truth: tuple[int, ...] = ()
         finished = None
-        departed = self.departed(base)
+        departed = self.arm.departed(base)
         for event in compare(departed, task, comparison, prepare):
             if isinstance(event, Planned):
                 truth = event.truth
@@ -112,7 +145,7 @@ class Trial:
         result["right"] = "".join("01"[hit] for hit in right)
         if self.watched:
             result |= {"curve": curve} | balance_of(models[0], task.test)
-        if self.departure:
+        if self.arm.departure:
             fresh = self.output_change(base, task, len(task.labels))
             trained = self.output_change(base, task, len(task.labels), finished.state)
             result |= {"change_at_start": fresh, "change_trained": trained}
@@ -120,23 +153,8 @@ class Trial:
 
     @property
     def choice(self) -> Choice:
-        return Choice.of(self.method, **dict(self.options))
-
-    def departed(self, base: Loaded) -> Loaded:
-        """The bare encoder as this run wants it; the frozen weights are shared."""
-        change = DEPARTURES[self.departure].base if self.departure else None
-        if change is None:
-            return base
-        model = share(base.model)
-        change(model)
-        return replace(base, model=model)
-
-    def change(self, model: AST) -> None:
-        """What is not a matter of options: other layers, and departures."""
-        if self.layers:
-            keep_layers(model, self.layers)
-        if self.departure and (change := DEPARTURES[self.departure].plugged):
-            change(model)
+        choice = self.arm.choice
+        return replace(choice, learning_rate=self.learning_rate or choice.learning_rate)
 
     def output_change(
         self, base: Loaded, task: Task, classes: int, state: dict[str, Tensor] | None = None
@@ -145,8 +163,8 @@ class Trial:
         mean length of the difference over mean length of ours. state: trained weights; None: fresh.
         """
         plain = fine_tuned(base, self.choice, classes, self.seed)
-        other = fine_tuned(self.departed(base), self.choice, classes, self.seed)
-        self.change(other)
+        other = fine_tuned(self.arm.departed(base), self.choice, classes, self.seed)
+        self.arm.change(other)
         for model in (plain, other):
             for key, value in (state or {}).items():
                 model.get_parameter(key).data.copy_(value)

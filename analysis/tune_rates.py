@@ -1,7 +1,7 @@
 """Learning rates for short runs, found with the same effort for every method.
 
     python -m analysis.tune_rates --tasks digits --shots 50 --epochs 4
-    python -m analysis.tune_rates --tasks initials
+    python -m analysis.tune_rates --tasks instruments --epochs 4
 
 Each method trains from the warm head at the same factors of its paper's rate, few-shot, and is
 asked on at most 120 validation clips; the test clips are never looked at. Chosen is the factor with
@@ -144,7 +144,7 @@ def report(rows: Sequence[Row], command: str) -> str:
 
 
 def main(
-    names: Annotated[str, typer.Option("--tasks")] = "initials",
+    names: Annotated[str, typer.Option("--tasks")] = "instruments",
     methods: str = ",".join(METHODS),
     factors: str = ",".join(f"{f:g}" for f in FACTORS),
     seeds: str = "0",

@@ -40,9 +40,9 @@ def disk():
 
 
 def app(disk: Path):
-    """The running app, whose comparisons and uploads are on the disk."""
+    """The running app, whose comparisons and uploads are on the disk, and whose runs are short."""
     folders = {"SOFTMOA_RUNS": f"{disk}/runs", "GRADIO_TEMP_DIR": f"{disk}/uploads"}
-    return running_app(os.environ | folders)
+    return running_app(os.environ | folders | {"SOFTMOA_MAX_RUN_SECONDS": "20"})
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ class Training:
     conditions: Callable[[ASTConfig], list[Condition]]
     claims: tuple[Claim, ...]
     minutes: int
-    tasks: tuple[str, ...] = ("digits", "initials")
+    tasks: tuple[str, ...] = ("digits",)
     axis: str = ""
     measures: tuple[str, ...] = ()
     watched: bool = False
@@ -85,7 +85,6 @@ TRAINING = (
             ),
         ),
         minutes=260,
-        tasks=("digits", "initials", "instruments", "esc10"),
     ),
     Training(
         "experts",

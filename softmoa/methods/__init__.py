@@ -44,7 +44,8 @@ class Method:
     trains(options): substrings of the names of base weights that train too, as `.ln_attn.`.
     learning_rate: the paper's, for AdamW and runs of many epochs.
     short_rate: for AdamW and runs of a few epochs from a warm head, which the papers' rates tear
-        apart; `python -m analysis.tune_rates` compares rates with equal effort for every method.
+        apart; chosen by `python -m analysis.tune_rates` (analysis/results/rates.md) with equal
+        effort for all but the two prompts, whose rate is a tenth of their paper's.
     sizes: the options that decide how many weights it trains, the first before the second.
     identity_at_start: whether a freshly attached method leaves the encoder's output unchanged.
     """
@@ -76,7 +77,7 @@ METHODS = {
             plug=base_weights.plug_nothing,
             trains=nothing,
             learning_rate=1e-3,
-            short_rate=1e-4,
+            short_rate=3e-4,
         ),
         Method(
             name="full",
@@ -88,7 +89,7 @@ METHODS = {
             plug=base_weights.plug_nothing,
             trains=lambda options: base_weights.EVERYTHING,
             learning_rate=5e-5,
-            short_rate=5e-6,
+            short_rate=1.5e-5,
         ),
         Method(
             name="bitfit",
@@ -112,7 +113,7 @@ METHODS = {
             plug=lora.plug_lora,
             trains=final_norm,
             learning_rate=5e-3,
-            short_rate=5e-4,
+            short_rate=5e-3,
             sizes=("rank",),
         ),
         Method(
@@ -167,7 +168,7 @@ METHODS = {
             plug=adapters.plug_adapter,
             trains=norms_beside,
             learning_rate=5e-3,
-            short_rate=5e-4,
+            short_rate=5e-3,
             sizes=("reduction",),
         ),
         Method(
@@ -219,7 +220,7 @@ METHODS = {
             plug=mixtures.plug_soft_moa,
             trains=norms_beside,
             learning_rate=5e-3,
-            short_rate=5e-4,
+            short_rate=1.5e-3,
             sizes=("reduction", "experts"),
         ),
     )

@@ -2,21 +2,25 @@
 
     python -m analysis.train_bundles                     # all tasks, one seed
     python -m analysis.train_bundles esc10 --seeds 3
+    python -m analysis.train_bundles digits --folds      # Soft-MoA, every speaker held out in turn
 
 The siblings are Soft-MoA, Dense-MoA, top-1 MoA without a balancing loss and a single adapter, all
 with as many trained parameters as Soft-MoA (within 5 %), the same clips, order and budget. Rates
 and epochs were tried on the validation clips; the bundles then train on those, too, and keep the
 last weights, so that the test clips are looked at once. The probe that every head starts from is
 measured beside them. The bundles of the first seed are written; every run is a row of
-analysis/results/bundles.csv.
+analysis/results/bundles.csv. With `--folds` no bundle is written; the recipe of Soft-MoA is tested
+on each official fold or speaker, trained on all others: analysis/results/folds.{csv,md}.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Annotated, Any
 
 import typer
@@ -29,14 +33,17 @@ from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.mixtures import SoftMoAOptions
 from softmoa.plan import Choice, Comparison
+from softmoa.tasks import Task
 from softmoa.training import Step, TrainingOptions
 
 BUNDLES = weights.ASSETS / "bundles"
 RESULTS = Path(__file__).parent / "results" / "bundles.csv"
+FOLDS = RESULTS.with_name("folds.csv")
 COLUMNS = (
     "task", "method", "seed", "trained_parameters", "train_clips", "epochs", "learning_rate",
     "seconds", "test_accuracy", "test_clips",
 )  # fmt: skip
+FOLD = ("task", "fold", "method", "seed", "test_accuracy", "test_clips")
 SOFT = SoftMoAOptions(experts=7, slots=1, reduction=32)
 PROBE = Choice("linear", METHODS["linear"].options(), 1e-8)  # leaves the solution as it is
 SIBLINGS = {
@@ -79,34 +86,86 @@ def choices(base: weights.Loaded, rate: float) -> tuple[Choice, ...]:
     return (PROBE, *siblings)
 
 
-def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, Any]]:
-    """All siblings with all seeds; writes the bundles of the first. One row per run."""
-    task, recipe = tasks.load(name), RECIPES[name]
-    task = replace(task, train=task.train + task.valid, valid=())
+def runs_of(
+    base: weights.Loaded, task: Task, methods: tuple[Choice, ...], seeds: int
+) -> Iterator[RunFinished]:
+    """Train by the recipe of the task, on the validation clips too; says how far it is."""
+    recipe = RECIPES[task.name]
     mask_mels, mask_frames = recipe.masks
     comparison = Comparison(
-        choices(base, recipe.rate),
+        methods,
         TrainingOptions(
             recipe.epochs, mask_mels=mask_mels, mask_frames=mask_frames, precision="bf16"
         ),
         seeds=tuple(range(seeds)),
         interleave=False,
     )
-    rows = []
-    for event in experiment.compare(base, task, comparison):
+    whole = replace(task, train=task.train + task.valid, valid=())
+    for event in experiment.compare(base, whole, comparison):
         if isinstance(event, RunEvent) and isinstance(event.event, Step):
             if event.event.step % 20 == 0:
-                typer.echo(f"{name}, {event.run}: step {event.event.step}, {event.event.loss:.3f}")
+                typer.echo(f"{task.name}, {event.run}: {event.event.step}, {event.event.loss:.3f}")
         elif isinstance(event, RunFailed):
             raise RuntimeError(f"{event.run}: {event.message}")
         elif isinstance(event, RunFinished):
-            typer.echo(f"{name}, {event.run}: test {event.test_accuracy:.3f}")
-            if event.seed == 0 and event.method in SIBLINGS:
-                write(event)
-            row: dict[str, Any] = {column: getattr(event, column, None) for column in COLUMNS}
-            row |= {"task": name, "learning_rate": recipe.rate, "test_clips": len(task.test)}
-            rows.append(row)
+            typer.echo(f"{task.name}, {event.run}: test {event.test_accuracy:.3f}")
+            yield event
+
+
+def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, Any]]:
+    """All siblings with all seeds; writes the bundles of the first. One row per run."""
+    task, recipe = tasks.load(name), RECIPES[name]
+    rows = []
+    for run in runs_of(base, task, choices(base, recipe.rate), seeds):
+        if run.seed == 0 and run.method in SIBLINGS:
+            write(run)
+        row: dict[str, Any] = {column: getattr(run, column, None) for column in COLUMNS}
+        row |= {"task": name, "epochs": recipe.epochs, "learning_rate": recipe.rate}
+        rows.append(row | {"test_clips": len(task.test)})
     return rows
+
+
+def try_folds(base: weights.Loaded, name: str, seeds: int) -> None:
+    """Soft-MoA and the probe it starts from on each fold that is not in the table yet."""
+    methods = (PROBE, Choice("soft-moa", SOFT, RECIPES[name].rate))
+    for fold in tasks.load(name).groups:
+        known = read(FOLDS)
+        if any((row["task"], row["fold"]) == (name, fold) for row in known):
+            continue
+        task = tasks.load(name, test=fold)
+        rows = []
+        for run in runs_of(base, task, methods, seeds):
+            row: dict[str, Any] = {column: getattr(run, column, None) for column in FOLD}
+            rows.append(row | {"task": name, "fold": fold, "test_clips": len(task.test)})
+        write_table(FOLDS, FOLD, [*known, *rows])
+        FOLDS.with_suffix(".md").write_text(folds_page(read(FOLDS)))
+
+
+def folds_page(rows: list[dict[str, Any]]) -> str:
+    """Mean over the folds ± standard deviation between them, each fold the mean of its seeds."""
+    lines = [
+        "# Soft-MoA on every fold",
+        "",
+        "Written by `python -m analysis.train_bundles TASK --folds`: the recipe of the shipped "
+        "bundles, one fold or speaker tested, all others trained on. Test accuracy, %.",
+        "",
+        "| task | method | seeds | mean ± sd over the folds | fold by fold |",
+        "|---|---|---|---|---|",
+    ]
+    for task, method in dict.fromkeys((row["task"], row["method"]) for row in rows):
+        of = [row for row in rows if (row["task"], row["method"]) == (task, method)]
+        folds = {
+            fold: mean(100 * float(row["test_accuracy"]) for row in of if row["fold"] == fold)
+            for fold in dict.fromkeys(row["fold"] for row in of)
+        }
+        spread = f" ± {stdev(folds.values()):.1f}" if len(folds) > 1 else ""
+        each = ", ".join(f"{fold} {accuracy:.1f}" for fold, accuracy in folds.items())
+        seeds = len({row["seed"] for row in of})
+        lines.append(
+            f"| {task} | {METHODS[method].title} | {seeds} | {mean(folds.values()):.2f}{spread} "
+            f"| {each} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def write(run: RunFinished) -> None:
@@ -124,29 +183,44 @@ def save_half(state: dict[str, Tensor], info: bundle.BundleInfo) -> None:
 
 def keep(rows: list[dict[str, Any]]) -> None:
     """Put rows into the table in the place of those of the same task, method and seed."""
-    known: list[dict[str, Any]] = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as table:
-            known = list(csv.DictReader(table))
     new = {(str(row["task"]), str(row["method"]), str(row["seed"])) for row in rows}
+    known = read(RESULTS)
     kept = [row for row in known if (row["task"], row["method"], row["seed"]) not in new]
-    with RESULTS.open("w", newline="") as table:
+    by_task = sorted([*kept, *rows], key=lambda row: (str(row["task"]), str(row["seed"])))
+    write_table(RESULTS, COLUMNS, by_task)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as table:
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in sorted([*kept, *rows], key=lambda row: (str(row["task"]), str(row["seed"]))):
-            values = [row[column] for column in COLUMNS]
+        writer.writerow(columns)
+        for row in rows:
+            values = [row[column] for column in columns]
             writer.writerow([round(v, 5) if isinstance(v, float) else v for v in values])
 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="tasks; default: all")] = None,
     seeds: Annotated[int, typer.Option(help="how many, from 0")] = 1,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="test every fold, write no bundle")
+    ] = False,
 ) -> None:
     """Train, write the bundles and the table of results."""
     base = weights.load("ast-small")
     BUNDLES.mkdir(exist_ok=True)
     for name in names or RECIPES:
-        keep(train_task(base, name, seeds))
+        if folds:
+            try_folds(base, name, seeds)
+        else:
+            keep(train_task(base, name, seeds))
 
 
 if __name__ == "__main__":

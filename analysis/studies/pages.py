@@ -212,7 +212,8 @@ def _cell(values: Sequence[float], measure: str) -> str:
         return ""
     percent = measure in PERCENT or measure.startswith("change")
     shown = [100 * v for v in values] if percent else list(values)
-    spread = f" ± {stdev(shown):.2g}" if len(shown) > 1 else ""
+    finite = all(map(math.isfinite, shown))  # max/min ratio: an expert may have nothing
+    spread = f" ± {stdev(shown):.2g}" if len(shown) > 1 and finite else ""
     if measure == "seconds":
         return f"{mean(shown):.0f}"
     return f"{mean(shown):.1f}{spread}" if percent else f"{mean(shown):.3g}{spread}"

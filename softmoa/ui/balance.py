@@ -28,7 +28,7 @@ from softmoa.tasks.archive import ZipLimits, unpack
 from softmoa.tasks.own import SOUNDS
 from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import place_names, row_names
-from softmoa.ui.explore import MATH, Figure
+from softmoa.ui.figure import MATH, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 from softmoa.weights import WeightsError

@@ -41,8 +41,10 @@ import soundfile
 import soxr
 import typer
 
-from analysis.corpus import SAMPLE_RATE, Package, deb_of, download, folder
+from analysis.corpus import deb_of, download, folder
+from analysis.packages import Package
 from analysis.soundfont import SoundFont
+from softmoa.audio import SAMPLE_RATE
 from softmoa.tasks import EMBEDDED
 
 SEED = 0

@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from softmoa import experiment, race, run_directory
+from softmoa import race, run_directory
 from softmoa.audio import SAMPLE_RATE, AudioError, load
 from softmoa.classify import Classifier, classify, open_classifier
 from softmoa.collection import Collection
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
+from softmoa.plan import Choice, Comparison
 from softmoa.scoreboard import Scoreboard, conclusion
 from softmoa.tasks import TaskError
 from softmoa.training import TrainingOptions
@@ -133,8 +134,8 @@ def train_all(now: Collection | None) -> Iterator[list]:
         gr.Warning(str(error))
         yield [*[gr.skip()] * 4, *idle]
         return
-    choices = tuple(experiment.Choice.of(method) for method in METHODS_TRAINED)
-    comparison = experiment.Comparison(choices, TRAINING)
+    choices = tuple(Choice.of(method) for method in METHODS_TRAINED)
+    comparison = Comparison(choices, TRAINING)
     board = Scoreboard()
     events = race.compare("ast-small", data.task, comparison)
     said = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import gradio as gr
 
 from softmoa import jobs
-from softmoa.experiment import RunEvent
+from softmoa.events import RunEvent
 from softmoa.jobs import Job
 from softmoa.scoreboard import Scoreboard
 from softmoa.ui import compare_runs, comparing, standings

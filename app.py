@@ -24,6 +24,7 @@ from softmoa.ui import (
     api,
     collect,
     compare,
+    compare_form,
     comparing,
     explore,
     lens,
@@ -83,7 +84,7 @@ def build() -> gr.Blocks:
 def warm_up() -> None:
     """What the first visitor of each tab would otherwise wait for."""
     explore.warm_up()
-    compare.warm_up()
+    compare_form.warm_up()
 
 
 def launch(demo: gr.Blocks, **options):

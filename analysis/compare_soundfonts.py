@@ -21,7 +21,8 @@ import typer
 from numpy.fft import irfft, rfft
 from tqdm import tqdm
 
-from analysis.build_tasks import FAMILIES, FLUID, TIM, programs, unpack
+from analysis.clips import unpack
+from analysis.instruments import FAMILIES, FLUID, TIM, programs
 from analysis.soundfont import Recording, recordings
 
 RATE = 11_025  # Hz

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
-from analysis.corpus import SAMPLE_RATE, TEST_PACKAGES, read
+from analysis.corpus import read
+from analysis.packages import TEST_PACKAGES
 from analysis.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES, clip_of
-from softmoa.audio import log_mels, pad_batch
+from softmoa.audio import SAMPLE_RATE, log_mels, pad_batch
 
 COLUMN_FRAMES = 16  # of a column of patches
 EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long

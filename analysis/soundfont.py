@@ -16,7 +16,8 @@ from types import ModuleType
 
 import numpy as np
 
-from analysis.corpus import SAMPLE_RATE, folder
+from analysis.corpus import folder
+from softmoa.audio import SAMPLE_RATE
 
 SYNTHESISER = "tinysoundfont==0.3.7"  # --no-deps: it would bring a driver for a sound card
 INSTRUMENT, SAMPLE = 41, 53  # generators of the format that point to an instrument, to a sample

@@ -28,8 +28,10 @@ import typer
 from torch import Tensor
 
 from analysis import teacher
-from analysis.corpus import SAMPLE_RATE, TEST_PACKAGES, folder, read
+from analysis.corpus import folder, read
 from analysis.initialise import wheel_member
+from analysis.packages import TEST_PACKAGES
+from softmoa.audio import SAMPLE_RATE
 
 SPEECH = 384  # width of the encoder
 COLUMNS = teacher.SCENE_FRAMES // 16

@@ -36,9 +36,10 @@ from scipy.signal import fftconvolve
 from scipy.special import expit
 from torch import Tensor
 
-from analysis.corpus import SAMPLE_RATE, TEST_PACKAGES, folder, read
+from analysis.corpus import folder, read
 from analysis.initialise import wheel_member
-from softmoa.audio import log_mels
+from analysis.packages import TEST_PACKAGES
+from softmoa.audio import SAMPLE_RATE, log_mels
 
 TAGS = 521
 EMBEDDING = 1024

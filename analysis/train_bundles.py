@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softmoa import bundle, experiment, tasks, weights
-from softmoa.experiment import RunEvent, RunFailed, RunFinished
+from softmoa.events import RunEvent, RunFailed, RunFinished
 from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.mixtures import SoftMoAOptions

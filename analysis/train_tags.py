@@ -10,7 +10,7 @@ fill the corpus would be all that is learned. The head starts from a ridge
 regression of the teacher's logits on the frozen features, or, with `--heads`, from the head that
 pretraining left beside its checkpoint.
 
-Measured on the packages of `analysis.corpus` that no training ever heard, and on the gallery of
+Measured on the packages of `analysis.packages` that no training ever heard, and on the gallery of
 `assets/examples` by the names that a listener would accept; written to analysis/results/tags.md.
 """
 
@@ -30,7 +30,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
-from analysis.corpus import TEST_PACKAGES, read
+from analysis.corpus import read
+from analysis.packages import TEST_PACKAGES
 from analysis.scenes import Batches, Clips, Scenes, shards_of
 from analysis.student import ridge
 from analysis.teacher import TAGS, clip_of, corpus_tags, scene_folder, tag_names

@@ -22,7 +22,8 @@ import typer
 
 from analysis.studies.trial import load_task
 from softmoa import weights
-from softmoa.experiment import RunEvent, RunFailed, compare
+from softmoa.events import RunEvent, RunFailed
+from softmoa.experiment import compare
 from softmoa.methods import METHODS
 from softmoa.plan import Choice, Comparison
 from softmoa.training import Evaluated, Finished, TrainingOptions

@@ -223,7 +223,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Train several methods on one task and compare them."""
-    from softmoa import cost, experiment, plan, recipes, run_directory, scoreboard, weights
+    from softmoa import cost, events, experiment, plan, recipes, run_directory, scoreboard, weights
     from softmoa.methods import METHODS
 
     chosen = methods.split(",") if methods else list(METHODS)
@@ -261,7 +261,7 @@ def compare(
             print(f"About {expected.seconds:.0f} s; a step holds up to {memory:.0f} MB.")
         rows, board = [], scoreboard.Scoreboard()
         for event in run_directory.record(experiment.compare(base, data, comparison), out):
-            if isinstance(event, experiment.RunFinished):
+            if isinstance(event, events.RunFinished):
                 line = run_directory.as_line(event)
                 rows.append({name: line[name] for name in run_directory.COLUMNS})
             board.add(event)
@@ -308,19 +308,19 @@ def _own_data(mine: OwnData) -> str:
 
 def _progress(event: object) -> None:
     """One line for the events a person waits for."""
-    from softmoa import experiment, training
+    from softmoa import events, training
 
-    if isinstance(event, experiment.Preparing) and event.done == event.total:
+    if isinstance(event, events.Preparing) and event.done == event.total:
         print(f"{event.what}: {event.total} clips")
-    elif isinstance(event, experiment.RunEvent) and isinstance(event.event, training.Evaluated):
+    elif isinstance(event, events.RunEvent) and isinstance(event.event, training.Evaluated):
         e = event.event
         print(f"{event.run}: epoch {e.epoch}, {e.seconds:.1f} s, validation {e.accuracy:.3f}")
-    elif isinstance(event, experiment.RunFinished):
+    elif isinstance(event, events.RunFinished):
         print(
             f"{event.run}: test {event.test_accuracy:.3f}, {event.trained_parameters} parameters, "
             f"{event.seconds:.1f} s"
         )
-    elif isinstance(event, experiment.RunFailed):
+    elif isinstance(event, events.RunFailed):
         print(f"{event.run}: {event.message}", file=sys.stderr)
 
 

@@ -7,7 +7,7 @@ any moment. Runs take turns, so that all curves advance together, or follow each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,16 @@ from softmoa import tasks, training
 from softmoa.ast import AST, plugins
 from softmoa.bundle import BundleInfo
 from softmoa.contribution import expert_share
+from softmoa.events import (
+    ComparisonEvent,
+    Planned,
+    PlannedRun,
+    Preparing,
+    RouterBalance,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+)
 from softmoa.methods import attach, share, trained_parameters, trained_state
 from softmoa.methods.budget import parameters_of
 from softmoa.moa import MoA, auxiliary_loss
@@ -24,114 +34,10 @@ from softmoa.plan import Choice, Comparison, run_name
 from softmoa.probe import fit_linear, pooled_features
 from softmoa.recording import record_routing
 from softmoa.tasks import LabelledFile, Task
-from softmoa.training import Event, Example
+from softmoa.training import Example
 from softmoa.weights import Loaded
 
 BALANCE_CLIPS = 16  # validation clips whose routing is looked at after every evaluation
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run that is to come. trained_parameters: as the papers count."""
-
-    run: str
-    method: str
-    seed: int
-    trained_parameters: int
-    learning_rate: float
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The first event: all that one must know to read the others.
-
-    truth, clips: class and name (folder/file) of every test clip. backbone_parameters: of the
-    encoder without a head.
-    """
-
-    task: str
-    title: str
-    labels: tuple[str, ...]
-    truth: tuple[int, ...]
-    clips: tuple[str, ...]
-    backbone: str
-    backbone_parameters: int
-    shots: int | None
-    warm_head: bool
-    training: dict[str, Any]
-    runs: tuple[PlannedRun, ...]
-
-
-@dataclass(frozen=True)
-class Preparing:
-    """Clips are being decoded, or run once through the frozen backbone."""
-
-    what: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class RunEvent:
-    """Something happened in one run."""
-
-    run: str
-    method: str
-    seed: int
-    event: Event
-
-
-@dataclass(frozen=True)
-class RouterBalance:
-    """How one run's mixtures share the work after `step` steps, on a batch of validation clips.
-
-    share: combine mass of each expert, (mixtures, experts); a row sums to 1.
-    """
-
-    run: str
-    method: str
-    seed: int
-    step: int
-    share: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class RunFinished:
-    """One run is over: its row of results, its test predictions and its trained tensors.
-
-    predicted: class of every test clip, in the order of the task. confidence: probability of the
-    true class. trained_parameters counts as the papers do, without head and final norm.
-    """
-
-    run: str
-    method: str
-    seed: int
-    trained_parameters: int
-    train_clips: int
-    epochs: int
-    seconds: float
-    clips_per_second: float
-    peak_memory_mb: float
-    val_accuracy: float
-    test_accuracy: float
-    predicted: tuple[int, ...]
-    confidence: tuple[float, ...]
-    info: BundleInfo
-    state: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class RunFailed:
-    """One run could not go on, with one sentence why; the others do."""
-
-    run: str
-    method: str
-    seed: int
-    message: str
-
-
-ComparisonEvent = Planned | Preparing | RunEvent | RouterBalance | RunFinished | RunFailed
 
 
 def compare(

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from softmoa import experiment, zero
 from softmoa.classify import load_backbone
-from softmoa.experiment import ComparisonEvent
+from softmoa.events import ComparisonEvent
 from softmoa.plan import Comparison
 from softmoa.tasks import Task
 

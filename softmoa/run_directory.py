@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from softmoa import bundle, training
 from softmoa.bundle import BundleInfo
-from softmoa.experiment import (
+from softmoa.events import (
     ComparisonEvent,
     Planned,
     PlannedRun,
@@ -31,8 +31,8 @@ from softmoa.experiment import (
     RunEvent,
     RunFailed,
     RunFinished,
-    bundle_name,
 )
+from softmoa.experiment import bundle_name
 from softmoa.methods import METHODS
 from softmoa.tasks import TaskError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
-from softmoa.experiment import (
+from softmoa.events import (
     ComparisonEvent,
     Planned,
     Preparing,

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from playwright.sync_api import Page, expect
 
 from softmoa.classify import classify, open_classifier
-from softmoa.ui import explore
+from softmoa.ui import explore, explore_files
 from softmoa.weights import ASSETS
 
 ROOT = Path(__file__).parents[1]
@@ -267,12 +267,13 @@ def test_a_change_of_layer_sends_little():
 
 
 def test_old_downloads_are_swept_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(explore, "EXPORTS", tmp_path)
+    monkeypatch.setattr(explore_files, "EXPORTS", tmp_path)
     result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
     old, new = (
-        Path(explore.make_file("csv", result, 1, "mhsa", "dispatch", 0, 0, None)) for _ in range(2)
+        Path(explore_files.make_file("csv", result, 1, "mhsa", "dispatch", 0, 0, None))
+        for _ in range(2)
     )
     assert old.exists() and new.exists()
     os.utime(old.parent, (0, 0))
-    explore.make_file("json", result, 1, "mhsa", "dispatch", 0, 0, None)
+    explore_files.make_file("json", result, 1, "mhsa", "dispatch", 0, 0, None)
     assert not old.parent.exists() and new.exists()

@@ -8,20 +8,11 @@ import pytest
 import soundfile
 
 from analysis import build_tasks
-from analysis.build_tasks import (
-    CLIP_SAMPLES,
-    FAMILIES,
-    checksum,
-    damaged,
-    encode,
-    initial_of,
-    pinyin,
-    programs,
-    read_rows,
-    shares,
-    syllable,
-    validation_programs,
-)
+from analysis.build_tasks import damaged, read_rows
+from analysis.clips import encode
+from analysis.instruments import FAMILIES, programs, validation_programs
+from analysis.ogg import checksum
+from analysis.syllables import CLIP_SAMPLES, initial_of, pinyin, shares, syllable
 
 
 @pytest.mark.parametrize("name", build_tasks.BUILDERS)

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from softmoa import collection
 from softmoa.bundle import read_info
 from softmoa.tasks import own
-from softmoa.ui import collect
+from softmoa.ui import collect, collect_train
 
 PITCH = {"low": 300, "high": 2500}
 TAKES = 5
@@ -151,28 +151,28 @@ def mine(beeps, tmp_path, monkeypatch):
 
 
 def test_stopping_a_training_ends_it_and_a_second_one_works(mine):
-    first = collect.train_all(mine)
+    first = collect_train.train_all(mine)
     shown = [next(first) for _ in range(3)]
     first.close()
     assert all('class="bar"' in step[0] for step in shown)
-    *_, last = collect.train_all(mine)
+    *_, last = collect_train.train_all(mine)
     trained = last[3]
-    assert set(trained.files) == set(collect.METHODS_TRAINED)
+    assert set(trained.files) == set(collect_train.METHODS_TRAINED)
     assert last[2].value in trained.files
     clip = mine.rows[0]
-    answer = collect.name_sound(trained, "soft-moa", str(clip.path))
+    answer = collect_train.name_sound(trained, "soft-moa", str(clip.path))
     assert max(answer, key=answer.get) == clip.label and sum(answer.values()) == pytest.approx(1)
 
 
 def test_the_live_window_is_the_last_moment_of_the_microphone(mine):
-    *_, last = collect.train_all(mine)
+    *_, last = collect_train.train_all(mine)
     heard, answer = None, None
     for k in range(4):
         chunk = (48_000, (32767 * sound("high", k, 0.5)).astype(np.int16))
-        heard, answer = collect.listen(last[3], "linear", chunk, heard)
-    assert len(heard) == int(collect.WINDOW * 16_000)
+        heard, answer = collect_train.listen(last[3], "linear", chunk, heard)
+    assert len(heard) == int(collect_train.WINDOW * 16_000)
     assert max(answer, key=answer.get) == "high"
-    assert collect.listen(None, "linear", chunk, None)[1] is None
+    assert collect_train.listen(None, "linear", chunk, None)[1] is None
 
 
 def test_a_refused_upload_does_not_stay(mine, tmp_path):
@@ -184,7 +184,7 @@ def test_a_refused_upload_does_not_stay(mine, tmp_path):
 
 def test_what_a_stranger_sends_is_checked(mine):
     with pytest.raises(gr.Error, match="Train first"):
-        collect.name_sound(None, "soft-moa", "x.wav")
-    [idle] = collect.train_all(None)
+        collect_train.name_sound(None, "soft-moa", "x.wav")
+    [idle] = collect_train.train_all(None)
     assert idle[-2].visible and not idle[-1].visible
     assert all(value == gr.skip() for value in collect.drop(mine, "low", 99))

@@ -13,7 +13,7 @@ from softmoa import collection, jobs, recipes, tasks
 from softmoa.classify import load_backbone, open_classifier
 from softmoa.limits import Limits
 from softmoa.plan import plan
-from softmoa.ui import collect, compare, comparing
+from softmoa.ui import collect, compare_form, compare_runs, comparing
 
 
 def asked(*methods: str, epochs: int = 1, shots: int = 2):
@@ -76,7 +76,7 @@ def test_a_finished_run_can_be_found_classified_with_and_reopened():
         assert comparing.bundle_of_key(other) is None
     assert all(not e.state for e in job.events if type(e).__name__ == "RunFinished")
 
-    again = comparing.reopen(Path(compare.make_file("all", job.id)))
+    again = comparing.reopen(Path(compare_runs.make_file("all", job.id)))
     assert again.over and again.note.task is not None
     assert comparing.finished_run(again, run.run).predicted == run.predicted
     assert comparing.bundle_path(again, run).read_bytes() == path.read_bytes()
@@ -88,7 +88,7 @@ def test_own_tasks_are_offered_beside_the_embedded_ones():
     own = tasks.Task("mine", "My sounds", ("a", "b"), (), (), ())
     found = comparing.all_tasks([own])
     assert found["mine"] is own and "tones" in found
-    assert ("My sounds", "mine") in compare._task_choices([own])
+    assert ("My sounds", "mine") in compare_form._task_choices([own])
 
 
 def test_a_collection_of_ones_own_can_be_raced(tmp_path):
@@ -103,11 +103,10 @@ def test_a_collection_of_ones_own_can_be_raced(tmp_path):
             sound = (0.3 * sound + random.normal(0, 0.02, 16_000)).astype(np.float32)
             now, _ = now.add_take(label, (16_000, sound), collect.DATA)
     [task] = collect.tasks_of(now)
-    assert set(task.labels) == set(pitches) and (task.title, task.name) in compare._task_choices(
-        [task]
-    )
+    assert set(task.labels) == set(pitches)
+    assert (task.title, task.name) in compare_form._task_choices([task])
     form = [task.name, [task], ["linear"], 0, *FORM[4:]]
-    job = comparing.begin(*compare.asked_for(*form))
+    job = comparing.begin(*compare_form.asked_for(*form))
     with job.watched():
         job.wait(120)
     run = comparing.finished_run(job, "Linear probe, seed 0")
@@ -133,24 +132,24 @@ FORM = ["tones", [], ["linear"], 5, "epochs", 2, 1, "short", True, False, True]
 def test_what_the_form_may_not_say(place, value, words):
     asked_for = FORM[:place] + [value] + FORM[place + 1 :]
     with pytest.raises(tasks.TaskError, match=words):
-        compare.asked_for(*asked_for)
-    assert words in compare.describe(*asked_for)
+        compare_form.asked_for(*asked_for)
+    assert words in compare_form.describe(*asked_for)
 
 
 def test_the_server_bounds_runs_and_seconds():
     many = ["linear", "lora", "adapter", "bitfit", "soft-moa"]
     with pytest.raises(tasks.TaskError, match="15 runs; at most 12"):
-        compare.asked_for(*FORM[:2], many, *FORM[3:6], 3, *FORM[7:])
-    assert compare.asked_for(*FORM)[1].training.seconds == compare.LIMITS.run_seconds
+        compare_form.asked_for(*FORM[:2], many, *FORM[3:6], 3, *FORM[7:])
+    assert compare_form.asked_for(*FORM)[1].training.seconds == compare_form.LIMITS.run_seconds
 
 
 def test_the_server_bounds_memory_and_steps(monkeypatch):
     monkeypatch.setattr(comparing, "LIMITS", Limits(run_memory_mb=1))
     with pytest.raises(tasks.TaskError, match=r"Full fine-tuning would hold .* MB of memory"):
         comparing.begin(tasks.load("tones"), asked("full"))
-    assert "at most 1 MB" in compare.describe(*FORM[:2], ["full"], *FORM[3:])
-    monkeypatch.setattr(compare, "LIMITS", Limits(run_steps=3))
-    assert compare.asked_for(*FORM)[1].training.steps == 3
+    assert "at most 1 MB" in compare_form.describe(*FORM[:2], ["full"], *FORM[3:])
+    monkeypatch.setattr(compare_form, "LIMITS", Limits(run_steps=3))
+    assert compare_form.asked_for(*FORM)[1].training.steps == 3
 
 
 def test_the_server_bounds_how_many_wait(monkeypatch, tmp_path):

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from softmoa import cost, tasks, weights
-from softmoa.experiment import RunFinished, compare
+from softmoa.events import RunFinished
+from softmoa.experiment import compare
 from softmoa.methods import METHODS
 from softmoa.plan import plan
 from softmoa.recipes import ESC, SHORT

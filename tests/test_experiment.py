@@ -11,19 +11,11 @@ import torch
 
 from softmoa import bundle, experiment, run_directory, weights
 from softmoa.ast import AST, ASTConfig
-from softmoa.experiment import (
-    Choice,
-    Comparison,
-    Preparing,
-    RouterBalance,
-    RunEvent,
-    RunFailed,
-    RunFinished,
-    compare,
-)
+from softmoa.events import Preparing, RouterBalance, RunEvent, RunFailed, RunFinished
+from softmoa.experiment import compare
 from softmoa.methods import METHODS
 from softmoa.methods.budget import parameters_of
-from softmoa.plan import plan
+from softmoa.plan import Choice, Comparison, plan
 from softmoa.recipes import SHORT as SHORT_RECIPE
 from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import LabelledFile, Task, TaskError

@@ -25,8 +25,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from loading import loads_or_refuses
 from safetensors.torch import load_file, save
-from test_audio import LIBAV_FORMATS, SOUNDFILE_FORMATS, loads_or_refuses, noise, write_libav
+from sounds import LIBAV_FORMATS, SOUNDFILE_FORMATS, noise, write_libav
 
 from softmoa import bundle
 from softmoa.bundle import BundleError

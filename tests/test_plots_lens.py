@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from softmoa.contribution import PatchGrid
-from softmoa.plots import lens
+from softmoa.plots import lens, shares
 
 GRID = PatchGrid(8, 6)
 MEL = np.random.default_rng(0).normal(size=(96, 128))
@@ -131,7 +131,7 @@ def test_switches_say_their_state():
 
 
 def test_shares_stand_on_one_scale():
-    html = lens.share_charts(
+    html = shares.share_charts(
         {"even": [np.full(4, 0.25)], "top": [np.array([0.5, 0.3, 0.2, 0.0])], "none": [None]},
         rows=["Layer 1"],
         title="T",

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from analysis.corpus import PACKAGES, TEST_PACKAGES
 from analysis.initialise import AST_SMALL
+from analysis.packages import PACKAGES, TEST_PACKAGES
 from analysis.pretrain import average_gradients, schedule
 from analysis.scenes import Batch, Batches, Clips, Scenes, Targets
 from analysis.speech_teacher import ctranslate2_tensors

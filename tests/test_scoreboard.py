@@ -3,7 +3,7 @@
 import pytest
 
 from softmoa.bundle import BundleInfo
-from softmoa.experiment import Preparing, RunEvent, RunFailed, RunFinished
+from softmoa.events import Preparing, RunEvent, RunFailed, RunFinished
 from softmoa.scoreboard import Scoreboard, conclusion, confusion, standard_error
 from softmoa.training import Evaluated, Started, Step
 

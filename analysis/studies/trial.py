@@ -17,14 +17,8 @@ from analysis.studies.engine import Result
 from softmoa import tasks, training, weights
 from softmoa.ast import AST
 from softmoa.balance import METRICS, Tally
-from softmoa.experiment import (
-    Planned,
-    RunEvent,
-    RunFailed,
-    RunFinished,
-    compare,
-    fine_tuned,
-)
+from softmoa.events import Planned, RunEvent, RunFailed, RunFinished
+from softmoa.experiment import compare, fine_tuned
 from softmoa.methods import share
 from softmoa.methods.beside import NORM_BEFORE
 from softmoa.plan import Choice, Comparison

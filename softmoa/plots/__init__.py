@@ -1,8 +1,8 @@
 """Arrays to figures: pure functions; no model, no user interface.
 
-`scales` turns numbers into places and colours, `screen` draws figures for a web page, `lens` those
-of the expert lens and `race` those of a comparison; `report` and `race_report` draw one figure for
-a file. Arguments may be tensors or arrays.
+`scales` turns numbers into places and colours, `screen` draws figures for a web page, `lens` and
+`shares` those of the expert lens and `race` those of a comparison; `report` and `race_report` draw
+one figure for a file. Arguments may be tensors or arrays.
 """
 
 from softmoa.plots import lens, race, screen

@@ -14,7 +14,7 @@ from softmoa.classify import DEFAULT_BUNDLE, report
 from softmoa.ui import api_ablate, api_compare
 from softmoa.ui.calls import classified
 from softmoa.ui.checks import refuse, text, whole
-from softmoa.ui.explore import MODEL_QUEUE
+from softmoa.ui.figure import MODEL_QUEUE
 
 
 def build() -> None:

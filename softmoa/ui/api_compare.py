@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 
 import gradio as gr
 
-from softmoa import experiment, jobs, race, scoreboard, tasks
+from softmoa import jobs, race, scoreboard, tasks
+from softmoa.events import ComparisonEvent, RunFinished
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
+from softmoa.plan import Choice, Comparison
 from softmoa.training import TrainingOptions
 from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, text, whole
@@ -84,15 +86,13 @@ def compare(
 
 
 def _without_tensors(
-    events: Iterator[experiment.ComparisonEvent],
-) -> Generator[experiment.ComparisonEvent, None, None]:
+    events: Iterator[ComparisonEvent],
+) -> Generator[ComparisonEvent, None, None]:
     for event in events:
-        yield replace(event, state={}) if isinstance(event, experiment.RunFinished) else event
+        yield replace(event, state={}) if isinstance(event, RunFinished) else event
 
 
-def _comparison(
-    methods: object, shots: object, epochs: object, seeds: object
-) -> experiment.Comparison:
+def _comparison(methods: object, shots: object, epochs: object, seeds: object) -> Comparison:
     names = [name.strip() for name in text(methods, "methods").split(",")]
     if unknown := [name for name in names if name not in METHODS]:
         known = ", ".join(METHODS)
@@ -112,8 +112,8 @@ def _comparison(
         batch=16,
     )
     try:
-        return experiment.Comparison(
-            tuple(experiment.Choice.of(name) for name in names),
+        return Comparison(
+            tuple(Choice.of(name) for name in names),
             budget,
             tuple(int(seed) for seed in numbers),
             whole(shots, "shots", 1, LIMITS.clips),

@@ -22,13 +22,13 @@ from softmoa.bundle import BundleError
 from softmoa.classify import Classification, open_classifier
 from softmoa.evidence import Evidence
 from softmoa.limits import LIMITS
-from softmoa.plots import lens as draw
+from softmoa.plots.shares import share_charts
 from softmoa.siblings import Measured, siblings
 from softmoa.tasks.archive import ZipLimits, unpack
 from softmoa.tasks.own import SOUNDS
 from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import place_names, row_names
-from softmoa.ui.explore import MATH, Figure
+from softmoa.ui.figure import MATH, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 from softmoa.weights import WeightsError
@@ -247,7 +247,7 @@ def _order(place: Place) -> tuple[int, bool]:
 def charts_of(measured: list[Measured]) -> str:
     """The shares of all experts of all layers and mixtures, on one scale."""
     places = _places(measured)
-    return draw.share_charts(
+    return share_charts(
         {
             one.title: [b.share if (b := one.balances.get(place)) else None for place in places]
             for one in measured

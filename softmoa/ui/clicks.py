@@ -1,4 +1,9 @@
-"""What a figure does when it is pressed, by pointer or by keyboard: `js_on_load` of a gr.HTML."""
+"""What a figure does when it is pressed, by pointer or by keyboard: `js_on_load` of a gr.HTML, and
+what that tells the server."""
+
+from __future__ import annotations
+
+import gradio as gr
 
 # The nearest element that says what it stands for is chosen. The Tab key stops once at a
 # [data-walk], arrow keys walk through its items, Enter or Space chooses. A choice draws the figure
@@ -40,3 +45,9 @@ new MutationObserver(() => {
   if (item?.closest('[data-walk]') && !item.hasAttribute('tabindex')) enter(item);
 }).observe(element, {attributes: true, childList: true, subtree: true});
 """
+
+
+def clicked(event: gr.EventData, name: str) -> int | None:
+    """A whole number from a click; the page says what it likes, so anything else is ignored."""
+    value = str((event._data or {}).get(name))
+    return int(value) if value.isdecimal() and len(value) < 7 else None

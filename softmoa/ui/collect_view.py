@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from softmoa.collection import Collection
-from softmoa.experiment import RunFinished
+from softmoa.events import RunFinished
 from softmoa.methods import METHODS
 from softmoa.scoreboard import Scoreboard
 from softmoa.tasks.own import OwnData

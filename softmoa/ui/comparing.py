@@ -19,7 +19,8 @@ from pathlib import Path
 from softmoa import jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
-from softmoa.experiment import ComparisonEvent, RunFinished, clip_name, out_of_memory
+from softmoa.events import ComparisonEvent, RunFinished
+from softmoa.experiment import clip_name, out_of_memory
 from softmoa.jobs import Job
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS

@@ -6,19 +6,12 @@ and every later choice of layer, expert or patch is drawn from it.
 
 from __future__ import annotations
 
-import filecmp
-import shutil
-import tempfile
-import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
 
 from softmoa import export, plots
-from softmoa.ablation import mixtures
 from softmoa.audio import SAMPLE_RATE, AudioError
 from softmoa.bundle import BundleError
 from softmoa.classify import (
@@ -30,7 +23,6 @@ from softmoa.classify import (
     open_classifier,
 )
 from softmoa.limits import LIMITS, LimitError
-from softmoa.moa import SoftRouter
 from softmoa.ui import hub_bundles
 from softmoa.ui.backbones import (
     backbone_dropdown,
@@ -38,21 +30,20 @@ from softmoa.ui.backbones import (
     choose_backbone,
     opened_name,
 )
-from softmoa.ui.checks import not_stored, refuse
-from softmoa.ui.clicks import ON_CLICK
+from softmoa.ui.clicks import ON_CLICK, clicked
 from softmoa.ui.comparing import bundle_of_key
-from softmoa.ui.drawing import figures, real_frames, report_png
-from softmoa.ui.figure import FOLLOWS, MODEL_QUEUE, Figure
-from softmoa.ui.links import Linked, Query
+from softmoa.ui.drawing import figures, real_frames
+from softmoa.ui.examples import clip_name, example_clips
+from softmoa.ui.explore_files import make_file
+from softmoa.ui.explore_link import linked_clip, open_link
+from softmoa.ui.figure import FOLLOWS, MATH, MODEL_QUEUE, Figure
+from softmoa.ui.links import Linked
 from softmoa.ui.over_time import OverTime
 from softmoa.ui.playhead import PLAYHEAD
 from softmoa.ui.texts import explore as texts
-from softmoa.weights import ASSETS, WeightsError
+from softmoa.weights import WeightsError
 
-EXAMPLES = ASSETS / "examples"
-EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
 WIDE = 64  # layers, experts or slots that a link may name; a run brings the true numbers
-MATH = [{"left": "$", "right": "$", "display": False}]
 
 
 @dataclass(frozen=True)
@@ -207,55 +198,6 @@ def build(tab: gr.Tab) -> Explored:
     return Explored(result, sound, runs, bundle, backbone, own, again, link)
 
 
-def example_clips() -> dict[str, Path]:
-    """The example clips by name."""
-    return {p.stem: p for p in sorted(EXAMPLES.iterdir()) if p.suffix in (".ogg", ".flac")}
-
-
-def clip_name(path: str | None) -> str:
-    """Name of the example clip that a sound is; empty for the visitor's own."""
-    if not path or (example := example_clips().get(Path(path).stem)) is None:
-        return ""
-    return example.stem if filecmp.cmp(path, example, shallow=False) else ""
-
-
-def linked_clip(query: Query):
-    """The sound that a link asks for; without one it stays as it is."""
-    clip = query.one_of("clip", example_clips())
-    return str(example_clips()[clip]) if clip else gr.skip()
-
-
-def open_link(query: Query) -> list:
-    """Bundle and choice that a link asks for; what it does not name stays as it is."""
-    query.one_of("clip", example_clips())  # said here if there is none; `linked_clip` opens it
-    bundle = query.one_of("bundle", bundles())
-    site = query.one_of("site", texts.SITES.values())
-    view = query.one_of("view", texts.VIEWS.values())
-    try:
-        classifier = open_classifier(bundle or DEFAULT_BUNDLE)
-    except (BundleError, WeightsError) as error:
-        query.problems.append(str(error))
-        return [gr.skip()] * 7
-    layer = expert = slot = gr.skip()
-    if found := mixtures(classifier.model):
-        layers = [place[0] + 1 for place in found]
-        moa = next(iter(found.values()))
-        n = moa.experts.down.shape[0]
-        p = moa.router.phi.shape[2] if isinstance(moa.router, SoftRouter) else 1
-        layer = query.whole("layer", min(layers), max(layers)) or layer
-        expert = (query.whole("expert", 1, n) or 1) - 1
-        slot = (query.whole("slot", 1, p) or 1) - 1
-    return [
-        classifier.backbone,
-        gr.Dropdown(bundle_choices(classifier.backbone), value=bundle or DEFAULT_BUNDLE),
-        layer,
-        site or gr.skip(),
-        view or gr.skip(),
-        expert,
-        slot,
-    ]
-
-
 def _numbered(count: int) -> list[tuple[str, int]]:
     """The choices 1 to `count`, with the values 0 to `count` - 1."""
     return [(str(j + 1), j) for j in range(count)]
@@ -348,43 +290,3 @@ def pick_expert(result, layer, site, view, expert, slot, token, event: gr.EventD
     slot = min(clicked(event, "slot") or 0, p - 1)
     drawn = draw_choice(result, layer, site, view, expert, slot, token)
     return [layer, site, expert, slot, *drawn]
-
-
-def clicked(event: gr.EventData, name: str) -> int | None:
-    """A whole number from a click; the page says what it likes, so anything else is ignored."""
-    value = str((event._data or {}).get(name))
-    return int(value) if value.isdecimal() and len(value) < 7 else None
-
-
-def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
-    """Write the PNG, CSV or JSON of what is shown, for download."""
-    if result is None:
-        raise gr.Error(texts.EMPTY, print_exception=False)
-    label = result.top(1)[0][0]
-    if kind == "png":
-        content = report_png(result, layer, site, view)
-    elif kind == "csv":
-        content = export.weights_csv(result).encode()
-    else:
-        content = export.everything_json(result, "sound").encode()
-    try:
-        path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
-        path.write_bytes(content)
-    except OSError as error:
-        raise refuse(not_stored(error)) from None
-    return str(path)
-
-
-def _export_folder() -> Path:
-    """A new folder for one download. Those of earlier visitors go after a while: gradio serves a
-    copy of its own and never deletes the original."""
-    EXPORTS.mkdir(exist_ok=True)
-    for old in EXPORTS.iterdir():
-        with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
-            if time.time() - old.stat().st_mtime > 60 * LIMITS.download_minutes:
-                shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=EXPORTS))
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.lower())[:40]

@@ -16,7 +16,7 @@ from softmoa.evidence import Evidence
 from softmoa.listening import hear
 from softmoa.plots import lens as draw
 from softmoa.ui.drawing import real_frames, row_names
-from softmoa.ui.explore import MATH, Figure
+from softmoa.ui.figure import MATH, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 

@@ -18,8 +18,11 @@ from softmoa.classify import Classification
 from softmoa.evidence import Evidence, again
 from softmoa.plots import lens as draw
 from softmoa.ui import balance, hear, switchboard
+from softmoa.ui.clicks import ON_CLICK, clicked
 from softmoa.ui.drawing import multiples, real_frames, row_names
-from softmoa.ui.explore import EXAMPLES, MATH, MODEL_QUEUE, ON_CLICK, Explored, Figure, clicked
+from softmoa.ui.examples import EXAMPLES
+from softmoa.ui.explore import Explored
+from softmoa.ui.figure import MATH, MODEL_QUEUE, Figure
 from softmoa.ui.texts import lens as texts
 
 OFFERED = ("dog_bark", "rain", "rooster", "speech", "trumpet", "train")

@@ -13,8 +13,8 @@ from softmoa import by_hand
 from softmoa.plots import lesson as drawn
 from softmoa.quiz import QUESTIONS
 from softmoa.ui import lesson_steps as steps
-from softmoa.ui.explore import MATH, example_clips
-from softmoa.ui.figure import MODEL_QUEUE, Figure
+from softmoa.ui.examples import example_clips
+from softmoa.ui.figure import MATH, MODEL_QUEUE, Figure
 from softmoa.ui.links import Linked, Query
 from softmoa.ui.texts import lesson as texts
 

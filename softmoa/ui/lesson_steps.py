@@ -20,7 +20,7 @@ from softmoa.contribution import expert_contribution
 from softmoa.moa import Experts, SoftRouter
 from softmoa.plots import lesson as drawn
 from softmoa.quiz import OTHER_LABEL, Question
-from softmoa.ui.explore import example_clips
+from softmoa.ui.examples import example_clips
 from softmoa.ui.texts import lesson as texts
 
 BACKBONE = "ast-small"  # whose sizes the counts are of

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from html import escape
 
 from softmoa import plots, scoreboard
-from softmoa.experiment import Planned, RunFinished
+from softmoa.events import Planned, RunFinished
 from softmoa.methods import METHODS
 from softmoa.plan import ENDLESS
 from softmoa.plots.race import Dot, Line, Style

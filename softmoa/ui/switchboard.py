@@ -14,8 +14,9 @@ from softmoa.contribution import expert_share
 from softmoa.evidence import Evidence, again
 from softmoa.moa import Slots
 from softmoa.plots import lens as draw
+from softmoa.ui.clicks import clicked
 from softmoa.ui.drawing import kind_of, multiples, real_frames, row_names
-from softmoa.ui.explore import MATH, MODEL_QUEUE, Figure, clicked
+from softmoa.ui.figure import MATH, MODEL_QUEUE, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
 

@@ -1,0 +1,99 @@
+"""A comparison of the Compare tab while it runs: watched, found again after a reload, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import gradio as gr
+
+from softmoa import jobs
+from softmoa.events import RunEvent
+from softmoa.jobs import Job
+from softmoa.scoreboard import Scoreboard
+from softmoa.ui import compare_runs, comparing, standings
+from softmoa.ui.standings import duration
+from softmoa.ui.texts import compare as texts
+
+LOOK_EVERY = 0.5  # seconds between two looks at a running comparison
+
+
+def find_again(request: gr.Request) -> list:
+    """The comparison that the page's address names, after a reload."""
+    identity = str(request.query_params.get("run") or "")
+    return [identity, gr.Tabs(selected="compare") if identity else gr.skip()]
+
+
+async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
+    """Follow a job until it is over; every frame says all, and the changes are sent."""
+    job = comparing.find(job_id)
+    if job is None:
+        yield [idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 14
+        return
+    board, seen = Scoreboard(), 0
+    with job.watched():
+        while True:
+            over = job.over  # asked before the events are read: none can come after
+            news = job.events[seen:]
+            seen += len(news)
+            board.add_all(news)
+            yield [
+                progress_bar(job, board),
+                gr.Button(interactive=over),
+                gr.Button(interactive=not over and not job.stopping),
+                gr.Radio(visible=board.plan is not None),
+                *standings.curves(board, view["axis"]),
+                standings.results_table(board, over),
+                standings.conclusion(board) if over else "",
+                standings.router_balance(board),
+                *(compare_runs.shown(job, board) if over else [gr.skip()] * 6),
+            ]
+            if over:
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def turn_axis(job_id: str, view: dict[str, str], axis: str) -> list:
+    """The curves again, over the other axis, for now and for the watch that goes on."""
+    view["axis"] = axis
+    job = comparing.find(job_id)
+    if job is None:
+        return [gr.skip(), gr.skip()]
+    return [*standings.curves(Scoreboard().add_all(list(job.events)), axis)]
+
+
+def stop_job(job_id: str) -> None:
+    """Stop the visitor's comparison; runs that are over stay."""
+    if (job := comparing.find(job_id)) is not None:
+        job.stop()
+
+
+def idle(words: str = texts.NO_RUN) -> list[str]:
+    """The empty bar, and why nothing runs."""
+    return standings.progress_bar(0, words)
+
+
+def progress_bar(job: Job, board: Scoreboard) -> list[str]:
+    """Where the comparison is, and how long it will still take."""
+    share = standings.share_done(board, job.note.weights)
+    runs = len(board.plan.runs) if board.plan else 0
+    done = {"done": len(board.finished), "total": runs, "time": duration(job.seconds)}
+    if job.state == "waiting":
+        return standings.progress_bar(0, texts.WAITING.format(n=jobs.ahead_of(job)))
+    if job.state == "failed":
+        return standings.progress_bar(share, job.message)
+    if job.state == "stopped":
+        return standings.progress_bar(share, texts.STOPPED.format(**done))
+    if job.state == "interrupted":
+        return standings.progress_bar(share, texts.INTERRUPTED.format(**done))
+    if job.state == "finished":
+        time = sum(run.seconds for run in board.finished) if not job.seconds else job.seconds
+        return standings.progress_bar(1, texts.FINISHED.format(**done | {"time": duration(time)}))
+    if job.stopping:
+        return standings.progress_bar(share, texts.STOPPING)
+    words = f"{100 * share:.0f} %: {board.doing}"
+    first = next((k for k, e in enumerate(job.events) if isinstance(e, RunEvent)), None)
+    if first is not None and share > 0.03:
+        spent = job.seconds - job.times[first]
+        words += texts.LEFT.format(time=duration(spent * (1 - share) / share))
+    return standings.progress_bar(share, words)

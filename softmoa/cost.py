@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softmoa import audio, tasks, training
 from softmoa.experiment import HeadOnly, fine_tuned, only_head_trains
@@ -23,6 +23,7 @@ from softmoa.methods import trained_state
 from softmoa.methods.budget import parameters_of
 from softmoa.moa import auxiliary_loss
 from softmoa.plan import Choice, Comparison
+from softmoa.precision import wants_bf16
 from softmoa.probe import pooled_features
 from softmoa.tasks import Task
 from softmoa.training import TrainingOptions
@@ -56,8 +57,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Pace:
     """Of one clip: seconds to train on it, seconds to check it, megabytes a step holds for it.
-    fixed_mb: gradients and optimiser state. on_features: whether it trains on the features of the
-    frozen backbone, which are computed once."""
+    fixed_mb: gradients, optimiser state and bfloat16 copies. on_features: whether it trains on the
+    features of the frozen backbone, which are computed once."""
 
     train: float
     check: float
@@ -137,6 +138,14 @@ def _reading(task: Task, clip_seconds: float) -> tuple[float, int]:
     return _remembered(("reading", files, clip_seconds), measure)
 
 
+def _copies_mb(model: nn.Module) -> float:
+    """Megabytes of the projections in bfloat16, which a step holds whatever its batch."""
+    if not wants_bf16(model.train(), "auto"):
+        return 0.0
+    projections = (m for m in model.modules() if isinstance(m, nn.Linear))
+    return 2e-6 * sum(projection.weight.numel() for projection in projections)
+
+
 def _noise(frames: int) -> Tensor:
     return torch.randn(frames, audio.N_MELS, generator=torch.Generator().manual_seed(0))
 
@@ -173,6 +182,7 @@ def _pace(base: Loaded, choice: Choice, frames: int, classes: int) -> Pace:
                 memory = event.step_memory_mb
             clock = getattr(event, "seconds", clock)
         fixed = 12e-6 * sum(w.numel() for w in trained_state(model).values())
+        fixed += _copies_mb(trainee)
         return Pace(train, check, (memory - fixed) / PROBED, fixed, on_features)
 
     alike = replace(choice, learning_rate=1e-6)  # costs the same at any rate

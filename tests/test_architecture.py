@@ -73,6 +73,7 @@ MAY_IMPORT = {
         "methods",
         "moa",
         "plan",
+        "precision",
         "probe",
         "tasks",
         "training",

@@ -56,3 +56,17 @@ def test_targets_of_the_makefile_exist():
 def test_local_links_lead_somewhere():
     for link in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_verdicts_are_those_of_the_studies():
+    """Every cell of the README's table of claims is in one row of a study's page."""
+    pages = [page.read_text() for page in (ROOT / "analysis" / "results").glob("*.md")]
+    found = [set(cells(line)) for page in pages for line in page.splitlines() if "| **" in line]
+    claims = [cells(line) for line in README.splitlines() if re.match(r"\|.*\*\* \|$", line)]
+    assert len(claims) >= 9
+    for claim in claims:
+        assert any(set(claim) <= row for row in found), claim
+
+
+def cells(line: str) -> list[str]:
+    return [cell for cell in map(str.strip, line.strip("| ").split(" | ")) if cell]

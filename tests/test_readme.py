@@ -69,4 +69,4 @@ def test_the_verdicts_are_those_of_the_studies():
 
 
 def cells(line: str) -> list[str]:
-    return [cell for cell in map(str.strip, line.strip("| ").split(" | ")) if cell]
+    return [cell for cell in re.split(r"\s*\|\s*", line) if cell]

@@ -84,7 +84,7 @@ TRAINING = (
                 "Prompt tuning, deep",
             ),
         ),
-        minutes=260,
+        minutes=45,
     ),
     Training(
         "experts",
@@ -114,7 +114,7 @@ TRAINING = (
                 f"{TOP1}, n = 16",
             ),
         ),
-        minutes=125,
+        minutes=30,
         axis="experts n",
     ),
     Training(
@@ -137,7 +137,7 @@ TRAINING = (
                 "n = 2, p = 8, n r = 16",
             ),
         ),
-        minutes=40,
+        minutes=8,
         axis="slots p per expert, n p = 16",
     ),
     Training(
@@ -169,7 +169,7 @@ TRAINING = (
                 tasks=("instruments", "esc10"),
             ),
         ),
-        minutes=35,
+        minutes=7,
     ),
     Training(
         "module",
@@ -193,7 +193,7 @@ TRAINING = (
                 tasks=("instruments", "esc10"),
             ),
         ),
-        minutes=25,
+        minutes=5,
     ),
     Training(
         "balance",
@@ -249,7 +249,7 @@ TRAINING = (
                 TOP1,
             ),
         ),
-        minutes=30,
+        minutes=7,
         measures=(
             "Normalised entropy",
             "Effective experts",
@@ -296,7 +296,7 @@ TRAINING = (
                 "Leaving the convolution out costs no accuracy",
             ),
         ),
-        minutes=50,
+        minutes=11,
         measures=("change_at_start", "change_trained"),
     ),
 )

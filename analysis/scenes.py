@@ -17,6 +17,7 @@ from analysis.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES, clip_of
 from softmoa.audio import SAMPLE_RATE, log_mels, pad_batch
 
 COLUMN_FRAMES = 16  # of a column of patches
+WIDEST_MASK = 40  # frames that SpecAugment hides of a scene
 EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long
 
 
@@ -138,7 +139,9 @@ class Batches:
         def join(x: Tensor) -> Tensor:
             return x.unflatten(0, (clips, parts)).flatten(1, 2)
 
-        return Batch(augment(join(mel), self.rng), self.standardise(targets.map(join)), parts)
+        return Batch(
+            augment(join(mel), self.rng, WIDEST_MASK), self.standardise(targets.map(join)), parts
+        )
 
     def standardise(self, targets: Targets) -> Targets:
         speech = targets.speech
@@ -192,16 +195,17 @@ class Clips:
                 mels = log_mels([clip_of(self.corpus, self.rows[i]) for i in part])
                 mel, frames = pad_batch(mels)
                 tags = torch.from_numpy(self.tags[part].astype(np.float32))
-                yield augment(mel, rng), frames, tags
+                yield augment(mel, rng, min(WIDEST_MASK, mel.shape[1] // 5)), frames, tags
 
 
-def augment(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """Gain of -6 to 6 dB on every clip of (b, frames, 128), SpecAugment on half of them."""
+def augment(mel: Tensor, rng: np.random.Generator, widest: int) -> Tensor:
+    """Gain of -6 to 6 dB on every clip of (b, frames, 128), SpecAugment on half of them, which
+    hides at most `widest` frames."""
     draws = torch.from_numpy(rng.random((2, len(mel), 1, 1), dtype=np.float32))
     decibel = 0.0252  # in units of the normalised log-mel: ln(10) / 10 / (2 std)
     gained = mel + (draws[0] * 12 - 6) * decibel
     bands = FrequencyMasking(20, iid_masks=True)(gained[:, None].transpose(2, 3))
-    masked = TimeMasking(min(40, mel.shape[1] // 5), iid_masks=True)(bands)
+    masked = TimeMasking(widest, iid_masks=True)(bands)
     return torch.where(draws[1] < 0.5, masked.transpose(2, 3)[:, 0], gained)
 
 

@@ -6,7 +6,8 @@
 Each method trains from the warm head at the same factors of its paper's rate, few-shot, and is
 asked on at most 120 validation clips; the test clips are never looked at. Chosen is the factor with
 the highest validation accuracy, mean over tasks and seeds; ties go to the lower loss. Runs that are
-in rates.csv already are not run again.
+in rates.csv already are not run again. The two prompts take minutes a run on short clips;
+results/rates.md was made without them, by `--methods` with the ten others.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def shards(tmp_path):
 
 def test_crops_keep_sound_and_speech_target_together(shards, monkeypatch):
     batches = Batches(Scenes(shards), 2)
-    monkeypatch.setattr("analysis.scenes.augment", lambda mel, rng: mel)
+    monkeypatch.setattr("analysis.scenes.augment", lambda mel, rng, widest: mel)
     monkeypatch.setattr(batches, "standardise", lambda targets: targets)
     for _ in range(30):
         batch = batches.draw()

@@ -82,7 +82,8 @@ def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
                 f"{_signed(found.mean, claim)} ± {half}",
                 str(found.seeds),
             ]
-        about = f" ({', '.join(claim.tasks)})" if claim.tasks else ""
+        asked = [task for task in claim.tasks if any(row["task"] == task for row in rows)]
+        about = f" ({', '.join(asked or claim.tasks)})" if claim.tasks else ""
         lines.append(
             [
                 f"{claim.text}{about} [{claim.source}]",

@@ -7,9 +7,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: app test test-all lint bench
 
-# Two arenas: with one for every thread the C library keeps memory that is free.
 app: .venv/installed
-	MALLOC_ARENA_MAX=2 $(BIN)/python app.py
+	$(BIN)/python app.py
 
 test: .venv/installed-test
 	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
 import threading
+from contextlib import suppress
 
+M_ARENA_MAX = -8  # of glibc's malloc.h
+if "MALLOC_ARENA_MAX" not in os.environ:
+    # One arena for every thread is glibc's way, and each keeps memory that is free.
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

@@ -14,22 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradio_client import Client, handle_file
 
+from analysis.running_app import running_app
 from softmoa.weights import ASSETS
 
-ROOT = Path(__file__).parents[1]
 CLIPS = sorted(p for p in (ASSETS / "examples").iterdir() if p.suffix in (".ogg", ".flac"))
 QUEUE_FULL = "queue"
 PATIENT = {"timeout": 300.0}  # seconds: what is measured is the server, not who waits for it
@@ -52,27 +50,6 @@ class Tally:
                 self.refused += 1
             else:
                 self.failures.append(str(error)[:200])
-
-
-def start(folder: str) -> tuple[subprocess.Popen, str]:
-    """The app on a free port, ready to answer."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"GRADIO_TEMP_DIR": folder},
-        stdout=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}/"
-    while process.poll() is None:
-        try:
-            urllib.request.urlopen(address + "config", timeout=5).close()
-            return process, address
-        except OSError:
-            time.sleep(0.5)
-    raise SystemExit("Error: the app ended at its start.")
 
 
 def megabytes(process: subprocess.Popen) -> float:
@@ -139,31 +116,29 @@ def start_and_stop(address: str, times: int, tally: Tally, process: subprocess.P
 def run(clients: int, classifications: int, training: int, stops: int) -> dict:
     """The load, and what it did."""
     tally = Tally()
-    with tempfile.TemporaryDirectory() as folder:
-        process, address = start(folder)
-        try:
-            threads = [
-                threading.Thread(target=classify_until, args=(address, classifications, tally))
-                for _ in range(clients)
-            ]
-            threads += [
-                threading.Thread(target=train_until, args=(address, classifications, tally))
-                for _ in range(training)
-            ]
-            began = time.perf_counter()
-            for thread in threads:
-                thread.start()
-            warm = None
-            while any(thread.is_alive() for thread in threads):
-                time.sleep(0.2)
-                if warm is None and len(tally.seconds) >= classifications / 10:
-                    warm = megabytes(process)
-            wall = time.perf_counter() - began
-            grown = megabytes(process) - (warm or 0)
-            grown_by_stops = start_and_stop(address, stops, tally, process)
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_app(os.environ | {"GRADIO_TEMP_DIR": folder}) as (process, address, _),
+    ):
+        threads = [
+            threading.Thread(target=classify_until, args=(address, classifications, tally))
+            for _ in range(clients)
+        ]
+        threads += [
+            threading.Thread(target=train_until, args=(address, classifications, tally))
+            for _ in range(training)
+        ]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        warm = None
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.2)
+            if warm is None and len(tally.seconds) >= classifications / 10:
+                warm = megabytes(process)
+        wall = time.perf_counter() - began
+        grown = megabytes(process) - (warm or 0)
+        grown_by_stops = start_and_stop(address, stops, tally, process)
     cuts = statistics.quantiles(tally.seconds, n=100) if len(tally.seconds) > 1 else [0.0] * 99
     return {
         "clients": clients,

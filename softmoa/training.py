@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 from softmoa.audio import pad_batch
-from softmoa.precision import Precision, autocast
+from softmoa.precision import Precision, autocast, wants_bf16
 
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
 
@@ -126,6 +126,7 @@ def fit(
 
     Evaluates before training and after each epoch, keeps a copy of the best weights by validation
     accuracy (ties: the lower loss) and puts them back at the end or when the generator is closed.
+    Evaluates in the precision it trains in.
     `extra_loss(model)` is added to the cross-entropy after each forward pass. The same seed gives
     the same losses on the CPU, unless the run is limited by seconds. Raises ValueError if there is
     nothing to train or a loss is not finite.
@@ -140,6 +141,7 @@ def fit(
     steps = options.epochs * math.ceil(len(train) / options.batch)
     steps = min(steps, options.steps or steps)
     generator = torch.Generator().manual_seed(options.seed)
+    precision: Precision = "bf16" if wants_bf16(model.train(), options.precision) else "fp32"
     clock = Clock()
 
     step = epoch = clips = 0
@@ -156,7 +158,7 @@ def fit(
         logits, labels = [], []
         for i in range(0, len(valid), options.batch):
             with clock:
-                part = predict(model, valid[i : i + options.batch], options.batch)
+                part = predict(model, valid[i : i + options.batch], options.batch, precision)
             logits.append(part[0])
             labels.append(part[1])
             yield Evaluating(step, clock.seconds, min(i + options.batch, len(valid)), len(valid))
@@ -183,7 +185,7 @@ def fit(
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
                     mel, frames, label = collate([train[k] for k in order[i : i + options.batch]])
                     mel = spec_augment(mel, options, generator)
-                    with autocast(model, options.precision):
+                    with autocast(model, precision):
                         logits = model(mel.to(device), frames)
                         loss = F.cross_entropy(logits.float(), label.to(device))
                         if extra_loss is not None:
@@ -272,13 +274,16 @@ def scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 
 
 def predict(
-    model: nn.Module, examples: Sequence[Example], batch: int = 16
+    model: nn.Module,
+    examples: Sequence[Example],
+    batch: int = 16,
+    precision: Precision = "fp32",
 ) -> tuple[Tensor, Tensor]:
     """Logits (clips, classes) and labels (clips,) on the CPU, in the order of the examples."""
     model.eval()
     device = next(model.parameters()).device
     logits, labels = [], []
-    with torch.no_grad():
+    with torch.no_grad(), autocast(model, precision):
         for i in range(0, len(examples), batch):
             mel, frames, label = collate(examples[i : i + batch])
             logits.append(model(mel.to(device), frames).float().cpu())

@@ -16,7 +16,8 @@ import soundfile  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from playwright.sync_api import Browser, BrowserType, Page, sync_playwright  # noqa: E402
-from running_app import running_app  # noqa: E402
+
+from analysis.running_app import running_app  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -66,10 +67,8 @@ def server(tmp_path_factory, hub_server):
         "HF_HUB_OFFLINE": "0",
         "HF_TOKEN": "hf_owner",  # of the owner of the server: no visitor may profit from it
     }
-    with running_app(environment) as (process, address):
+    with running_app(environment) as (_, address, _):
         yield address, uploads
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def launch(chromium: BrowserType, microphone: Path) -> Browser:

@@ -14,6 +14,9 @@ INSTRUMENTS = "keyboard mallet organ guitar bass string vocal brass reed flute s
 def open_compare(page: Page, methods: list[str], shots: str = "5", epochs: int = 1) -> None:
     """Fill in the form of the tab."""
     page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#task input")).to_have_value("Mandarin tones")
+    page.locator("#task input").click()
+    page.get_by_role("option", name="Instrument families").click()
     for box in page.locator("#methods label").all():
         wanted = box.text_content().strip() in methods
         if box.locator("input").is_checked() != wanted:

@@ -1,6 +1,7 @@
 """The limits of a server: their values, their environment, and that they hold."""
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields
@@ -98,3 +99,33 @@ def test_the_seconds_of_a_sound_come_from_the_environment():
         cwd=ROOT,
     )
     assert result.stdout == "2.5\n", result.stderr
+
+
+ARENAS = """
+import ctypes, sys, threading
+import app
+together = threading.Barrier(12)
+def hold():
+    kept = [bytearray(2_000) for _ in range(100)]
+    together.wait()
+threads = [threading.Thread(target=hold) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.fclose.argtypes = [ctypes.c_void_p]
+file = libc.fopen(sys.argv[1].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(not os.confstr_names.get("CS_GNU_LIBC_VERSION"), reason="of glibc")
+@pytest.mark.parametrize(("told", "arenas"), [({}, 2), ({"MALLOC_ARENA_MAX": "5"}, 5)])
+def test_many_threads_share_few_arenas_of_memory(told, arenas, tmp_path):
+    table = tmp_path / "malloc.xml"
+    environment = {name: v for name, v in os.environ.items() if name != "MALLOC_ARENA_MAX"} | told
+    command = [sys.executable, "-c", ARENAS, str(table)]
+    subprocess.run(command, env=environment, cwd=ROOT, check=True)
+    assert table.read_text().count("<heap nr=") == arenas

@@ -18,9 +18,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from running_app import running_app
 from test_hostile import call, sent, upload
 
+from analysis.running_app import running_app
 from softmoa.weights import ASSETS
 
 DOG = (ASSETS / "examples" / "dog_bark.ogg").read_bytes()
@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_in_mid_run(running, disk):
 
 @pytest.mark.slow
 def test_no_memory_for_a_training(running):
-    process, address = running
+    process, address, _ = running
     status = Path(f"/proc/{process.pid}/status").read_text()
     size = 1024 * int(re.search(r"VmSize:\s+(\d+)", status)[1])
     limit = ["prlimit", f"--pid={process.pid}"]
@@ -148,14 +148,14 @@ def test_no_memory_for_a_training(running):
 
 
 def test_a_server_that_was_killed_still_has_what_was_finished(disk):
-    with app(disk) as (process, address):
+    with app(disk) as (process, address, _):
         identity = begin(address, "linear", "soft-moa", epochs=30)
         in_background(watch, address, identity)
         log = disk / "runs" / identity / "events.jsonl"
         until(lambda: '"event": "Step", "run": "Soft-MoA' in log.read_text())
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    with app(disk) as (_, address):
+    with app(disk) as (_, address, _):
         said = watch(address, identity)
         assert "Interrupted: 1 of 2 runs were finished and are kept" in said
         assert "The run was interrupted before its end." in said

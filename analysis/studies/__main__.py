@@ -19,8 +19,9 @@ import typer
 from analysis.studies import costs, pages
 from analysis.studies.catalogue import TRAINING, Training
 from analysis.studies.claims import NEGLIGIBLE
+from analysis.studies.conditions import Condition
 from analysis.studies.engine import ROOT, Engine, Grid, Local, OnRay, run_grid, run_id
-from analysis.studies.trial import Trial, backbone
+from analysis.studies.trial import Trial, backbone, usual_budget
 from softmoa import tasks
 from softmoa.tasks import TaskError
 from softmoa.weights import BACKBONES, WeightsError
@@ -48,8 +49,10 @@ def main(
         str, typer.Option("--tasks", help="with commas between; by default the study's own")
     ] = "",
     seeds: Annotated[str, typer.Option(help="with commas between")] = "0,1,2",
-    shots: Annotated[int, typer.Option(min=1, help="training clips per class")] = 50,
-    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    shots: Annotated[
+        int, typer.Option(min=0, help="training clips per class; 0: the task's usual number")
+    ] = 0,
+    epochs: Annotated[int, typer.Option(min=0, help="0: the task's usual number")] = 0,
     quick: Annotated[
         bool, typer.Option(help="tones, 1 seed, 2 shots, 1 epoch, into runs/quick: does it work?")
     ] = False,
@@ -106,13 +109,18 @@ def train(
 ) -> Grid:
     """Run a study as far as it is not finished in `folder`, and write its files there.
 
-    setting: shots, epochs and backbone of every `Trial`.
+    setting: shots and epochs (0: the task's usual numbers) and backbone of every `Trial`.
     """
     base = backbone(setting["backbone"])
+    budgets = {task: usual_budget(task) for task in task_names}
+    budgets = {
+        task: {"shots": setting["shots"] or shots, "epochs": setting["epochs"] or epochs}
+        for task, (shots, epochs) in budgets.items()
+    }
     setting = setting | {"weights": base.sha256[:12], "watched": study.watched}
     conditions = study.conditions(base.model.config)
     cells = [
-        (condition, Trial(task, condition.arm, seed, condition.arm.choice.learning_rate, **setting))
+        (condition, _trial(task, condition, seed, setting | budgets[task]))
         for seed in seeds
         for task in task_names
         for condition in conditions
@@ -135,8 +143,9 @@ def train(
         if run_id(trial) in grid.results
     ]
     about = (
-        f"Backbone {base.name}, sha256 {base.sha256[:12]}, frozen; {setting['shots']} training "
-        f"clips per class, {setting['epochs']} epochs, seeds {', '.join(map(str, seeds))}. A "
+        f"Backbone {base.name}, sha256 {base.sha256[:12]}, frozen. Training: "
+        f"{'; '.join(map(_budget, budgets, budgets.values()))}; seeds "
+        f"{', '.join(map(str, seeds))}. A "
         "difference is between runs of the same task and seed, with its 95 % interval; an accuracy "
         f"counts as equal within {100 * NEGLIGIBLE:g} points."
     )
@@ -145,6 +154,14 @@ def train(
         figure = pages.figure_of(study, rows)
         _write(folder, study.name, study.title, about, lines, rows, grid, figure)
     return grid
+
+
+def _trial(task: str, condition: Condition, seed: int, setting: dict[str, Any]) -> Trial:
+    return Trial(task, condition.arm, seed, condition.arm.choice.learning_rate, **setting)
+
+
+def _budget(task: str, budget: dict[str, int]) -> str:
+    return f"{task}, {budget['shots']} clips per class, {budget['epochs']} epochs"
 
 
 def measure(folder: Path, engine: Engine, quick: bool) -> Grid:

@@ -33,6 +33,12 @@ LOOKED_AT = 32  # clips whose routing or outputs are looked at
 MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine")  # differ between machines
 
 
+def usual_budget(task: str) -> tuple[int, int]:
+    """Training clips per class, and epochs: short, and enough for the methods to leave the place
+    where the warm head puts them all."""
+    return {"digits": (50, 4), "tones": (20, 8)}.get(task, (10, 4))
+
+
 @dataclass(frozen=True)
 class Arm:
     """What is compared with the other arms of a study. options: those that are not the method's

@@ -17,6 +17,7 @@ from softmoa.ui import comparing
 from softmoa.ui.standings import TITLES, duration
 from softmoa.ui.texts import compare as texts
 
+DEFAULT_TASK = "tones"  # seconds a run, and there is something to learn beyond the first head
 DEFAULT_METHODS: tuple[str, ...] = ("linear", "lora", "adapter", "topk-moa", "soft-moa")
 SHOTS = {"5": 5, "10": 10, "20": 20, texts.SHOTS_ALL: 0}
 BUDGETS = {  # lowest, highest, usual
@@ -37,7 +38,7 @@ class Form:
 
 def build(tab: gr.Tab, own_tasks: gr.State) -> Form:
     """Lay out the form and wire what concerns it alone."""
-    task = gr.Dropdown(_task_choices([]), label=texts.TASK, elem_id="task")
+    task = gr.Dropdown(_task_choices([]), value=DEFAULT_TASK, label=texts.TASK, elem_id="task")
     methods = gr.CheckboxGroup(
         [(title, name) for name, title in TITLES.items()],
         value=list(DEFAULT_METHODS),
@@ -139,8 +140,19 @@ def asked_for(
 def warm_up() -> None:
     """Measure what the usual race costs while nothing else runs."""
     usual = BUDGETS["epochs"][2]
-    task = next(iter(comparing.all_tasks()))
-    form = task, [], list(DEFAULT_METHODS), 10, "epochs", usual, 1, "short", True, False, True
+    form = (
+        DEFAULT_TASK,
+        [],
+        list(DEFAULT_METHODS),
+        10,
+        "epochs",
+        usual,
+        1,
+        "short",
+        True,
+        False,
+        True,
+    )
     comparing.cost(*asked_for(*form))
 
 

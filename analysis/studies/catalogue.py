@@ -84,7 +84,8 @@ TRAINING = (
                 "Prompt tuning, deep",
             ),
         ),
-        minutes=45,
+        minutes=100,
+        tasks=("digits", "tones", "instruments", "esc10"),
     ),
     Training(
         "experts",

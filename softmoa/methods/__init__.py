@@ -126,7 +126,7 @@ METHODS = {
             plug=tokens.plug_shallow_prompts,
             trains=final_norm,
             learning_rate=1e-2,
-            short_rate=1e-3,
+            short_rate=1e-2,
             sizes=("length",),
             identity_at_start=False,
         ),

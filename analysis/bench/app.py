@@ -25,7 +25,7 @@ LOOKS = 2  # that the page takes at a running comparison, a second
 
 
 def app(setting: Setting) -> list[Row]:
-    """`make app` to its first page on a warm disk; an upload; two races; the live mode."""
+    """`make app` to its first page on a warm disk; an upload; a switch; two races; live mode."""
     with running_app():  # warms the disk
         pass
     with (
@@ -37,6 +37,7 @@ def app(setting: Setting) -> list[Row]:
         return [
             Row("start to the first page", 1000 * started, target=12_000),
             *uploads(browser, address, setting.rounds),
+            switch(page, address, setting.rounds),
             *race(page, address, "Mandarin tones"),
             *race(page, address, "Instrument families"),
             live(page, address),
@@ -83,6 +84,28 @@ def uploads(browser: Browser, address: str, rounds: int) -> list[Row]:
         Row(f"{what}, first", labelled[0], target=1_500),
         Row(f"{what}, later", median(labelled[1:]), target=1_500),
     ]
+
+
+def switch(page: Page, address: str, rounds: int) -> Row:
+    """An expert of the switchboard is clicked, and the model has run again without it."""
+    page.goto(address + "?tab=experts&clip=rain")
+    page.locator("#board button").first.wait_for(timeout=PATIENCE)
+    outcome = page.locator("#board-outcome table")
+    expect(outcome).to_contain_text("Water", timeout=PATIENCE)
+    times = []
+    for k in range(rounds + 1):
+        before = outcome.text_content()
+        began = time.perf_counter()
+        page.locator(f"#board button[data-layer='2'][data-expert='{k % 7}']").click()
+        page.wait_for_function(
+            "before => document.querySelector('#board-outcome table')?.textContent !== before",
+            arg=before,
+            timeout=PATIENCE,
+        )
+        times.append(1000 * (time.perf_counter() - began))
+    return Row(
+        "switchboard, from a click to the answer without the expert", median(times[1:]), target=500
+    )
 
 
 def race(page: Page, address: str, task: str) -> list[Row]:

@@ -1,9 +1,10 @@
-"""Training steps at the base size: Soft-MoA against its naive form, LoRA against peft."""
+"""Training steps: Soft-MoA against its naive form and a single adapter, LoRA against peft."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,10 @@ from analysis.bench.features import kaldi_fbank
 from analysis.bench.measure import Row, Setting, equal, race
 from analysis.bench.peers import base_pair
 from analysis.naive import make_naive
-from softmoa import audio
+from softmoa import audio, weights
 from softmoa.ast import AST
 from softmoa.methods import attach, share
+from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.lora import LoRAOptions
 from softmoa.methods.mixtures import SoftMoAOptions
 from softmoa.moa import MoA
@@ -25,7 +27,7 @@ SECONDS = 5
 
 
 def train(setting: Setting) -> list[Row]:
-    return [*_soft_moa(setting), *_lora(setting)]
+    return [*_soft_moa(setting), _against_an_adapter(setting), *_lora(setting)]
 
 
 def _clips(setting: Setting) -> tuple[list[Tensor], Tensor]:
@@ -96,6 +98,31 @@ def _soft_moa(setting: Setting) -> list[Row]:
             f"fp32: {equal(tokens[0], tokens[1], 1e-4)}",
         )
     ]
+
+
+def _against_an_adapter(setting: Setting) -> Row:
+    """On the embedded backbone, with as many trained weights."""
+    base = weights.load("ast-small").model.to(setting.device)
+    clips, _ = _clips(setting)
+    mel = torch.stack(audio.log_mels(clips * 8))
+    labels = torch.arange(len(mel), device=setting.device) % 10
+    options = SoftMoAOptions()
+    trained = parameters_of(base.config, "soft-moa", options)
+    matched = matched_options(base.config, "adapter", trained)
+
+    def stepper(method: str, options: Any) -> Callable[[], None]:
+        model = share(base)
+        attach(model, method, options, 10)
+        return _stepper(setting, model, lambda: mel, labels, "auto")
+
+    return race(
+        setting,
+        f"training step, ast-small, Soft-MoA, {len(mel)} clips of {SECONDS} s, auto",
+        "single adapter of as many weights",
+        stepper("soft-moa", options),
+        stepper("adapter", matched),
+        1.15,
+    )
 
 
 def _lora(setting: Setting) -> list[Row]:

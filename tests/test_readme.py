@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from softmoa.__main__ import main
+from softmoa.card import CITATION
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -70,3 +73,10 @@ def test_the_verdicts_are_those_of_the_studies():
 
 def cells(line: str) -> list[str]:
     return [cell for cell in re.split(r"\s*\|\s*", line) if cell]
+
+
+def test_the_citation_file_names_this_version_and_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["references"][0]["title"] in " ".join(CITATION.split())

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, stdev
@@ -113,27 +113,38 @@ def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
 
 
 def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
-    """Accuracy by task: curves along the study's axis, else a bar for each condition."""
+    """Accuracy by task along the study's axis, or of each condition beside what it costs."""
     if study.watched:
         return _curves(rows)
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    labels = list(dict.fromkeys(row["condition"] for row in rows))
-    height = 4.2 if study.axis else 1.5 + 0.28 * len(labels)
-    figure = Figure(figsize=(1.5 + 3.6 * len(tasks), height), layout="constrained")
-    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=not study.axis)[0]
-    for task, axes in zip(tasks, panels, strict=True):
-        of_task = [row for row in rows if row["task"] == task]
+    by_task = {t: [row for row in rows if row["task"] == t] for t in {r["task"]: 0 for r in rows}}
+    if not study.axis:
+        return _beside_costs(rows, by_task)
+    figure = Figure(figsize=(1.5 + 3.6 * len(by_task), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(by_task), squeeze=False)[0]
+    for (task, of_task), axes in zip(by_task.items(), panels, strict=True):
         axes.set_title(task)
         axes.grid(alpha=0.25)
-        if study.axis:
-            axes.set_xscale("log", base=2)
-            _lines(axes, of_task)
-            axes.set(xlabel=study.axis, ylabel="test accuracy, %")
-        else:
-            _bars(axes, of_task, labels)
-            axes.set_xlabel("test accuracy, %")
-    if study.axis:
-        panels[-1].legend(fontsize=7)
+        axes.set_xscale("log", base=2)
+        _lines(axes, of_task)
+        axes.set(xlabel=study.axis, ylabel="test accuracy, %")
+    panels[-1].legend(fontsize=7)
+    return figure
+
+
+def _beside_costs(rows: Sequence[Row], by_task: Mapping[str, Sequence[Row]]) -> Figure:
+    """A line for each condition: accuracy by task, trained parameters, seconds over all tasks."""
+    labels = list(dict.fromkeys(row["condition"] for row in rows))
+    size = 3 + 2.4 * (len(by_task) + 2), 1.5 + 0.28 * len(labels)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(by_task) + 2, sharey=True)
+    for (task, of_task), axes in zip(by_task.items(), panels, strict=False):
+        _dots(axes, of_task, labels, "test_accuracy", 100)
+        axes.set(title=task, xlabel="test accuracy, %")
+    for measure, axes in zip(("trained_parameters", "seconds"), panels[-2:], strict=True):
+        _dots(axes, rows, labels, measure)
+        axes.set(xscale="log", xlabel=measure.replace("_", " "))
+    for axes in panels:
+        axes.grid(alpha=0.25)
     return figure
 
 
@@ -155,14 +166,15 @@ def _lines(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_xticks(points, [f"{at:g}" for at in points])
 
 
-def _bars(axes: Any, rows: Sequence[Row], labels: Sequence[str]) -> None:
+def _dots(
+    axes: Any, rows: Sequence[Row], labels: Sequence[str], measure: str, scale: float = 1
+) -> None:
+    """Every run, their mean, and of accuracies the standard deviation."""
     for place, label in enumerate(reversed(labels)):
-        values = [100 * row["test_accuracy"] for row in rows if row["condition"] == label]
+        values = [scale * row[measure] for row in rows if row["condition"] == label]
         if values:
-            axes.errorbar(
-                mean(values), place, xerr=stdev(values) if len(values) > 1 else 0,
-                fmt="o", color="#1f77b4", capsize=3,
-            )  # fmt: skip
+            spread = stdev(values) if measure == "test_accuracy" and len(values) > 1 else 0
+            axes.errorbar(mean(values), place, xerr=spread, fmt="o", color="#1f77b4", capsize=3)
             axes.plot(values, [place] * len(values), "|", color="#888888")
     axes.set_yticks(range(len(labels)), list(reversed(labels)), fontsize=8)
 

@@ -10,6 +10,7 @@ import yaml
 
 from softmoa.__main__ import main
 from softmoa.card import CITATION
+from softmoa.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,6 +39,20 @@ def test_the_http_examples_run(server):
     [curl] = re.findall(r"```sh\n(server=.*?)```", README, flags=re.DOTALL)
     answer = subprocess.run(["sh", "-c", at(server[0], curl)], capture_output=True, text=True)
     assert "event: complete" in answer.stdout and '"dog bark"' in answer.stdout, answer.stderr
+
+
+def test_a_method_of_ones_own(capsys):
+    [code] = re.findall(r"```python\n(from dataclasses.*?)```", README, flags=re.DOTALL)
+    try:
+        exec(code, {"__name__": "readme"})
+    finally:
+        METHODS.pop("gate", None)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:-1] for line in printed] == [
+        ["Linear", "probe,", "seed", "0", "0"],
+        ["Gate,", "seed", "0", str(6 * 384)],
+    ]
+    assert all(float(line[-1]) > 0.5 for line in printed)  # chance is 25 %
 
 
 def test_the_printed_tree_is_the_tree():

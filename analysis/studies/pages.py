@@ -97,10 +97,11 @@ def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
 
 
 def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
-    """A table per task: mean ± standard deviation over the seeds."""
+    """A table per task: mean ± standard deviation over the seeds; before them the accuracies."""
     measures = ("test_accuracy", *study.measures, "seconds")
-    lines = []
-    for task in dict.fromkeys(row["task"] for row in rows):
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    lines = _accuracies(rows, tasks) if len(tasks) > 1 else []
+    for task in tasks:
         of_task = [row for row in rows if row["task"] == task]
         body = []
         for label in dict.fromkeys(row["condition"] for row in of_task):
@@ -110,6 +111,19 @@ def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
         heads = ["", "parameters", *(NAMES.get(m, m) for m in measures), "seeds"]
         lines += ["", f"## {task}", "", *table(heads, body)]
     return lines
+
+
+def _accuracies(rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
+    """Test accuracy by condition and task, and its mean over the tasks."""
+    body = []
+    for label in dict.fromkeys(row["condition"] for row in rows):
+        of = [row for row in rows if row["condition"] == label]
+        by_task = [[row["test_accuracy"] for row in of if row["task"] == task] for task in tasks]
+        over_all = f"{100 * mean(map(mean, by_task)):.1f}" if all(by_task) else ""
+        cells = [_cell(values, "test_accuracy") for values in by_task]
+        body.append([label, f"{of[0]['trained_parameters']:,}", *cells, over_all])
+    heads = ["accuracy, %", "parameters", *tasks, "mean"]
+    return ["", "## Every task", "", *table(heads, body)]
 
 
 def figure_of(study: Training, rows: Sequence[Row]) -> Figure:

@@ -44,8 +44,8 @@ class Method:
     trains(options): substrings of the names of base weights that train too, as `.ln_attn.`.
     learning_rate: the paper's, for AdamW and runs of many epochs.
     short_rate: for AdamW and runs of a few epochs from a warm head, which the papers' rates tear
-        apart; chosen by `python -m analysis.tune_rates` (analysis/results/rates.md) with equal
-        effort for all but the two prompts, whose rate is a tenth of their paper's.
+        apart; chosen by `python -m analysis.tune_rates` (analysis/results/rates.md) among the same
+        factors for all.
     sizes: the options that decide how many weights it trains, the first before the second.
     identity_at_start: whether a freshly attached method leaves the encoder's output unchanged.
     """

@@ -128,16 +128,20 @@ def race(page: Page, address: str, task: str) -> list[Row]:
     )
     first = time.perf_counter() - began
     received.clear()
-    expect(page.locator("#progress")).to_contain_text("Done: 5 of 5", timeout=10 * PATIENCE)
+    drawn, kilobytes = first, 0.0  # what comes with the end is no update of the charts
+    while "Done: 5 of 5" not in page.locator("#progress").inner_text():
+        drawn, kilobytes = time.perf_counter() - began, sum(received) / 1000
+        page.wait_for_timeout(200)
+        assert drawn < 600, "the race does not end"
     took = time.perf_counter() - began
-    updates = (took - first) * LOOKS
+    looks = (drawn - first) * LOOKS
     what = f"race of five methods, {task}"
     return [
         Row(f"{what}, from the click to the first point", first, "s", target=5),
         Row(f"{what}, from the click to the end", took, "s", target=120),
         Row(
             f"{what}, received by the browser for 200 looks at the charts",
-            sum(received) / 1000 * 200 / updates,
+            kilobytes * 200 / looks,
             "kB",
             target=200,
         ),

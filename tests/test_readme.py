@@ -86,6 +86,12 @@ def test_the_verdicts_are_those_of_the_studies():
         assert any(set(claim) <= row for row in found), claim
 
 
+def test_the_accuracies_are_those_of_the_study():
+    page = (ROOT / "analysis" / "results" / "methods.md").read_text()
+    table = page.partition("## Every task\n\n")[2].partition("\n\n")[0]
+    assert len(table.splitlines()) > 15 and table in README
+
+
 def cells(line: str) -> list[str]:
     return [cell for cell in re.split(r"\s*\|\s*", line) if cell]
 

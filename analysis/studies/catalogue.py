@@ -84,7 +84,7 @@ TRAINING = (
                 "Prompt tuning, deep",
             ),
         ),
-        minutes=100,
+        minutes=90,
         tasks=("digits", "tones", "instruments", "esc10"),
     ),
     Training(
@@ -170,7 +170,7 @@ TRAINING = (
                 tasks=("instruments", "esc10"),
             ),
         ),
-        minutes=7,
+        minutes=8,
     ),
     Training(
         "module",

@@ -1,8 +1,8 @@
 """Learning rates for short runs, found with the same effort for every method.
 
     python -m analysis.tune_rates --tasks tones
-    python -m analysis.tune_rates --tasks digits --shots 50 --epochs 4 --methods linear,full,...
-    python -m analysis.tune_rates --tasks instruments --epochs 4 --methods linear,full,...
+    python -m analysis.tune_rates --tasks digits --shots 50 --epochs 4 \\
+        --methods linear,full,bitfit,lora,prefix,adapter,conv-adapter,dense-moa,topk-moa,soft-moa
 
 Each method trains from the warm head at the same factors of its paper's rate, few-shot, and is
 asked on at most 120 validation clips; the test clips are never looked at. Chosen is the factor with
@@ -126,7 +126,7 @@ def report(rows: Sequence[Row], command: str) -> str:
         f"Written by `{command}`: validation accuracy (%) after the last epoch of runs from the "
         "warm head, at factors of the paper's rate, the same for every method. Runs: "
         + "; ".join(f"{t}, {shots} shots, {e} epochs, seed {s}" for t, shots, e, s in what)
-        + ".",
+        + ". The mean is over the runs of a row; rows that lack some are not comparable to others.",
         "",
         "| method | paper's rate | " + " | ".join(f"× {f:g}" for f in factors) + " | chosen |",
         "|---|---|" + "---|" * (len(factors) + 1),

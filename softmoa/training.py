@@ -124,12 +124,11 @@ def fit(
 ) -> Iterator[Event]:
     """Train what requires a gradient in `model`, on the device it lies on.
 
-    Evaluates before training and after each epoch, keeps a copy of the best weights by validation
-    accuracy (ties: the lower loss) and puts them back at the end or when the generator is closed.
-    Evaluates in the precision it trains in.
-    `extra_loss(model)` is added to the cross-entropy after each forward pass. The same seed gives
-    the same losses on the CPU, unless the run is limited by seconds. Raises ValueError if there is
-    nothing to train or a loss is not finite.
+    Evaluates before training and after each epoch, in the precision of training, keeps a copy of
+    the best weights by validation accuracy (ties: the lower loss) and puts them back at the end or
+    when the generator is closed. `extra_loss(model)` is added to the cross-entropy after each
+    forward pass. The same seed gives the same losses on the CPU, unless the run is limited by
+    seconds. Raises ValueError if there is nothing to train or a loss is not finite.
     """
     options = options or TrainingOptions()
     weights = [w for w in model.parameters() if w.requires_grad]

@@ -27,7 +27,7 @@ from analysis.studies.__main__ import app, measure, train
 from analysis.studies.catalogue import TRAINING
 from analysis.studies.claims import Claim, difference, verdict
 from analysis.studies.departures import DEPARTURES
-from analysis.studies.engine import Local, OnRay, finished, run_grid, run_id
+from analysis.studies.engine import Grid, Local, OnRay, finished, run_grid, run_id
 from analysis.studies.trial import MEASURED, Arm, Trial
 from softmoa import weights
 from softmoa.ast import AST, ASTConfig
@@ -239,6 +239,23 @@ def test_every_study_on_a_tiny_backbone(study, sounds, tiny):
     # One seed proves nothing.
     assert "**holds**" not in page and "**cannot be tested at this size**" in page
     assert (sounds / f"{study.name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_task_has_its_usual_budget_unless_another_is_asked(tmp_path, tiny, monkeypatch):
+    grids = []
+
+    def planned(trials, path, engine):
+        grids.append({trial.task: (trial.shots, trial.epochs) for trial in trials})
+        return Grid({}, {}, 0)
+
+    monkeypatch.setattr("analysis.studies.__main__.run_grid", planned)
+    for shots in (0, 3):
+        setting = {"shots": shots, "epochs": 0, "backbone": tiny}
+        train(TRAINING[0], tmp_path, Here(), ["digits", "tones", "esc10"], [0], setting)
+    assert grids == [
+        {"digits": (50, 4), "tones": (20, 8), "esc10": (10, 4)},
+        {"digits": (3, 4), "tones": (3, 8), "esc10": (3, 4)},
+    ]
 
 
 def numbers(row: dict[str, str], claim: Claim) -> dict[str, object]:

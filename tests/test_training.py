@@ -18,6 +18,8 @@ from softmoa.training import (
     evaluate,
     fit,
     parameter_groups,
+    predict,
+    scores,
 )
 
 QUICK = TrainingOptions(epochs=4, batch=8, learning_rate=0.03, mask_mels=8, mask_frames=8)
@@ -63,6 +65,21 @@ def test_the_same_seed_gives_the_same_losses():
         return [event.loss for event in events if isinstance(event, Step)]
 
     assert losses(1) == losses(1) != losses(2)
+
+
+def test_validation_is_in_the_precision_of_training():
+    valid, losses = toy_examples(16, 1), []
+    for precision in ("fp32", "bf16"):
+        model = toy_model()
+        model.set_head(
+            torch.randn(2, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
+        )
+        expected, _ = scores(*predict(model, valid, 8, precision))
+        options = TrainingOptions(epochs=1, batch=8, precision=precision)
+        events = fit(model, toy_examples(8, 0), valid, options)
+        losses.append(next(event.loss for event in events if isinstance(event, Evaluated)))
+        assert losses[-1] == expected
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_the_best_weights_are_kept_not_the_last():

@@ -112,11 +112,8 @@ def train(
     setting: shots and epochs (0: the task's usual numbers) and backbone of every `Trial`.
     """
     base = backbone(setting["backbone"])
-    budgets = {task: usual_budget(task) for task in task_names}
-    budgets = {
-        task: {"shots": setting["shots"] or shots, "epochs": setting["epochs"] or epochs}
-        for task, (shots, epochs) in budgets.items()
-    }
+    asked = {name: count for name in ("shots", "epochs") if (count := setting[name])}
+    budgets = {task: usual_budget(task) | asked for task in task_names}
     setting = setting | {"weights": base.sha256[:12], "watched": study.watched}
     conditions = study.conditions(base.model.config)
     cells = [

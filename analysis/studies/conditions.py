@@ -35,7 +35,7 @@ def changed(options: Any) -> Pairs:
 
 
 def methods(config: ASTConfig) -> list[Condition]:
-    """Every method at its paper's size, and those with a size as large as Soft-MoA.
+    """Every method at its paper's size, and those of another size as large as Soft-MoA.
 
     The shallow prompt is nearly as large by its paper: 300 tokens for 348. A run takes minutes.
     """
@@ -44,7 +44,8 @@ def methods(config: ASTConfig) -> list[Condition]:
     for name, method in METHODS.items():
         if method.sizes and name not in (YARDSTICK, "shallow-prompt"):
             options = changed(matched_options(config, name, budget))
-            found.append(Condition(f"{method.title}, matched", Arm(name, options), "matched"))
+            if options:
+                found.append(Condition(f"{method.title}, matched", Arm(name, options), "matched"))
     return found
 
 

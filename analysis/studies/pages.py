@@ -130,7 +130,8 @@ def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
     """Accuracy by task along the study's axis, or of each condition beside what it costs."""
     if study.watched:
         return _curves(rows)
-    by_task = {t: [row for row in rows if row["task"] == t] for t in {r["task"]: 0 for r in rows}}
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
     if not study.axis:
         return _beside_costs(rows, by_task)
     figure = Figure(figsize=(1.5 + 3.6 * len(by_task), 4.2), layout="constrained")

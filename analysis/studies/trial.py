@@ -33,10 +33,11 @@ LOOKED_AT = 32  # clips whose routing or outputs are looked at
 MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine")  # differ between machines
 
 
-def usual_budget(task: str) -> tuple[int, int]:
-    """Training clips per class, and epochs: short, and enough for the methods to leave the place
-    where the warm head puts them all."""
-    return {"digits": (50, 4), "tones": (20, 8)}.get(task, (10, 4))
+def usual_budget(task: str) -> dict[str, int]:
+    """`shots` and `epochs` of a `Trial`: few, and enough for the methods to leave the place where
+    the warm head puts them all."""
+    shots, epochs = {"digits": (50, 4), "tones": (20, 8)}.get(task, (10, 4))
+    return {"shots": shots, "epochs": epochs}
 
 
 @dataclass(frozen=True)

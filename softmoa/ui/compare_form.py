@@ -140,20 +140,8 @@ def asked_for(
 def warm_up() -> None:
     """Measure what the usual race costs while nothing else runs."""
     usual = BUDGETS["epochs"][2]
-    form = (
-        DEFAULT_TASK,
-        [],
-        list(DEFAULT_METHODS),
-        10,
-        "epochs",
-        usual,
-        1,
-        "short",
-        True,
-        False,
-        True,
-    )
-    comparing.cost(*asked_for(*form))
+    what = DEFAULT_TASK, [], list(DEFAULT_METHODS), 10
+    comparing.cost(*asked_for(*what, "epochs", usual, 1, "short", True, False, True))
 
 
 def describe(*form) -> str:

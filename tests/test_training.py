@@ -71,9 +71,8 @@ def test_validation_is_in_the_precision_of_training():
     valid, losses = toy_examples(16, 1), []
     for precision in ("fp32", "bf16"):
         model = toy_model()
-        model.set_head(
-            torch.randn(2, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
-        )
+        generator = torch.Generator().manual_seed(0)
+        model.set_head(torch.randn(2, 32, generator=generator), torch.zeros(2))
         expected, _ = scores(*predict(model, valid, 8, precision))
         options = TrainingOptions(epochs=1, batch=8, precision=precision)
         events = fit(model, toy_examples(8, 0), valid, options)

@@ -1,16 +1,16 @@
-"""Train the bundles of `assets/bundles`: four siblings for each task, on the frozen `ast-small`.
+"""Train the bundles of `assets/bundles`: five siblings for each task, on the frozen `ast-small`.
 
     python -m analysis.train_bundles                     # all tasks, one seed
     python -m analysis.train_bundles esc10 --seeds 3
     python -m analysis.train_bundles digits --folds      # Soft-MoA, every speaker held out in turn
 
-The siblings are Soft-MoA, Dense-MoA, top-1 MoA without a balancing loss and a single adapter, all
-with as many trained parameters as Soft-MoA (within 5 %), the same clips, order and budget. Rates
-and epochs were tried on the validation clips; the bundles then train on those, too, and keep the
-last weights, so that the test clips are looked at once. The probe that every head starts from is
-measured beside them. The bundles of the first seed are written; every run is a row of
-analysis/results/bundles.csv. With `--folds` no bundle is written; the recipe of Soft-MoA is tested
-on each official fold or speaker, trained on all others: analysis/results/folds.{csv,md}.
+The siblings are Soft-MoA, Dense-MoA, top-1 and top-2 MoA without a balancing loss and a single
+adapter, all with as many trained parameters as Soft-MoA (within 5 %), the same clips, order and
+budget. Rates and epochs were tried on the validation clips; the bundles then train on those, too,
+and keep the last weights, so that the test clips are looked at once. The probe that every head
+starts from is measured beside them. The bundles of the first seed are written; every run is a row
+of analysis/results/bundles.csv. With `--folds` no bundle is written; the recipe of Soft-MoA is
+tested on each official fold or speaker, trained on all others: analysis/results/folds.{csv,md}.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from torch import Tensor
 from softmoa import bundle, experiment, tasks, weights
 from softmoa.events import RunEvent, RunFailed, RunFinished
 from softmoa.methods import METHODS
+from softmoa.methods.adapters import AdapterOptions
 from softmoa.methods.budget import matched_options, parameters_of
-from softmoa.methods.mixtures import SoftMoAOptions
+from softmoa.methods.mixtures import DenseMoAOptions, SoftMoAOptions, TopKMoAOptions
 from softmoa.plan import Choice, Comparison
 from softmoa.tasks import Task
 from softmoa.training import Step, TrainingOptions
@@ -40,18 +41,19 @@ BUNDLES = weights.ASSETS / "bundles"
 RESULTS = Path(__file__).parent / "results" / "bundles.csv"
 FOLDS = RESULTS.with_name("folds.csv")
 COLUMNS = (
-    "task", "method", "seed", "trained_parameters", "train_clips", "epochs", "learning_rate",
+    "task", "sibling", "seed", "trained_parameters", "train_clips", "epochs", "learning_rate",
     "seconds", "test_accuracy", "test_clips",
 )  # fmt: skip
 FOLD = ("task", "fold", "method", "seed", "test_accuracy", "test_clips")
 SOFT = SoftMoAOptions(experts=7, slots=1, reduction=32)
 PROBE = Choice("linear", METHODS["linear"].options(), 1e-8)  # leaves the solution as it is
-SIBLINGS = {
-    "soft-moa": "soft-moa",
-    "dense-moa": "dense-moa",
-    "topk-moa": "top1-moa",
-    "adapter": "adapter",
-}  # method -> end of the bundle's name
+SIBLINGS: dict[str, tuple[str, Any]] = {
+    "soft-moa": ("soft-moa", SOFT),
+    "dense-moa": ("dense-moa", DenseMoAOptions()),
+    "top1-moa": ("topk-moa", TopKMoAOptions(k=1)),
+    "top2-moa": ("topk-moa", TopKMoAOptions(k=2)),
+    "adapter": ("adapter", AdapterOptions()),
+}  # end of the bundle's name -> method, and its options but for their size
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,15 @@ RECIPES = {
 }
 
 
-def choices(base: weights.Loaded, rate: float) -> tuple[Choice, ...]:
-    """The siblings with options solved for the parameters of Soft-MoA."""
+def siblings(base: weights.Loaded, rate: float) -> dict[str, Choice]:
+    """The siblings with options solved for the parameters of Soft-MoA, and the probe."""
     config = base.model.config
     budget = parameters_of(config, "soft-moa", SOFT)
-    matched = {method: matched_options(config, method, budget) for method in SIBLINGS}
-    siblings = tuple(
-        Choice(method, SOFT if method == "soft-moa" else options, rate)
-        for method, options in matched.items()
-    )
-    return (PROBE, *siblings)
+    solved = {
+        name: Choice(method, matched_options(config, method, budget, options), rate)
+        for name, (method, options) in SIBLINGS.items()
+    }
+    return {"probe": PROBE, **solved}
 
 
 def runs_of(
@@ -112,17 +113,16 @@ def runs_of(
             yield event
 
 
-def train_task(base: weights.Loaded, name: str, seeds: int) -> list[dict[str, Any]]:
+def train_task(base: weights.Loaded, name: str, seeds: int) -> Iterator[dict[str, Any]]:
     """All siblings with all seeds; writes the bundles of the first. One row per run."""
     task, recipe = tasks.load(name), RECIPES[name]
-    rows = []
-    for run in runs_of(base, task, choices(base, recipe.rate), seeds):
-        if run.seed == 0 and run.method in SIBLINGS:
-            write(run)
-        row: dict[str, Any] = {column: getattr(run, column, None) for column in COLUMNS}
-        row |= {"task": name, "epochs": recipe.epochs, "learning_rate": recipe.rate}
-        rows.append(row | {"test_clips": len(task.test)})
-    return rows
+    for sibling, choice in siblings(base, recipe.rate).items():
+        for run in runs_of(base, task, (choice,), seeds):
+            if run.seed == 0 and sibling in SIBLINGS:
+                save_half(run.state, replace(run.info, name=f"{name}-{sibling}"))
+            row: dict[str, Any] = {column: getattr(run, column, None) for column in COLUMNS}
+            row |= {"task": name, "sibling": sibling, "test_clips": len(task.test)}
+            yield row | {"epochs": recipe.epochs, "learning_rate": choice.learning_rate}
 
 
 def try_folds(base: weights.Loaded, name: str, seeds: int) -> None:
@@ -168,11 +168,6 @@ def folds_page(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(run: RunFinished) -> None:
-    """The bundle under its name in assets/bundles."""
-    save_half(run.state, replace(run.info, name=f"{run.info.task}-{SIBLINGS[run.method]}"))
-
-
 def save_half(state: dict[str, Tensor], info: bundle.BundleInfo) -> None:
     """Write assets/bundles/NAME in fp16, as the backbone is: half the size; in one step."""
     out = BUNDLES / f"{info.name}.safetensors"
@@ -181,13 +176,14 @@ def save_half(state: dict[str, Tensor], info: bundle.BundleInfo) -> None:
     os.replace(out.with_suffix(".part"), out)
 
 
-def keep(rows: list[dict[str, Any]]) -> None:
-    """Put rows into the table in the place of those of the same task, method and seed."""
-    new = {(str(row["task"]), str(row["method"]), str(row["seed"])) for row in rows}
-    known = read(RESULTS)
-    kept = [row for row in known if (row["task"], row["method"], row["seed"]) not in new]
-    by_task = sorted([*kept, *rows], key=lambda row: (str(row["task"]), str(row["seed"])))
-    write_table(RESULTS, COLUMNS, by_task)
+def keep(row: dict[str, Any]) -> None:
+    """Put a row into the table in the place of that of the same task, sibling and seed."""
+
+    def key(row: dict[str, Any]) -> tuple[str, ...]:
+        return str(row["task"]), str(row["seed"]), str(row["sibling"])
+
+    kept = [known for known in read(RESULTS) if key(known) != key(row)]
+    write_table(RESULTS, COLUMNS, sorted([*kept, row], key=key))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -220,7 +216,8 @@ def main(
         if folds:
             try_folds(base, name, seeds)
         else:
-            keep(train_task(base, name, seeds))
+            for row in train_task(base, name, seeds):
+                keep(row)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.transforms import FrequencyMasking, TimeMasking
 
+from softmoa import augment
 from softmoa.audio import pad_batch
+from softmoa.augment import Augmentation
 from softmoa.precision import Precision, autocast, wants_bf16
 
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
@@ -29,8 +30,7 @@ class TrainingOptions:
     """AdamW with a cosine to zero; the paper's betas, and no decay on phi, biases and norms.
 
     The run ends after `epochs`, or earlier after `steps` or `seconds` of training, where given.
-    warmup: share of the run in which the rate rises. mask_mels, mask_frames: widest bands
-    SpecAugment hides, 0 for none. precision: see `softmoa.precision`.
+    warmup: share of the run in which the rate rises. precision: see `softmoa.precision`.
     """
 
     epochs: int = 8
@@ -41,8 +41,7 @@ class TrainingOptions:
     warmup: float = 0.1
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
-    mask_mels: int = 24
-    mask_frames: int = 80
+    augmentation: Augmentation = Augmentation()
     precision: Precision = "auto"
     seed: int = 0
 
@@ -182,8 +181,8 @@ def fit(
                     model.train()
                     for group in optimizer.param_groups:
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
-                    mel, frames, label = collate([train[k] for k in order[i : i + options.batch]])
-                    mel = spec_augment(mel, options, generator)
+                    batch = [train[k] for k in order[i : i + options.batch]]
+                    mel, frames, label = _augmented(batch, options.augmentation, generator)
                     with autocast(model, precision):
                         logits = model(mel.to(device), frames)
                         loss = F.cross_entropy(logits.float(), label.to(device))
@@ -307,19 +306,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
-def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generator) -> Tensor:
-    """Hide one band of mels and one of frames per clip, with the mean (Park et al. 2019)."""
-    if not (options.mask_mels or options.mask_frames):
-        return mel
-    seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):  # torchaudio draws from the global generator
-        torch.manual_seed(seed)
-        x = mel.transpose(1, 2)[:, None]  # (b, 1, mels, frames)
-        x = FrequencyMasking(options.mask_mels, iid_masks=True)(x)
-        x = TimeMasking(min(options.mask_frames, mel.shape[1] // 5), iid_masks=True)(x)
-    return x[:, 0].transpose(1, 2)
-
-
-def without_augmentation(options: TrainingOptions) -> TrainingOptions:
-    """The same run on features that SpecAugment makes no sense for."""
-    return replace(options, mask_mels=0, mask_frames=0)
+def _augmented(
+    examples: Sequence[Example], augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`collate` of the examples as training hears them this time."""
+    warped = [(augment.warp(mel, augmentation, generator), label) for mel, label in examples]
+    mel, frames, label = collate(warped)
+    return augment.mask(mel, augmentation, generator), frames, label

@@ -141,7 +141,7 @@ def test_compare_json_contract(capsys, tmp_path):
         (["--task", "tones", "--methods", "linear,linear"], "named twice"),
         (["--task", "tones", "--rate", "-1"], "above 0"),
         (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
-        (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, paper"),
+        (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, long, paper"),
         (["--task", "tones", "--test", "ba"], "split of 'tones' is fixed"),
         (["--task", "assets", "--test", "ba"], "give your sounds a split"),
         (["--task", "pyproject.toml"], "not a zip file"),

@@ -285,11 +285,12 @@ class AST(nn.Module):
         weights = mask.to(x.dtype) / mask.sum(dim=1, keepdim=True)
         return (weights[:, None] @ x)[:, 0]
 
-    def reset_head(self, classes: int, pool: Literal["special", "mean"] = "mean") -> None:
-        """A fresh linear head, zero, for so many classes (PETL: on the mean of all tokens)."""
+    def reset_head(self, classes: int) -> None:
+        """A fresh linear head, zero, for so many classes, on the mean of all tokens, as in PETL
+        whatever the old head read."""
         self.head = Head(self.config.width, classes)
         self.set_head(torch.zeros(classes, self.config.width), torch.zeros(classes))
-        self.pooling = pool
+        self.pooling = "mean"
 
     def set_head(self, weight: Tensor, bias: Tensor) -> None:
         """Give the linear layer of the head these values, (classes, d) and (classes,)."""

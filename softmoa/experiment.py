@@ -6,7 +6,7 @@ any moment. Runs take turns, so that all curves advance together, or follow each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -59,7 +59,6 @@ def compare(
         for seed in comparison.seeds
     }
     yield _planned(base, task, comparison)
-    # Test clips are read when the first run needs them, so that the first curve starts soon.
     training_files = list({f.path: f for t in subsets.values() for f in t.train}.values())
     yield from bench.read([*training_files, *task.valid])
     if comparison.warm_head:
@@ -69,18 +68,30 @@ def compare(
         for seed in comparison.seeds
         for choice in comparison.choices
     ]
-    while waiting:
-        # The run that is least far gone has its turn; one after another, the first one has.
-        run = min(waiting, key=lambda run: run.progress) if comparison.interleave else waiting[0]
-        try:
-            yield run.advance()
-        except StopIteration:
-            waiting.remove(run)
-        except (MemoryError, RuntimeError, ValueError) as error:
-            if isinstance(error, RuntimeError) and not out_of_memory(error):
-                raise
-            waiting.remove(run)
-            yield RunFailed(run.name, run.choice.method, run.seed, _sentence(error))
+    unread = True
+    try:
+        while waiting:
+            # The run that is least far gone has its turn; one after another, the first one has.
+            least = min(waiting, key=lambda run: run.progress)
+            run = least if comparison.interleave else waiting[0]
+            try:
+                event = run.advance()
+            except StopIteration:
+                waiting.remove(run)
+                continue
+            except (MemoryError, RuntimeError, ValueError) as error:
+                if isinstance(error, RuntimeError) and not out_of_memory(error):
+                    raise
+                waiting.remove(run)
+                event = RunFailed(run.name, run.choice.method, run.seed, _sentence(error))
+            yield event
+            if unread and isinstance(event, RunEvent) and isinstance(event.event, training.Step):
+                # Late enough for the first curve to start soon, early enough to lose no training.
+                yield from bench.read(task.test)
+                unread = False
+    finally:
+        for run in waiting:
+            run.close()
 
 
 def _planned(base: Loaded, task: Task, comparison: Comparison) -> Planned:
@@ -125,6 +136,8 @@ class _Bench:
 
     def __init__(self, base: Loaded, task: Task, clip_seconds: float):
         self.base, self.task, self.clip_seconds = base, task, clip_seconds
+        self.frozen = share(base.model)
+        self.frozen.reset_head(len(task.labels))  # pools as the runs do, not as the old head did
         self.mels: dict[Any, Tensor] = {}
         self.features: dict[Any, Tensor] = {}
 
@@ -140,7 +153,7 @@ class _Bench:
         files = [file for file in files if file.path not in self.features]
         for i in range(0, len(files), part):
             now = files[i : i + part]
-            features = pooled_features(self.base.model, [self.mels[f.path] for f in now], part)
+            features = pooled_features(self.frozen, [self.mels[f.path] for f in now], part)
             self.features |= dict(zip((f.path for f in now), features, strict=True))
             yield Preparing("running the frozen backbone", min(i + part, len(files)), len(files))
 
@@ -201,6 +214,10 @@ class _Run:
     def advance(self) -> ComparisonEvent:
         return next(self._events)
 
+    def close(self) -> None:
+        """Stop training; also breaks the cycle that would keep the model for a while."""
+        self._events.close()
+
     def _model(self) -> AST:
         bench = self.bench
         model = fine_tuned(bench.base, self.choice, len(bench.task.labels), self.seed)
@@ -210,7 +227,7 @@ class _Run:
             self.prepare(model)
         return model
 
-    def _go(self) -> Iterator[ComparisonEvent]:
+    def _go(self) -> Generator[ComparisonEvent]:
         bench, task = self.bench, self.task
         options = replace(
             self.comparison.training, learning_rate=self.choice.learning_rate, seed=self.seed
@@ -241,7 +258,6 @@ class _Run:
             if mixtures and valid and isinstance(event, training.Evaluated):
                 yield self._balance(model, valid[:BALANCE_CLIPS], event.step)
         assert finished is not None
-        yield from bench.read(task.test)
         if frozen:
             yield from bench.run_backbone(task.test)
         test = examples(task.test)
@@ -314,5 +330,5 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ValueError):
-        return f"The run stopped: {error}."
+        return f"The run stopped: {str(error).rstrip('.')}."
     return "The run needs more memory than there is; try a smaller batch or fewer parameters."

@@ -29,7 +29,8 @@ Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
 class TrainingOptions:
     """AdamW with a cosine to zero; the paper's betas, and no decay on phi, biases and norms.
 
-    The run ends after `epochs`, or earlier after `steps` or `seconds` of training, where given.
+    The run ends after `epochs`, or earlier after `steps`, or `seconds` with evaluations, where
+    given, but not before the first step.
     warmup: share of the run in which the rate rises. precision: see `softmoa.precision`.
     """
 
@@ -140,7 +141,7 @@ def fit(
     steps = min(steps, options.steps or steps)
     generator = torch.Generator().manual_seed(options.seed)
     precision: Precision = "bf16" if wants_bf16(model.train(), options.precision) else "fp32"
-    clock = Clock()
+    clock, trained = Clock(), Clock()
 
     step = epoch = clips = 0
     memory = 0.0
@@ -149,7 +150,7 @@ def fit(
     def done() -> float:
         """Share of the run that is over, by steps or by seconds."""
         by_time = clock.seconds / options.seconds if options.seconds else 0.0
-        return max(step / steps, by_time)
+        return max(step / steps, by_time) if step else 0.0
 
     def evaluate_all() -> Iterator[Event]:
         nonlocal best, best_step, best_weights
@@ -166,18 +167,17 @@ def fit(
             best_weights = [w.detach().clone() for w in weights]
         yield Evaluated(step, epoch, clock.seconds, loss, accuracy)
 
-    yield Started(sum(w.numel() for w in weights), steps)
     try:
+        yield Started(sum(w.numel() for w in weights), steps)
         if valid:
             yield from evaluate_all()
-        training_began = clock.seconds
         while done() < 1:
             epoch += 1
             order = torch.randperm(len(train), generator=generator).tolist()
             for i in range(0, len(order), options.batch):
                 if done() >= 1:
                     break
-                with clock, _one_step_memory(model, wanted=not step) as held:
+                with clock, trained, _one_step_memory(model, wanted=not step) as held:
                     model.train()
                     for group in optimizer.param_groups:
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
@@ -198,7 +198,6 @@ def fit(
                 step += 1
                 clips += len(label)
                 yield Step(step, clock.seconds, value, len(label))
-            trained_for = clock.seconds - training_began
             if valid:
                 yield from evaluate_all()
     finally:
@@ -211,7 +210,7 @@ def fit(
         clock.seconds,
         best_step if best_weights else step,
         best[0],
-        clips / trained_for,
+        clips / trained.seconds,
         memory,
     )
 

@@ -1,15 +1,18 @@
 """Whole comparisons on a tiny backbone and made-up sounds, through to files on disk."""
 
 import csv
+import gc
 import json
+import weakref
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from softmoa import bundle, experiment, run_directory, weights
+from softmoa import bundle, experiment, run_directory, tasks, weights
 from softmoa.ast import AST, ASTConfig
 from softmoa.augment import Augmentation
 from softmoa.events import Preparing, RouterBalance, RunEvent, RunFailed, RunFinished
@@ -20,7 +23,7 @@ from softmoa.plan import Choice, Comparison, plan
 from softmoa.recipes import SHORT as SHORT_RECIPE
 from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import LabelledFile, Task, TaskError
-from softmoa.training import Started, Step, TrainingOptions, predict
+from softmoa.training import Evaluated, Started, Step, TrainingOptions, predict
 
 SHORT = TrainingOptions(epochs=2, batch=8, augmentation=Augmentation(8, 8))
 
@@ -108,6 +111,56 @@ def test_one_failure_does_not_stop_the_others(base, task):
     [failed] = [e for e in events if isinstance(e, RunFailed)]
     assert failed.method == "soft-moa" and failed.message.startswith("The run stopped: the loss")
     assert [e.method for e in events if isinstance(e, RunFinished)] == ["linear"]
+
+
+@pytest.mark.parametrize("pool", ["special", "mean"])
+def test_the_warm_head_reads_what_the_model_pools(base, task, pool, tmp_path):
+    """Backbones of the Hub pool two tokens, a fresh head all of them: the linear solution, the
+    method's start and the saved probe are one function, whatever the backbone's own head read."""
+    model = AST(replace(base.model.config, pool=pool)).eval()
+    model.load_state_dict(base.model.state_dict())
+    pooled = weights.Loaded("tiny", model, (), "00ff")
+    events = run(pooled, task, "linear", "soft-moa", "lora")
+    before = {
+        e.method: (e.event.accuracy, e.event.loss)
+        for e in events
+        if isinstance(e, RunEvent) and isinstance(e.event, Evaluated) and not e.event.step
+    }
+    assert before["soft-moa"] == pytest.approx(before["linear"], rel=1e-4)
+    assert before["lora"] == pytest.approx(before["linear"], rel=1e-4)
+    assert before["linear"][0] > 0.8
+    for result in (e for e in events if isinstance(e, RunFinished)):
+        saved, _ = bundle.load(run_directory.save_bundle(result, tmp_path), pooled)
+        logits, labels = predict(saved, tasks.log_mels(task.test))
+        assert logits.argmax(dim=1).tolist() == list(result.predicted)
+
+
+def test_an_unreadable_test_clip_ends_the_comparison_before_training_does(base, task, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    bad = replace(task, test=(*task.test, LabelledFile(tmp_path / "bad.wav", 0, "test")))
+    steps = 0
+    with pytest.raises(TaskError, match="bad.wav"):
+        for event in compare(base, bad, Comparison((Choice.of("soft-moa"),), SHORT)):
+            steps += isinstance(event, RunEvent) and isinstance(event.event, Step)
+    assert steps == 1
+
+
+def test_closing_a_comparison_frees_its_models(base, task):
+    models: list[weakref.ref] = []
+    comparison = Comparison((Choice.of("soft-moa"), Choice.of("full")), SHORT)
+    gc.disable()
+    try:
+        events = compare(base, task, comparison, lambda model: models.append(weakref.ref(model)))
+        for event in events:
+            if len(models) == 2 and isinstance(event, RunEvent) and isinstance(event.event, Step):
+                break
+        del event
+        assert all(model() is not None for model in models)
+        events.close()
+        del events
+        assert [model() for model in models] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_impossible_comparisons_are_refused():

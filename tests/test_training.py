@@ -93,6 +93,21 @@ def test_the_best_weights_are_kept_not_the_last():
     assert evaluate(model, valid) == pytest.approx((best.loss, best.accuracy), rel=1e-5)
 
 
+def test_a_run_too_short_for_its_first_evaluation_takes_one_step():
+    brief = TrainingOptions(epochs=100, batch=8, seconds=1e-6)
+    events = list(fit(toy_model(), toy_examples(24, 0), toy_examples(8, 1), brief))
+    assert [event.step for event in events if isinstance(event, Step)] == [1]
+    assert events[-1].step == 1 and events[-1].clips_per_second > 0
+
+
+def test_closing_it_at_once_leaves_the_model_ready():
+    model = toy_model()
+    run = fit(model, toy_examples(24, 0), (), QUICK)
+    assert isinstance(next(run), Started)
+    run.close()
+    assert not model.training
+
+
 def test_closing_the_generator_stops_and_leaves_a_usable_model():
     model = toy_model()
     run = fit(model, toy_examples(24, 0), toy_examples(8, 1), QUICK)

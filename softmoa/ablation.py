@@ -25,9 +25,8 @@ from torch import Tensor
 from softmoa.ast import AST
 from softmoa.contribution import expert_outputs
 from softmoa.moa import Gates, MoA, Slots
-from softmoa.recording import record_routing
+from softmoa.recording import Place, mixtures, record_routing
 
-Place = tuple[int, str]
 Mode = Literal["zero", "renormalise"]
 Weights = Literal["learned", "uniform", "shuffled"]
 Decided = TypeVar("Decided", bound=Slots | Gates)
@@ -129,14 +128,11 @@ def _shuffled(weights: Tensor, mask: Tensor | None, seed: int) -> Tensor:
     return weights[torch.arange(b)[:, None], source]
 
 
-def mixtures(model: AST) -> dict[Place, MoA]:
-    """Every mixture of a model, in the order of the forward pass."""
-    return {
-        (layer, site): module
-        for layer, block in enumerate(model.blocks)
-        for site, module in (("mhsa", block.beside_attn), ("ffn", block.beside_mlp))
-        if isinstance(module, MoA)
-    }
+def _some_mixtures(model: AST) -> dict[Place, MoA]:
+    found = mixtures(model)
+    if not found:
+        raise ValueError("the model has no mixture of experts")
+    return found
 
 
 def everywhere(model: AST, intervention: Intervention) -> Switchboard:
@@ -199,9 +195,10 @@ def causal_contribution(
     One pass through the blocks: row 0 stays intact, and each mixture splits one row per expert off
     it, so nothing below a removed expert is computed twice. Trust it most of the three views, but
     removing experts one at a time misses what two can only do, or stand in for, together.
+    Raises ValueError for a model without mixtures.
     """
-    found = mixtures(model)
-    assert model.prompts is None and found
+    found = _some_mixtures(model)
+    assert model.prompts is None  # no method has both
     (experts,) = {moa.experts.down.shape[0] for moa in found.values()}
     with torch.inference_mode():
         x, mask = model.embed(mel[None])
@@ -249,9 +246,10 @@ def signed_contribution(model: AST, mel: Tensor, target: int | None = None) -> S
     linear around the intact pass, so minus this approximates the causal delta of mode "zero" while
     the contributions are small against the tokens they are added to.
     Source: gradient x input, Shrikumar et al. 2016 (arXiv 1605.01713), on the mixture's output.
+    Raises ValueError for a model without mixtures.
     """
     thread = threading.get_ident()
-    found = mixtures(model)
+    found = _some_mixtures(model)
     outputs: list[Tensor] = []
 
     def on_mixture(module, inputs, y: Tensor) -> None:

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from softmoa.contribution import expert_share
 from softmoa.moa import Gates, Slots
-from softmoa.recording import LayerRecord
+from softmoa.recording import LayerRecord, Place
 
-Place = tuple[int, str]  # (layer, site)
 DEAD = 0.01  # of an equal part: experts with less than this much of the combine mass are dead
 MOST = 0.9  # of a slot's dispatch weight
 
@@ -65,12 +64,11 @@ def dead_experts(share: Tensor, threshold: float = DEAD) -> Tensor:
 def expert_choices(record: LayerRecord) -> Tensor:
     """Part of the real tokens' choices that falls on each expert, (b, n), summing to 1.
 
-    Under top-k routing a token chooses its k experts; where all experts answer every token (soft
-    and dense mixtures) it chooses the one it weighs most.
+    Under top-k routing a token chooses its k experts, of which some may be switched off; where all
+    experts answer every token (soft and dense mixtures) it chooses the one it weighs most.
     """
     weights = record.routing.expert_weights
-    k = int((weights > 0).sum(dim=-1).max())
-    k = k if k < weights.shape[-1] else 1
+    k = getattr(record.routing, "k", None) or 1
     chosen = torch.zeros_like(weights).scatter(-1, weights.topk(k).indices, 1.0)
     chosen = (chosen * (weights > 0) * _real(record)[..., None]).sum(dim=1)
     return chosen / chosen.sum(dim=-1, keepdim=True)
@@ -80,7 +78,8 @@ def expert_probabilities(record: LayerRecord) -> Tensor:
     """Mean probability of each expert before any choice, (b, n); of a soft mixture, its share."""
     routing, real = record.routing, _real(record)[..., None]
     weights = routing.probabilities if isinstance(routing, Gates) else routing.expert_weights
-    return (weights * real).sum(dim=1) / real.sum(dim=1)
+    mass = (weights * real).sum(dim=1)
+    return mass / mass.sum(dim=-1, keepdim=True)
 
 
 def max_combine(record: LayerRecord) -> Tensor:

@@ -18,7 +18,6 @@ from torch import Tensor
 from softmoa.ablation import (
     CausalContribution,
     Mode,
-    Place,
     SignedContribution,
     Switchboard,
     causal_contribution,
@@ -29,7 +28,7 @@ from softmoa.ast import AST
 from softmoa.classify import Classification, computing_model
 from softmoa.contribution import expert_norms, expert_outputs, expert_share
 from softmoa.precision import autocast
-from softmoa.recording import record_routing
+from softmoa.recording import Place, record_routing
 
 
 def again(result: Classification, switchboard: Switchboard) -> Classification:

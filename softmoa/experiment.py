@@ -30,10 +30,10 @@ from softmoa.events import (
 )
 from softmoa.methods import attach, share, trained_parameters, trained_state
 from softmoa.methods.budget import parameters_of
-from softmoa.moa import MoA, auxiliary_loss
+from softmoa.moa import auxiliary_loss
 from softmoa.plan import Choice, Comparison, run_name
 from softmoa.probe import fit_linear, pooled_features
-from softmoa.recording import record_routing
+from softmoa.recording import mixtures, record_routing
 from softmoa.tasks import LabelledFile, Task
 from softmoa.training import Example
 from softmoa.weights import Loaded
@@ -234,7 +234,7 @@ class _Run:
         )
         model = trainee = self._model()
         examples = bench.examples
-        mixtures = any(isinstance(module, MoA) for module in model.modules())
+        routed = bool(mixtures(model))
         # With only the head to train, the features never change.
         frozen = only_head_trains(model)
         if frozen:
@@ -255,7 +255,7 @@ class _Run:
             elif isinstance(event, training.Finished):
                 finished = event
             yield RunEvent(self.name, self.choice.method, self.seed, event)
-            if mixtures and valid and isinstance(event, training.Evaluated):
+            if routed and valid and isinstance(event, training.Evaluated):
                 yield self._balance(model, valid[:BALANCE_CLIPS], event.step)
         assert finished is not None
         if frozen:

@@ -126,11 +126,13 @@ class Gates:
     combine_weights: (b, m, n), zero for the experts that a token was not given to (top-k).
     probabilities: (b, m, n), softmax of the logits over the experts, before any choice.
     mask: (b, m), True for real tokens, or None if all are.
+    k: experts a token is given to; None: all of them.
     """
 
     combine_weights: Tensor
     probabilities: Tensor
     mask: Tensor | None = None
+    k: int | None = None
 
     @property
     def expert_weights(self) -> Tensor:
@@ -253,7 +255,7 @@ class TokenRouter(nn.Module):
                 score = score + self.choice_bias.detach()
             best = score.topk(self.k, dim=-1).indices
             gates = torch.zeros_like(gates).scatter(-1, best, gates.gather(-1, best))
-        routing = Gates(gates, probabilities, mask)
+        routing = Gates(gates, probabilities, mask, self.k)
         if self.training and torch.is_grad_enabled():
             if self.balance == "loss":
                 self.charge = self.coefficient * balance_loss(routing)

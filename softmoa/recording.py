@@ -11,6 +11,23 @@ from torch import Tensor, nn
 
 from softmoa.moa import Folded, MoA, Routing
 
+Place = tuple[int, str]  # of a mixture: layer, from 0, and site
+_SITES = {"beside_attn": "mhsa", "beside_mlp": "ffn"}
+
+
+def mixtures(model: nn.Module) -> dict[Place, MoA]:
+    """Every mixture in a slot of a model or within what fills it, in the order of the forward
+    pass. Raises ValueError if one slot holds two."""
+    found: dict[Place, MoA] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, MoA):
+            _, layer, slot, *_ = path.split(".")
+            place = int(layer), _SITES[slot]
+            if place in found:
+                raise ValueError(f"there is more than one mixture at {place}")
+            found[place] = module
+    return dict(sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != "mhsa")))
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -39,9 +56,7 @@ def record_routing(model: nn.Module) -> Iterator[list[LayerRecord]]:
     records: list[LayerRecord] = []
     handles = []
 
-    def hook(path: str, moa: MoA) -> None:
-        _, layer, slot = path.split(".")
-        site = {"beside_attn": "mhsa", "beside_mlp": "ffn"}[slot]
+    def hook(place: Place, moa: MoA) -> None:
         decided: list[Routing] = []
 
         def on_router(module, inputs, routing: Routing) -> None:
@@ -53,15 +68,14 @@ def record_routing(model: nn.Module) -> Iterator[list[LayerRecord]]:
                 expert_out = y.detach()
                 if isinstance(expert_out, Tensor):
                     expert_out = expert_out.float().cpu()
-                records.append(LayerRecord(int(layer), site, decided.pop(), expert_out))
+                records.append(LayerRecord(*place, decided.pop(), expert_out))
 
         handles.append(moa.router.register_forward_hook(on_router))
         handles.append(moa.experts.register_forward_hook(on_experts))
 
     try:
-        for path, module in model.named_modules():
-            if isinstance(module, MoA):
-                hook(path, module)
+        for place, moa in mixtures(model).items():
+            hook(place, moa)
         yield records
     finally:
         for handle in handles:

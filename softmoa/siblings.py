@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softmoa.ablation import Place, mixtures
 from softmoa.balance import Balance, Tally
 from softmoa.bundle import BundleInfo, read_info
 from softmoa.classify import Classifier, bundles
 from softmoa.methods import METHODS
 from softmoa.moa import SoftRouter
-from softmoa.recording import record_routing
+from softmoa.recording import Place, mixtures, record_routing
 
 
 def siblings(name: str) -> dict[str, str]:

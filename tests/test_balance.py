@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from softmoa import moa
+from softmoa.ablation import without
 from softmoa.balance import (
     METRICS,
     Balance,
@@ -106,13 +107,13 @@ def test_a_balanced_and_a_collapsed_soft_mixture():
 
 def test_a_balanced_and_a_collapsed_top_1_mixture():
     even = torch.eye(4).repeat(5, 1)[None]
-    got = values(Balance.of(record(Gates(0.7 * even, 0.6 * even + 0.1))))
+    got = values(Balance.of(record(Gates(0.7 * even, 0.6 * even + 0.1, k=1))))
     slots = [name for name in BALANCED if "slot" in name.lower() or "dispatch" in name]
     expected = {**BALANCED, **dict.fromkeys(slots), "Mean max combine": 0.7}
     assert got == pytest.approx(expected, abs=1e-5)
     one = torch.eye(4)[[0] * 20][None]
     expected = {**COLLAPSED, **dict.fromkeys(slots)}
-    assert values(Balance.of(record(Gates(one, one)))) == pytest.approx(expected, abs=1e-5)
+    assert values(Balance.of(record(Gates(one, one, k=1)))) == pytest.approx(expected, abs=1e-5)
 
 
 def test_one_expert_alone_has_no_normalised_entropy():
@@ -124,11 +125,24 @@ def test_choices_by_hand():
     """Four tokens; the last is padding. Top-2: 2, 3 and 1 of 6; as soft weights the largest."""
     mask = torch.tensor([[True, True, True, False]])
     top_2 = torch.tensor([[[0.5, 0.3, 0], [0.2, 0.6, 0], [0, 0.4, 0.5], [0.0, 0.5, 0.5]]])
-    choices = expert_choices(record(Gates(top_2, top_2, mask)))
+    choices = expert_choices(record(Gates(top_2, top_2, mask, k=2)))
     assert torch.allclose(choices, torch.tensor([[2, 3, 1]]) / 6)
     soft = (top_2 + 0.01)[..., None]
     choices = expert_choices(record(Slots(soft, soft, mask)))
     assert torch.allclose(choices, torch.tensor([[1, 1, 1]]) / 3)
+
+
+def test_choices_with_an_expert_switched_off():
+    """What is left of a soft mixture is no top-k: a token still chooses the one it weighs most."""
+    soft = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.1, 0.5, 0.4]])
+    routing = Slots(soft[None, ..., None], soft[None, ..., None])
+    balance = Balance.of(record(without(routing, torch.tensor([False, True, False]))))
+    assert torch.allclose(balance.load, torch.tensor([2, 0, 2]) / 4)
+    left = torch.tensor([1.1, 0, 1.1]) / 2.2
+    assert torch.allclose(balance.share, left) and torch.allclose(balance.probability, left)
+    top_2 = torch.tensor([[[0.5, 0.3, 0], [0.2, 0.6, 0], [0, 0.4, 0.5]]])
+    off = without(Gates(top_2, top_2, k=2), torch.tensor([True, False, False]))
+    assert torch.allclose(expert_choices(record(off)), torch.tensor([[0, 3, 1]]) / 4)
 
 
 @pytest.mark.parametrize("k", [1, 2])

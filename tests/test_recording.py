@@ -1,16 +1,19 @@
 """Looking inside changes nothing, leaves nothing behind and never sees another thread."""
 
+import copy
 import threading
 
 import pytest
 import torch
+from torch import nn
 
+from softmoa.ablation import causal_contribution, signed_contribution
 from softmoa.ast import AST, ASTConfig
 from softmoa.contribution import expert_outputs
 from softmoa.methods import METHODS, attach
 from softmoa.methods.mixtures import SoftMoAOptions
 from softmoa.moa import Folded, Gates, MoA
-from softmoa.recording import record_routing
+from softmoa.recording import mixtures, record_routing
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,38 @@ def test_no_hook_is_left_even_after_an_error(model):
     with pytest.raises(ZeroDivisionError), record_routing(model):
         _ = 1 / 0
     assert hooks(model) == 0
+
+
+class Gated(nn.Module):
+    """What one may plug in: a mixture behind a gate of its own."""
+
+    def __init__(self, moa: MoA):
+        super().__init__()
+        self.moa, self.gate = moa, nn.Parameter(torch.ones(1))
+
+    def forward(self, x, mask=None):
+        return self.gate * self.moa(x, mask)
+
+
+def test_a_mixture_within_what_fills_a_slot_is_found(model):
+    model, mel = copy.deepcopy(model), torch.randn(1, 40, 128)
+    plain = causal_contribution(model, mel[0])
+    block = model.blocks[1]
+    assert isinstance(block.beside_attn, MoA)
+    block.beside_attn = Gated(block.beside_attn)
+    with record_routing(model) as records:
+        model(mel)
+    assert [(r.layer, r.site) for r in records] == list(mixtures(model)) == list(plain.places)
+    assert torch.allclose(causal_contribution(model, mel[0]).delta, plain.delta, atol=1e-6)
+
+
+def test_without_mixtures_there_is_nothing_to_remove():
+    torch.manual_seed(0)
+    bare = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=3))
+    assert mixtures(bare) == {}
+    for view in (causal_contribution, signed_contribution):
+        with pytest.raises(ValueError, match="no mixture"):
+            view(bare, torch.randn(40, 128))
 
 
 def test_threads_do_not_mix(model):

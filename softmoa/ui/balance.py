@@ -16,13 +16,13 @@ import gradio as gr
 from torch import Tensor
 
 from softmoa import audio, tasks
-from softmoa.ablation import Place
 from softmoa.balance import METRICS, Metric
 from softmoa.bundle import BundleError
 from softmoa.classify import Classification, open_classifier
 from softmoa.evidence import Evidence
 from softmoa.limits import LIMITS
 from softmoa.plots.shares import share_charts
+from softmoa.recording import Place
 from softmoa.siblings import Measured, siblings
 from softmoa.tasks.archive import ZipLimits, unpack
 from softmoa.tasks.own import SOUNDS

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 
 from softmoa import export, plots
-from softmoa.ablation import Place
 from softmoa.audio import SAMPLE_RATE
 from softmoa.classify import Classification
 from softmoa.contribution import (
@@ -20,7 +19,7 @@ from softmoa.contribution import (
     expert_share,
 )
 from softmoa.moa import Gates
-from softmoa.recording import LayerRecord
+from softmoa.recording import LayerRecord, Place
 from softmoa.ui.texts import explore as texts
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
-from softmoa.ablation import mixtures
 from softmoa.bundle import BundleError
 from softmoa.classify import DEFAULT_BUNDLE, bundles, open_classifier
 from softmoa.moa import SoftRouter
+from softmoa.recording import mixtures
 from softmoa.ui.backbones import bundle_choices
 from softmoa.ui.examples import example_clips
 from softmoa.ui.links import Query

@@ -8,12 +8,13 @@ from typing import Any, get_args
 import gradio as gr
 
 from softmoa import plots
-from softmoa.ablation import Intervention, Mode, Place, Weights
+from softmoa.ablation import Intervention, Mode, Weights
 from softmoa.classify import Classification
 from softmoa.contribution import expert_share
 from softmoa.evidence import Evidence, again
 from softmoa.moa import Slots
 from softmoa.plots import lens as draw
+from softmoa.recording import Place
 from softmoa.ui.clicks import clicked
 from softmoa.ui.drawing import kind_of, multiples, real_frames, row_names
 from softmoa.ui.figure import MATH, MODEL_QUEUE, Figure

@@ -20,6 +20,8 @@ from softmoa.tasks import Task, TaskError
 from softmoa.tasks.own import OwnData
 from softmoa.weights import BACKBONES, WeightsError
 
+INTERRUPTED = 130  # as shells say it
+
 app = typer.Typer(
     help="Audio classification with a Soft Mixture of Adapters.",
     add_completion=False,
@@ -206,8 +208,10 @@ def compare(
     preset: Annotated[str, typer.Option(help="Recipe: short, long or paper.")] = "short",
     epochs: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each run, not epochs; 0: no.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Training seconds of each run; 0: no limit.")] = 0,
-    shots: Annotated[int, typer.Option(help="Training clips per class; 0: all.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds of each run, not epochs; 0: no.")
+    ] = 0,
+    shots: Annotated[int, typer.Option(min=0, help="Training clips per class; 0: all.")] = 0,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     backbone: Annotated[str, typer.Option(help="Backbone, as for classify.")] = "ast-small",
     batch: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
@@ -229,12 +233,13 @@ def compare(
     chosen = methods.split(",") if methods else list(METHODS)
     if unknown := [name for name in chosen if name not in METHODS]:
         raise UserError(f"There is no method '{unknown[0]}'; there are {', '.join(METHODS)}.")
-    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
-        raise UserError("Seeds are whole numbers separated by commas, such as 0,1,2.")
+    if not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds.split(",")):
+        raise UserError("Seeds are whole numbers below 2^32 separated by commas, such as 0,1,2.")
     if rate < 0:
         raise UserError("The rate must be above 0.")
-    if steps and seconds:
-        raise UserError("A run is limited by --steps or by --seconds, not by both.")
+    if sum(map(bool, (epochs, steps, seconds))) > 1:
+        raise UserError("A run is limited by one of --epochs, --steps and --seconds, not by two.")
+    _make_folder(out)
     try:
         recipe = recipes.recipe(preset, task)
         base = weights.load(backbone)
@@ -260,19 +265,35 @@ def compare(
             memory = max(of.memory_mb for of in expected.costs)
             print(f"About {expected.seconds:.0f} s; a step holds up to {memory:.0f} MB.")
         rows, board = [], scoreboard.Scoreboard()
-        for event in run_directory.record(experiment.compare(base, data, comparison), out):
-            if isinstance(event, events.RunFinished):
-                line = run_directory.as_line(event)
-                rows.append({name: line[name] for name in run_directory.COLUMNS})
-            board.add(event)
-            if not as_json:
-                _progress(event)
+        try:
+            for event in run_directory.record(experiment.compare(base, data, comparison), out):
+                if isinstance(event, events.RunFinished):
+                    line = run_directory.as_line(event)
+                    rows.append({name: line[name] for name in run_directory.COLUMNS})
+                board.add(event)
+                _progress(event, quiet=as_json)
+        except KeyboardInterrupt:
+            print(f"Interrupted; what was finished is in {out}.", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print(json.dumps(rows))
     else:
         titles = {name: METHODS[name].title for name in chosen}
-        print(scoreboard.conclusion(board.rows(), len(data.test), titles))
+        if verdict := scoreboard.conclusion(board.rows(), len(data.test), titles):
+            print(verdict)
         print(f"Results, events and bundles are in {out}.")
+    if not rows:
+        raise typer.Exit(1)
+
+
+def _make_folder(out: Path) -> None:
+    """A folder for a comparison; raises UserError if it cannot be made or holds one already."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {out} cannot be made: {error.strerror}.") from None
+    if (out / "events.jsonl").exists():
+        raise UserError(f"The folder {out} holds a comparison already; name another one.")
 
 
 @contextmanager
@@ -306,11 +327,15 @@ def _own_data(mine: OwnData) -> str:
     return "\n".join([*lines, *(remark.message for remark in mine.remarks)])
 
 
-def _progress(event: object) -> None:
-    """One line for the events a person waits for."""
+def _progress(event: object, quiet: bool) -> None:
+    """One line for the events a person waits for; if `quiet`, for failures alone."""
     from softmoa import events, training
 
-    if isinstance(event, events.Preparing) and event.done == event.total:
+    if isinstance(event, events.RunFailed):
+        print(f"{event.run}: {event.message}", file=sys.stderr)
+    elif quiet:
+        return
+    elif isinstance(event, events.Preparing) and event.done == event.total:
         print(f"{event.what}: {event.total} clips")
     elif isinstance(event, events.RunEvent) and isinstance(event.event, training.Evaluated):
         e = event.event
@@ -320,8 +345,6 @@ def _progress(event: object) -> None:
             f"{event.run}: test {event.test_accuracy:.3f}, {event.trained_parameters} parameters, "
             f"{event.seconds:.1f} s"
         )
-    elif isinstance(event, events.RunFailed):
-        print(f"{event.run}: {event.message}", file=sys.stderr)
 
 
 def _print(rows: list[dict], as_json: bool, line: str) -> None:
@@ -329,9 +352,10 @@ def _print(rows: list[dict], as_json: bool, line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return the exit code: 0 done, 2 bad input."""
+    """Run a command and return the exit code: 0 done, 1 nothing came of it, 2 bad input, 130
+    interrupted."""
     try:
-        app(arguments, prog_name="python -m softmoa", standalone_mode=False)
+        code = app(arguments, prog_name="python -m softmoa", standalone_mode=False)
     except (AudioError, BundleError, HubError, TaskError, UserError, WeightsError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -342,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"Error: {format_message()}", file=sys.stderr)
         return 2
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

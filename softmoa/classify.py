@@ -98,8 +98,9 @@ def open_classifier(
 
     A repository is written `user/name` or `user/name@revision`; a file of that name comes first.
     Strangers may name none: it is asked for with the token of this machine's owner.
-    `backbone` may be given for the bundle "fresh": an untrained Soft-MoA on a backbone with labels
-    of its own, see `weights.load`.
+    backbone: where the one that the bundle was trained on is, if not under its name, see
+    `weights.load`; of the bundle "fresh" the one that an untrained Soft-MoA is put on, which must
+    have labels of its own.
     Raises BundleError or WeightsError with one sentence if something is missing or does not fit.
     """
     if name == FRESH:
@@ -109,9 +110,21 @@ def open_classifier(
     if not path.is_file():
         path, title = _of_hub(name), name
     trained_on = bundle.read_info(path).base
-    if backbone and str(backbone) != trained_on:
+    # A folder may have any name; `bundle.load` compares the weights of all.
+    named = isinstance(backbone, Repository) or backbone in weights.BACKBONES
+    if named and str(backbone) != trained_on:
         raise bundle.BundleError(f"The bundle '{name}' belongs to the backbone '{trained_on}'.")
+    if not backbone and not _has_an_address(trained_on):
+        raise bundle.BundleError(
+            f"The bundle '{name}' belongs to a backbone in a folder named '{trained_on}'; say "
+            "where that is, by --backbone."
+        )
     return _opened(path, path.stat().st_mtime_ns, title, backbone or trained_on)
+
+
+def _has_an_address(backbone: str) -> bool:
+    """Whether a backbone can be had by its name: an embedded one, or one on the Hub."""
+    return backbone in weights.BACKBONES or "/" in backbone
 
 
 def _of_hub(name: str) -> Path:

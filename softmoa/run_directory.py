@@ -13,7 +13,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +35,7 @@ from softmoa.events import (
 from softmoa.experiment import bundle_name
 from softmoa.methods import METHODS
 from softmoa.tasks import TaskError
+from softmoa.tasks.archive import DAMAGE
 
 COLUMNS = (
     "method", "seed", "trained_parameters", "train_clips", "epochs", "seconds",
@@ -43,7 +44,8 @@ COLUMNS = (
 BUNDLE_FILES = "*.safetensors"
 MOST_BYTES, MOST_FILES = 2**29, 200  # of an unpacked comparison
 
-_PACKED = re.compile(r"events\.jsonl|results\.csv|bundles/[\w-]+\.safetensors")
+_PACKED = re.compile(r"events\.jsonl|results\.csv|bundles/[^/\\]+\.safetensors")
+_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}
 _OF_A_RUN = {kind.__name__: kind for kind in get_args(training.Event)}
 
 
@@ -117,6 +119,7 @@ def read(folder: Path) -> SavedComparison:
     Raises TaskError if it holds no comparison of this version.
     """
     events: list[ComparisonEvent] = []
+    started: set[str] = set()
     try:
         lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
@@ -127,7 +130,8 @@ def read(folder: Path) -> SavedComparison:
                     continue
                 raise
             events.append(_event(values, events[0] if events else None))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            _check(events[-1], started)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise TaskError(f"{folder.name} holds no comparison that can be read.") from None
     if not events:
         raise TaskError(f"{folder.name} holds no comparison that can be read.")
@@ -168,8 +172,26 @@ def unpack(archive: Path, folder: Path) -> None:
             for entry in wanted:
                 with packed.open(entry) as source, (folder / entry.filename).open("wb") as target:
                     shutil.copyfileobj(source, target)
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+    except (*DAMAGE, RuntimeError):  # as for an encrypted one
         raise TaskError(f"{archive.name} is not a zip file that can be read.") from None
+
+
+def _check(event: ComparisonEvent | training.Event, started: set[str]) -> None:
+    """Whether an event that was read can have been written; raises ValueError if not.
+
+    started: the runs that have begun, which this adds to.
+    """
+    for of in fields(event):
+        if of.type in _TYPES and not isinstance(getattr(event, of.name), _TYPES[of.type]):
+            raise ValueError(f"{of.name} of {type(event).__name__} is of another kind")
+    if isinstance(event, RunEvent):
+        _check(event.event, started)
+        if isinstance(event.event, training.Started):
+            if event.event.steps < 1:
+                raise ValueError("a run without a step")
+            started.add(event.run)
+    if isinstance(event, (RunEvent, RunFinished, RouterBalance)) and event.run not in started:
+        raise ValueError("a run that had not begun")
 
 
 def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
@@ -180,6 +202,9 @@ def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
         runs = tuple(PlannedRun(**run) for run in line.pop("runs"))
         if unknown := {run.method for run in runs} - set(METHODS):
             raise ValueError(f"no such method: {unknown}")
+        if not set(line["truth"]) <= set(range(len(line["labels"]))):
+            raise ValueError("a test clip of no class")
+        _numbers(line["training"]["seconds"] or 0)
         for name in ("labels", "truth", "clips"):
             line[name] = tuple(line[name])
         return Planned(**line, runs=runs)
@@ -191,9 +216,9 @@ def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
     if of_run["run"] not in {run.run for run in plan.runs}:
         raise ValueError("a run that was not planned")
     if kind == "RouterBalance":
-        return RouterBalance(
-            **of_run, step=line["step"], share=tuple(tuple(row) for row in line["share"])
-        )
+        share = tuple(tuple(row) for row in line["share"])
+        _numbers(*(part for row in share for part in row))
+        return RouterBalance(**of_run, step=line["step"], share=share)
     if kind == "RunFailed":
         return RunFailed(**of_run, **line)
     if kind == "RunFinished":
@@ -211,10 +236,18 @@ def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
         predicted, confidence = tuple(line.pop("predicted")), tuple(line.pop("confidence"))
         if not len(predicted) == len(confidence) == len(plan.truth):
             raise ValueError("not one prediction for every test clip")
+        _numbers(*confidence)
+        if not set(predicted) <= set(range(len(plan.labels))):
+            raise ValueError("a prediction that is no class")
         return RunFinished(
             **of_run, **line, predicted=predicted, confidence=confidence, info=info, state={}
         )
     return RunEvent(**of_run, event=_OF_A_RUN[kind](**line))
+
+
+def _numbers(*values: Any) -> None:
+    if not all(isinstance(value, (int, float)) for value in values):
+        raise ValueError("words where numbers belong")
 
 
 def _rounded(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The command line and its JSON contract, on real clips and the shipped weights."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +140,10 @@ def test_compare_json_contract(capsys, tmp_path):
         (["--task", "tones", "--methods", "magic"], "no method 'magic'"),
         (["--task", "tones", "--seeds", "one"], "whole numbers"),
         (["--task", "tones", "--methods", "linear,linear"], "named twice"),
+        (["--task", "tones", "--seeds", "99999999999999999999"], "below 2^32"),
         (["--task", "tones", "--rate", "-1"], "above 0"),
+        (["--task", "tones", "--epochs", "1", "--seconds", "3"], "not by two"),
+        (["--task", "tones", "--seconds", "-3"], "--seconds"),
         (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
         (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, long, paper"),
         (["--task", "tones", "--test", "ba"], "split of 'tones' is fixed"),
@@ -151,3 +155,38 @@ def test_compare_json_contract(capsys, tmp_path):
 def test_bad_comparisons_are_one_line_and_exit_2(capsys, tmp_path, arguments, words):
     code, _, err = run(capsys, "compare", *arguments, "--out", str(tmp_path))
     assert code == 2 and words in err and err.count("\n") == 1
+
+
+BRIEF = ("compare", "--task", "tones", "--methods", "bitfit", "--shots", "2", "--out")
+
+
+def test_no_comparison_is_written_over_another_or_over_a_file(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, _, err = run(capsys, *BRIEF, str(tmp_path / "file"))
+    assert code == 2 and "cannot be made: File exists" in err
+    (tmp_path / "events.jsonl").write_text("mine")
+    code, _, err = run(capsys, *BRIEF, str(tmp_path))
+    assert code == 2 and "holds a comparison already" in err
+    assert (tmp_path / "events.jsonl").read_text() == "mine"
+
+
+def test_nothing_finished_is_no_success(capsys, tmp_path):
+    code, out, err = run(capsys, *BRIEF, str(tmp_path), "--rate", "1e30", "--json")
+    assert code == 1 and json.loads(out) == []
+    assert err.startswith("BitFit, seed 0: The run stopped: the loss") and err.count("\n") == 1
+
+
+def test_interrupted_with_what_was_finished(tmp_path):
+    command = [sys.executable, "-m", "softmoa", *BRIEF, str(tmp_path), "--epochs", "1000"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[1],
+    ) as process:  # fmt: skip
+        assert process.stdout and process.stderr
+        for line in process.stdout:
+            if "epoch 1," in line:
+                process.send_signal(signal.SIGINT)
+        err = process.stderr.read()
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err == f"Interrupted; what was finished is in {tmp_path}.\n"
+    assert (tmp_path / "events.jsonl").exists()

@@ -230,8 +230,60 @@ def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
     assert not list(tmp_path.rglob("outside*"))
 
 
+def test_any_name_of_a_task_survives_packing(base, task, tmp_path):
+    named = replace(task, name="my birds.v2 (ä)")
+    events = compare(base, named, Comparison((Choice.of("linear"),), SHORT))
+    list(run_directory.record(events, tmp_path / "run"))
+    run_directory.unpack(run_directory.pack(tmp_path / "run"), tmp_path / "again")
+    [path] = run_directory.read(tmp_path / "again").bundles
+    assert path.name == "my birds.v2 (ä)-linear-seed0.safetensors"
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[1]\n[2]", '{"event": "Preparing"}\n{}', "sound\nsound"]
+    "kind, changes",
+    [
+        ("Started", {"steps": 0}),
+        ("Started", None),
+        ("Step", {"seconds": "abc"}),
+        ("Evaluated", {"accuracy": None}),
+        ("RouterBalance", {"share": [["a"]]}),
+        ("RunFinished", {"predicted": [999] * 16}),
+        ("RunFinished", {"confidence": ["x"] * 16}),
+        ("RunFinished", {"test_accuracy": {}}),
+        ("Planned", {"truth": [7]}),
+        ("Planned", {"training": {}}),
+    ],
+)
+def test_a_forged_event_is_refused(base, task, tmp_path, kind, changes):
+    events = compare(base, task, Comparison((Choice.of("soft-moa"),), SHORT))
+    list(run_directory.record(events, tmp_path))
+    log = tmp_path / "events.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert run_directory.read(tmp_path).events
+    if changes is None:  # the line is missing
+        forged = [line for line in lines if line["event"] != kind]
+    else:
+        forged = [line | changes if line["event"] == kind else line for line in lines]
+    log.write_text("\n".join(map(json.dumps, forged)))
+    with pytest.raises(TaskError, match="holds no comparison"):
+        run_directory.read(tmp_path)
+
+
+def test_a_damaged_zip_of_a_comparison_is_refused(base, task, tmp_path):
+    events = compare(base, task, Comparison((Choice.of("linear"),), SHORT))
+    list(run_directory.record(events, tmp_path / "run"))
+    archive = run_directory.pack(tmp_path / "run")
+    whole = archive.read_bytes()
+    with zipfile.ZipFile(archive) as packed:
+        begin = packed.getinfo("events.jsonl").header_offset + 60
+    archive.write_bytes(whole[:begin] + b"\xff" * 40 + whole[begin + 40 :])
+    with pytest.raises(TaskError, match="not a zip file that can be read"):
+        run_directory.unpack(archive, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]\n[2]", '{"event": "Preparing"}\n{}', "sound\nsound", "[" * 200_000 + "\n{}"],
 )
 def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
     (tmp_path / "events.jsonl").write_text(text)

@@ -103,10 +103,11 @@ def estimate(base: Loaded, task: Task, comparison: Comparison) -> Estimate:
 
 def _seconds(pace: Pace, options: TrainingOptions, clips: int, valid: int) -> float:
     """Of training and checking, as `training.fit` does it."""
-    per_epoch = math.ceil(clips / options.batch)
-    steps = min(options.epochs * per_epoch, options.steps or math.inf)
-    epochs = math.ceil(steps / per_epoch)
-    whole = steps / per_epoch * clips * pace.train + (epochs + 1) * valid * pace.check
+    steps, epochs = options.planned(clips)
+    whole = (
+        steps / math.ceil(clips / options.batch) * clips * pace.train
+        + (epochs + 1) * valid * pace.check
+    )
     if options.seconds is None:
         return whole
     return min(whole, options.seconds + valid * pace.check)

@@ -59,6 +59,8 @@ class Job(Generic[Event]):
         self._last_seen = time.monotonic()
         self._thread: threading.Thread | None = None
         if make is not None:
+            with _lock:
+                _queue.append(self)
             self._thread = threading.Thread(
                 target=contextvars.copy_context().run,  # ZeroGPU asks whose request it is
                 args=(self._run, make),
@@ -141,7 +143,6 @@ _jobs: dict[str, Job] = {}
 def _turn(job: Job) -> Iterator[None]:
     """Wait until the job is first in the queue; leave the queue at the end."""
     with _lock:
-        _queue.append(job)
         while _queue[0] is not job and not job._unwanted:
             _lock.wait(0.5)
     try:
@@ -166,7 +167,8 @@ def start(
     with _lock:
         if most is not None and len(_queue) >= most:
             raise Full(f"The queue is full: {most} comparisons run or wait; please try later.")
-    return _kept(Job(make, note, forget, identity))
+        job = Job(make, note, forget, identity)
+    return _kept(job)
 
 
 def reopen(

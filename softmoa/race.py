@@ -21,9 +21,8 @@ def seconds_lent(backbone: str, task: Task, comparison: Comparison) -> float:
     recipe, train = comparison.training, len(task.train)
     if comparison.shots:
         train = min(train, comparison.shots * len(task.labels))
-    passed = recipe.epochs * (train + len(task.valid))
-    if recipe.steps:
-        passed = min(passed, recipe.steps * recipe.batch + recipe.epochs * len(task.valid))
+    steps, epochs = recipe.planned(train)
+    passed = min(steps * recipe.batch, epochs * train) + (epochs + 1) * len(task.valid)
     training = min(recipe.seconds or math.inf, passed / CLIPS_PER_SECOND)
     testing = len(task.test) / CLIPS_PER_SECOND
     return PREPARING_SECONDS + len(comparison.run_names) * (training + testing)

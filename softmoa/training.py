@@ -55,6 +55,12 @@ class TrainingOptions:
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
 
+    def planned(self, clips: int) -> tuple[int, int]:
+        """Steps, and epochs at least begun, of a run on so many clips; seconds may end it first."""
+        per_epoch = math.ceil(clips / self.batch)
+        steps = min(self.epochs * per_epoch, self.steps or math.inf)
+        return int(steps), math.ceil(steps / per_epoch)
+
 
 PAPER = TrainingOptions(epochs=50, batch=32, learning_rate=5e-3, warmup=0.0)
 
@@ -137,8 +143,7 @@ def fit(
     device = weights[0].device
     groups = parameter_groups(model, options.weight_decay)
     optimizer = torch.optim.AdamW(groups, options.learning_rate, options.betas)
-    steps = options.epochs * math.ceil(len(train) / options.batch)
-    steps = min(steps, options.steps or steps)
+    steps, _ = options.planned(len(train))
     generator = torch.Generator().manual_seed(options.seed)
     precision: Precision = "bf16" if wants_bf16(model.train(), options.precision) else "fp32"
     clock, trained = Clock(), Clock()

@@ -19,13 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softmoa import hub
+from softmoa import ASSETS, hub
 from softmoa.ast import AST, ASTConfig
 from softmoa.audio import N_MELS
 from softmoa.hub import HubError, HubOffline, Progress, Repository
 from softmoa.limits import LIMITS
-
-ASSETS = Path(__file__).parent.parent / "assets"
 
 
 class WeightsError(ValueError):

@@ -1,14 +1,17 @@
 """The path from a sound to labels and routing, on the shipped weights and on a Hub folder."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from transformers import ASTConfig as HubConfig
 from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
-from softmoa import audio, weights
-from softmoa.bundle import BundleError
+from softmoa import audio, bundle, weights
+from softmoa.bundle import BundleError, BundleInfo
 from softmoa.classify import FRESH, bundles, classify, open_classifier, report
+from softmoa.methods import METHODS, attach, share
 from softmoa.weights import ASSETS
 
 DOG = ASSETS / "examples" / "dog_bark.ogg"
@@ -92,6 +95,30 @@ def test_a_hub_checkpoint_keeps_its_labels_under_a_fresh_mixture(hub_folder):
     assert classifier.labels == tuple(f"sound {i}" for i in range(6))
     assert len(result.records) == 2 and result.grid.columns == 101
     assert report(result, "x")["experts"][0]["contribution"] == [pytest.approx(1 / 7, abs=1e-6)] * 7
+
+
+def test_a_bundle_of_a_backbone_in_a_folder(hub_folder, tmp_path):
+    """A folder may be moved and renamed; it must hold the weights."""
+    folder, model = hub_folder
+    base = weights.load(str(folder))
+    trained = share(base.model)
+    attach(trained, "soft-moa", METHODS["soft-moa"].options(), 2)
+    info = BundleInfo(
+        "b", "t", "soft-moa", {}, ("low", "high"), base=base.name, base_sha256=base.sha256
+    )
+    path = tmp_path / "b.safetensors"
+    bundle.save(path, trained, info)
+    shutil.copytree(folder, tmp_path / "moved")
+    moved = open_classifier(str(path), str(tmp_path / "moved"))
+    assert classify(moved, DOG).probabilities.shape == (2,)
+    with pytest.raises(BundleError, match="a folder named .* say where that is"):
+        open_classifier(str(path))
+    with pytest.raises(BundleError, match="belongs to the backbone"):
+        open_classifier(str(path), "ast-small")
+    model.classifier.dense.weight.data += 1
+    model.save_pretrained(tmp_path / "other")
+    with pytest.raises(BundleError, match="not on these weights of 'other'"):
+        open_classifier(str(path), str(tmp_path / "other"))
 
 
 def test_a_fresh_mixture_needs_labels():

@@ -1,5 +1,6 @@
 """Jobs take turns, stop at once, survive a reload and are given up when nobody watches."""
 
+import contextlib
 import errno
 import os
 import threading
@@ -127,6 +128,26 @@ def test_so_many_wait_and_no_more(closed):
         job.stop()
         job.wait(2)
         assert job.state == "stopped"
+
+
+def test_no_more_are_taken_when_many_ask_at_once():
+    """A job is in the queue from the moment it is taken, in the order it was."""
+    ask, taken = threading.Barrier(12), []
+
+    def start() -> None:
+        ask.wait()
+        with contextlib.suppress(jobs.Full):
+            taken.append(jobs.start(lambda: ticking(threading.Event()), most=2))
+
+    threads = [threading.Thread(target=start) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 2 and sorted(map(jobs.ahead_of, taken)) == [0, 1]
+    for job in taken:
+        job.stop()
+        job.wait(2)
 
 
 @pytest.mark.parametrize(

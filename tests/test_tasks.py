@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def tree(tmp_path, monkeypatch) -> Path:
         soundfile.write(tmp_path / "fsdd" / name, np.zeros(4000), 8000)
     monkeypatch.setenv("SOFTMOA_DATA", str(tmp_path))
     return tmp_path
+
+
+def test_clones_of_the_published_repositories(tree):
+    """FSDD keeps its clips in `recordings`, beside code; a clone holds a folder .git."""
+    (tree / "esc10" / ".git").mkdir()
+    assert tasks.load("esc10").labels == ("dog bark", "rain")
+    (tree / "fsdd").rename(tree / "recordings")
+    (tree / "free-spoken-digit-dataset").mkdir()
+    (tree / "recordings").rename(tree / "free-spoken-digit-dataset" / "recordings")
+    assert len(tasks.load("digits").files) == 3
+    shutil.rmtree(tree / "free-spoken-digit-dataset" / "recordings")
+    with pytest.raises(TaskError, match="no clips of 'digits' in .*free-spoken-digit-dataset"):
+        tasks.load("digits")
 
 
 # --- embedded tasks -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from softmoa import experiment, race, tasks, zero
+from softmoa import experiment, plan, race, tasks, zero
 from softmoa.classify import _forward_on_gpu
 from softmoa.training import TrainingOptions
 
@@ -105,4 +105,7 @@ def test_the_duration_follows_the_run(change):
     assert lent(("linear", "soft-moa")) - race.PREPARING_SECONDS == pytest.approx(
         2 * (lent() - race.PREPARING_SECONDS)
     )
+    # As the app plans a run that steps end: endless epochs, of which few are begun.
+    few_steps = lent(epochs=plan.ENDLESS, steps=2)
+    assert few_steps < lent(epochs=1, seconds=None) + 1
     assert (lent(**change) > lent()) is ("epochs" in change) and lent(**change) != lent()

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from softmoa import ASSETS
 from softmoa.tasks import layouts
 from softmoa.tasks.layouts import Reader, table
 from softmoa.tasks.mels import CACHE, MelCache, log_mels
@@ -39,7 +40,7 @@ __all__ = (
     "read_manifest", "task_of",
 )  # fmt: skip
 
-EMBEDDED = Path(__file__).parents[2] / "assets" / "tasks"
+EMBEDDED = ASSETS / "tasks"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ TASKS: dict[str, Embedded | Benchmark] = {
     "digits": Benchmark(
         "Free Spoken Digit Dataset",
         "English digits; tested on a speaker that training never heard.",
-        (("fsdd", layouts.fsdd),),
+        (("fsdd", layouts.fsdd), ("free-spoken-digit-dataset", layouts.fsdd)),
         test="yweweler",
     ),
 }
@@ -149,6 +150,8 @@ def load(name: str, test: str = "", valid: str = "") -> Task:
         raise TaskError(f"The data of '{name}' are not in {root}{advice}.")
     folder, read = places[0]
     labels, rows = read(folder)
+    if not rows:
+        raise TaskError(f"There are no clips of '{name}' in {folder}.")
     if lost := [row.path for row in rows if not row.path.is_file()]:
         raise TaskError(f"{len(lost)} clips of '{name}' are missing, such as {lost[0]}.")
     if not fixed:

@@ -38,7 +38,7 @@ def esc10_by_class(folder: Path) -> Contents:
 
     Source: Piczak 2015, "ESC: Dataset for Environmental Sound Classification".
     """
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folder.glob("* - *") if path.is_dir())
     labels = [path.name.partition(" - ")[2].lower() for path in classes]
     return tuple(labels), [
         Row(path, label, group=path.name.partition("-")[0])
@@ -128,7 +128,9 @@ def fluent_speech_commands(folder: Path) -> Contents:
 
 
 def fsdd(folder: Path) -> Contents:
-    """Free Spoken Digit Dataset: `digit_speaker_take.wav`, group = speaker."""
+    """Free Spoken Digit Dataset: `recordings/digit_speaker_take.wav`, group = speaker; also
+    without the folder `recordings`."""
+    folder = folder / "recordings" if (folder / "recordings").is_dir() else folder
     labels = tuple("zero one two three four five six seven eight nine".split())
     rows = []
     for path in sorted(folder.glob("[0-9]_*_*.wav")):

@@ -205,7 +205,7 @@ def compare(
     task: Annotated[str, typer.Option(help="Name of a task, or a folder or zip of your sounds.")],
     out: Annotated[Path, typer.Option(help="Folder for results.csv, events.jsonl, bundles/.")],
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "",
-    preset: Annotated[str, typer.Option(help="Recipe: short, long or paper.")] = "short",
+    preset: Annotated[str, typer.Option(help="Recipe: short or paper.")] = "short",
     epochs: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each run, not epochs; 0: no.")] = 0,
     seconds: Annotated[

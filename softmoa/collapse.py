@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from softmoa.augment import NONE
 from softmoa.contribution import expert_share
 from softmoa.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter, auxiliary_loss
 from softmoa.recording import record_routing
@@ -69,7 +68,8 @@ def train(kind: Kind, seed: int, steps: int = STEPS) -> Iterator[Point]:
         steps=steps,
         learning_rate=0.01,
         weight_decay=0.0,
-        augmentation=NONE,
+        mask_mels=0,
+        mask_frames=0,
         seed=seed,
     )
     events = fit(model, clips(seed), (), options, auxiliary_loss)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from softmoa import audio, augment, tasks, training
+from softmoa import audio, tasks, training
 from softmoa.experiment import HeadOnly, fine_tuned, only_head_trains
 from softmoa.methods import trained_state
 from softmoa.methods.budget import parameters_of
@@ -171,7 +171,7 @@ def _pace(base: Loaded, choice: Choice, frames: int, classes: int) -> Pace:
         trainee = HeadOnly(model.head) if on_features else model
         clip = torch.zeros(1, base.model.config.width) if on_features else _noise(frames)
         examples = [(clip, k % classes) for k in range(PROBED)]
-        options = TrainingOptions(epochs=2, batch=PROBED, augmentation=augment.NONE)
+        options = TrainingOptions(epochs=2, batch=PROBED, mask_frames=0, mask_mels=0)
         train, check, clock, memory = math.inf, math.inf, 0.0, 0.0
         for event in training.fit(trainee, examples, examples, options, auxiliary_loss):
             # The quicker of two: the first time is a warm-up.

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from softmoa import tasks, training
 from softmoa.ast import AST, plugins
-from softmoa.augment import NONE
 from softmoa.bundle import BundleInfo
 from softmoa.contribution import expert_share
 from softmoa.events import (
@@ -240,7 +239,7 @@ class _Run:
         if frozen:
             yield from bench.run_backbone([*task.train, *task.valid])
             trainee, examples = HeadOnly(model.head), bench.feature_examples
-            options = replace(options, augmentation=NONE)
+            options = training.without_augmentation(options)
         finished = evaluated = None
         steps = 1
         train, valid = examples(task.train), examples(task.valid)

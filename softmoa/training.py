@@ -11,15 +11,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchaudio.transforms import FrequencyMasking, TimeMasking
 
-from softmoa import augment
 from softmoa.audio import pad_batch
-from softmoa.augment import Augmentation
 from softmoa.precision import Precision, autocast, wants_bf16
 
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
@@ -31,7 +30,8 @@ class TrainingOptions:
 
     The run ends after `epochs`, or earlier after `steps`, or `seconds` with evaluations, where
     given, but not before the first step.
-    warmup: share of the run in which the rate rises. precision: see `softmoa.precision`.
+    warmup: share of the run in which the rate rises. mask_mels, mask_frames: widest bands
+    SpecAugment hides, 0 for none. precision: see `softmoa.precision`.
     """
 
     epochs: int = 8
@@ -42,7 +42,8 @@ class TrainingOptions:
     warmup: float = 0.1
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
-    augmentation: Augmentation = Augmentation()
+    mask_mels: int = 24
+    mask_frames: int = 80
     precision: Precision = "auto"
     seed: int = 0
 
@@ -186,8 +187,8 @@ def fit(
                     model.train()
                     for group in optimizer.param_groups:
                         group["lr"] = options.learning_rate * rate(done(), options.warmup)
-                    batch = [train[k] for k in order[i : i + options.batch]]
-                    mel, frames, label = _augmented(batch, options.augmentation, generator)
+                    mel, frames, label = collate([train[k] for k in order[i : i + options.batch]])
+                    mel = spec_augment(mel, options, generator)
                     with autocast(model, precision):
                         logits = model(mel.to(device), frames)
                         loss = F.cross_entropy(logits.float(), label.to(device))
@@ -310,10 +311,19 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
-def _augmented(
-    examples: Sequence[Example], augmentation: Augmentation, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`collate` of the examples as training hears them this time."""
-    warped = [(augment.warp(mel, augmentation, generator), label) for mel, label in examples]
-    mel, frames, label = collate(warped)
-    return augment.mask(mel, augmentation, generator), frames, label
+def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generator) -> Tensor:
+    """Hide one band of mels and one of frames per clip, with the mean (Park et al. 2019)."""
+    if not (options.mask_mels or options.mask_frames):
+        return mel
+    seed = int(torch.randint(2**31, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):  # torchaudio draws from the global generator
+        torch.manual_seed(seed)
+        x = mel.transpose(1, 2)[:, None]  # (b, 1, mels, frames)
+        x = FrequencyMasking(options.mask_mels, iid_masks=True)(x)
+        x = TimeMasking(min(options.mask_frames, mel.shape[1] // 5), iid_masks=True)(x)
+    return x[:, 0].transpose(1, 2)
+
+
+def without_augmentation(options: TrainingOptions) -> TrainingOptions:
+    """The same run on features that SpecAugment makes no sense for."""
+    return replace(options, mask_mels=0, mask_frames=0)

@@ -145,7 +145,7 @@ def test_compare_json_contract(capsys, tmp_path):
         (["--task", "tones", "--epochs", "1", "--seconds", "3"], "not by two"),
         (["--task", "tones", "--seconds", "-3"], "--seconds"),
         (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
-        (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, long, paper"),
+        (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, paper"),
         (["--task", "tones", "--test", "ba"], "split of 'tones' is fixed"),
         (["--task", "assets", "--test", "ba"], "give your sounds a split"),
         (["--task", "pyproject.toml"], "not a zip file"),

@@ -14,7 +14,6 @@ import torch
 
 from softmoa import bundle, experiment, run_directory, tasks, weights
 from softmoa.ast import AST, ASTConfig
-from softmoa.augment import Augmentation
 from softmoa.events import Preparing, RouterBalance, RunEvent, RunFailed, RunFinished
 from softmoa.experiment import compare
 from softmoa.methods import METHODS
@@ -25,7 +24,7 @@ from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import LabelledFile, Task, TaskError
 from softmoa.training import Evaluated, Started, Step, TrainingOptions, predict
 
-SHORT = TrainingOptions(epochs=2, batch=8, augmentation=Augmentation(8, 8))
+SHORT = TrainingOptions(epochs=2, batch=8, mask_mels=8, mask_frames=8)
 
 
 @pytest.fixture(scope="module")

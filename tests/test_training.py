@@ -7,7 +7,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from softmoa.ast import AST, ASTConfig
-from softmoa.augment import NONE, Augmentation
 from softmoa.methods import METHODS, attach
 from softmoa.probe import fit_linear
 from softmoa.training import (
@@ -23,7 +22,7 @@ from softmoa.training import (
     scores,
 )
 
-QUICK = TrainingOptions(epochs=4, batch=8, learning_rate=0.03, augmentation=Augmentation(8, 8))
+QUICK = TrainingOptions(epochs=4, batch=8, learning_rate=0.03, mask_mels=8, mask_frames=8)
 
 
 def toy_examples(count: int, seed: int) -> list:
@@ -61,7 +60,7 @@ def test_learns_a_separable_task(method, options):
 
 def test_the_same_seed_gives_the_same_losses():
     def losses(seed):
-        options = TrainingOptions(epochs=2, batch=8, augmentation=Augmentation(16, 8), seed=seed)
+        options = TrainingOptions(epochs=2, batch=8, mask_mels=16, mask_frames=8, seed=seed)
         events = fit(toy_model(), toy_examples(24, 0), options=options)
         return [event.loss for event in events if isinstance(event, Step)]
 
@@ -85,7 +84,7 @@ def test_validation_is_in_the_precision_of_training():
 def test_the_best_weights_are_kept_not_the_last():
     """A rate that wrecks the model: what comes back is the copy of the best evaluation."""
     model, valid = toy_model(), toy_examples(16, 1)
-    wild = TrainingOptions(epochs=6, batch=8, learning_rate=3.0, augmentation=NONE)
+    wild = TrainingOptions(epochs=6, batch=8, learning_rate=3.0, mask_mels=0, mask_frames=0)
     events = list(fit(model, toy_examples(24, 0), valid, wild))
     curve = [event for event in events if isinstance(event, Evaluated)]
     best = max(curve, key=lambda point: (point.accuracy, -point.loss))

@@ -120,7 +120,7 @@ def asked_for(
         raise TaskError(texts.TOO_MANY.format(runs=runs, most=LIMITS.runs))
     comparison = plan(
         [name for name in METHODS if name in methods],
-        recipes.OURS.get(recipe) or recipes.OF_PAPER.get(task, recipes.ESC),
+        recipes.SHORT if recipe == "short" else recipes.OF_PAPER.get(task, recipes.ESC),
         amount,
         unit,  # pyright: ignore[reportArgumentType]  (checked above)
         config=comparing.load_backbone(comparing.BACKBONE).model.config,

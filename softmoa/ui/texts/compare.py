@@ -15,11 +15,8 @@ SEEDS = "Seeds"
 SEEDS_INFO = "Each method runs once per seed; the spread over seeds tells luck from merit."
 MORE = "More settings"
 RECIPE = "Recipe"
-RECIPES = {"for short runs": "short", "for long runs": "long", "the papers' own": "paper"}
-RECIPE_INFO = (
-    "Learning rates, batch size and schedule. The long one also changes pitch and tempo of every "
-    "clip at random, which pays from about 15 epochs; the papers' are for dozens."
-)
+RECIPES = {"for short runs": "short", "the papers' own": "paper"}
+RECIPE_INFO = "Learning rates, batch size and schedule. The papers' are for dozens of epochs."
 WARM = "Start every head from the linear solution"
 WARM_INFO = "Fitted in seconds on the frozen features (LP-FT, Kumar et al. 2022)."
 EQUAL = "Equal parameters"

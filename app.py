@@ -71,7 +71,7 @@ def build() -> gr.Blocks:
             with gr.Tab(texts.EXPERTS, id="experts") as experts:
                 lens.build(explored, experts)
             with gr.Tab(texts.COMPARE, id="compare") as race:
-                own_tasks = compare.build(explored, tabs, race, demo)
+                own_tasks, raced = compare.build(explored, tabs, race, demo)
             with gr.Tab(texts.SOUNDS, id="sounds") as sounds:
                 collect.build(own_tasks, tabs)
             with gr.Tab("Live", id="live") as tab:
@@ -79,10 +79,8 @@ def build() -> gr.Blocks:
             with gr.Tab("Lesson", id="lesson") as tab:
                 learned = lesson.build(tab)
         looked = explored.link.beside("experts", experts, ["clip", "bundle"])
-        plain = {"compare": race, "sounds": sounds}  # only the tab is linked
-        linked = [explored.link, looked, listened, learned]
-        linked += [Linked(name, tab, {}, [], lambda query: []) for name, tab in plain.items()]
-        links.wire(demo, tabs, linked, copy)
+        recorded = Linked("sounds", sounds, {}, [], lambda query: [])  # only the tab
+        links.wire(demo, tabs, [explored.link, looked, raced, recorded, listened, learned], copy)
         about.build()
         api.build()
     return demo.queue(max_size=LIMITS.queue)

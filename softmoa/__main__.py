@@ -279,7 +279,7 @@ def compare(
         print(json.dumps(rows))
     else:
         titles = {name: METHODS[name].title for name in chosen}
-        if verdict := scoreboard.conclusion(board.rows(), len(data.test), titles):
+        if verdict := scoreboard.conclusion(board, titles):
             print(verdict)
         print(f"Results, events and bundles are in {out}.")
     if not rows:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
+import numpy as np
+
 from softmoa.events import (
     ComparisonEvent,
     Planned,
@@ -16,7 +18,7 @@ from softmoa.events import (
     RunFailed,
     RunFinished,
 )
-from softmoa.training import Evaluated, Evaluating, Started, Step
+from softmoa.training import Evaluated, Evaluating, Finished, Started, Step
 
 CLEAR = 2.0  # standard errors between two methods before one is called better
 
@@ -63,7 +65,8 @@ class Scoreboard:
     """Everything the events said so far; `add` takes the next one.
 
     balance: run -> shares of its experts, after each evaluation. progress: run -> share that is
-    over. steps: run -> steps taken. expected: run -> planned steps, at most.
+    over. steps: run -> steps taken. expected: run -> planned steps, at most. kept: run -> step
+    whose weights were kept, the best on the validation clips; 0 is before training.
     """
 
     plan: Planned | None = None
@@ -75,6 +78,7 @@ class Scoreboard:
     progress: dict[str, float] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
     doing: str = ""
 
     def add(self, event: ComparisonEvent) -> None:
@@ -116,11 +120,37 @@ class Scoreboard:
             self.points.append(
                 Point(run, tagged.method, event.step, event.seconds, event.accuracy, event.loss)
             )
+        elif isinstance(event, Finished):
+            self.kept[run] = event.best_step
 
     def rows(self) -> list[Row]:
         """One row per method with a finished run, in the order they were started."""
         methods = dict.fromkeys(run.method for run in self.finished)
         return [self._row([r for r in self.finished if r.method == m]) for m in methods]
+
+    def gap(self, a: str, b: str) -> tuple[float, float]:
+        """Test accuracy of method a less that of b, over the seeds that both finished, and its
+        standard error: sqrt(var(d) / clips + var over seeds / seeds).
+
+        Both answer the same clips, so what counts is where one is right and the other wrong: d, 1
+        or -1 there, else 0, as the mean over the seeds. As Agresti and Min (2005) advise for paired
+        answers, a half is added to each of the four ways in which two answers can fall, so that
+        methods that agree on every clip are not taken for equal with certainty.
+        """
+        assert self.plan is not None
+        right = {
+            (run.method, run.seed): np.equal(run.predicted, self.plan.truth).astype(float)
+            for run in self.finished
+        }
+        seeds = [seed for method, seed in right if method == a and (b, seed) in right]
+        if not seeds:
+            return 0.0, math.inf
+        d = np.stack([right[a, seed] - right[b, seed] for seed in seeds])  # (seeds, clips)
+        clips = d.shape[1] + 2
+        of_clip = d.mean(axis=0)
+        variance = (of_clip @ of_clip + 1) / clips - (of_clip.sum() / clips) ** 2
+        of_seeds = d.mean(axis=1).var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
+        return float(d.mean()), math.sqrt(variance / clips + of_seeds)
 
     @staticmethod
     def _row(runs: Sequence[RunFinished]) -> Row:
@@ -138,41 +168,30 @@ class Scoreboard:
         )
 
 
-def standard_error(row: Row, test_clips: int) -> float:
-    """Of a method's mean test accuracy p: sqrt(p (1 - p) / clips + spread^2 / seeds).
-
-    The first part is the luck of the test clips, the second that of the seeds. One wrong and one
-    right clip are added to each (Agresti and Coull), so that 100 % is not taken for certainty.
-    """
-    p = (row.test_accuracy * test_clips + 1) / (test_clips + 2)
-    return math.sqrt(p * (1 - p) / (test_clips + 2) + row.spread**2 / row.seeds)
-
-
-def conclusion(rows: Sequence[Row], test_clips: int, titles: dict[str, str]) -> str:
-    """One sentence on which method was best, or that the noise does not let one say."""
-    if len(rows) < 2 or not test_clips:
+def conclusion(board: Scoreboard, titles: dict[str, str]) -> str:
+    """One sentence on which method was best, or that the noise does not let one say; empty for
+    fewer than two methods."""
+    rows = sorted(board.rows(), key=lambda row: -row.test_accuracy)
+    if len(rows) < 2 or board.plan is None or not board.plan.truth:
         return ""
-    best, second, *_ = sorted(rows, key=lambda row: -row.test_accuracy)
+    best, second = rows[:2]
     names = f"{titles[best.method]} ({best.test_accuracy:.1%})"
     other = f"{titles[second.method]} ({second.test_accuracy:.1%})"
-    noise = math.hypot(standard_error(best, test_clips), standard_error(second, test_clips))
-    difference = best.test_accuracy - second.test_accuracy
+    test_clips = len(board.plan.truth)
     seeds = f"{best.seeds} seed" + "s" * (best.seeds > 1)
-    if difference > CLEAR * noise:
+    difference, error = board.gap(best.method, second.method)
+    if difference > CLEAR * error:
         return (
             f"{names} was clearly better than {other}: the difference is more than {CLEAR:g} "
             f"standard errors, with {test_clips} test clips and {seeds}."
         )
-    tied = [
-        titles[row.method]
-        for row in sorted(rows, key=lambda row: -row.test_accuracy)
-        if best.test_accuracy - row.test_accuracy
-        <= CLEAR * math.hypot(standard_error(best, test_clips), standard_error(row, test_clips))
-    ]
+    gaps = {row.method: board.gap(best.method, row.method) for row in rows[1:]}
+    tied = [best.method] + [method for method, (gap, of) in gaps.items() if gap <= CLEAR * of]
+    *first, last = (titles[method] for method in tied)
     return (
-        f"No clear difference between {', '.join(tied[:-1])} and {tied[-1]}: with {test_clips} "
-        f"test clips and {seeds}, {names} against {other} is within the noise "
-        f"(± {CLEAR * noise:.1%})."
+        f"No clear difference between {', '.join(first)} and {last}: with {test_clips} "
+        f"test clips and {seeds}, {names} against {other} is within the noise"
+        + (f" (± {CLEAR * error:.1%})." if math.isfinite(error) else ".")
     )
 
 

@@ -142,8 +142,15 @@ def test_two_visitors_a_reload_and_a_closed_page(page, server, problems):
     open_compare(page, ["Bottleneck adapter"], epochs=30)
     page.locator("#start").click()
     expect(page.locator("#results tbody tr")).to_contain_text("Bottleneck adapter", timeout=LONG)
-    page.reload()
-    expect(page.locator("#results tbody tr")).to_contain_text("Bottleneck adapter", timeout=LONG)
+    for _ in range(2):  # the address must survive what the page makes of it
+        page.reload()
+        expect(page.locator("#results tbody tr")).to_contain_text("Bottleneck", timeout=LONG)
+        page.wait_for_function("window.softmoaLinkOpened")
+        page.get_by_role("tab", name="Lesson").click()
+        page.wait_for_function("location.search.includes('tab=lesson')")
+        assert "run=" not in page.url
+        page.get_by_role("tab", name="Compare").click()
+        page.wait_for_function("/tab=compare&run=[\\w-]{12}/.test(location.search)")
     expect(page.locator("#stop")).to_be_enabled()
     wait_for_points(page, 1)  # it goes on
 

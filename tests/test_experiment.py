@@ -246,6 +246,7 @@ def test_any_name_of_a_task_survives_packing(base, task, tmp_path):
         ("Step", {"seconds": "abc"}),
         ("Evaluated", {"accuracy": None}),
         ("RouterBalance", {"share": [["a"]]}),
+        ("RouterBalance", {"step": "0'/><img src=x onerror=alert(1)>"}),
         ("RunFinished", {"predicted": [999] * 16}),
         ("RunFinished", {"confidence": ["x"] * 16}),
         ("RunFinished", {"test_accuracy": {}}),

@@ -1,11 +1,13 @@
 """Tables and conclusions from events with known answers."""
 
+import math
+
 import pytest
 
 from softmoa.bundle import BundleInfo
-from softmoa.events import Preparing, RunEvent, RunFailed, RunFinished
-from softmoa.scoreboard import Scoreboard, conclusion, confusion, standard_error
-from softmoa.training import Evaluated, Started, Step
+from softmoa.events import Planned, Preparing, RunEvent, RunFailed, RunFinished
+from softmoa.scoreboard import Scoreboard, conclusion, confusion
+from softmoa.training import Evaluated, Finished, Started, Step
 
 TITLES = {"a": "A", "b": "B", "c": "C"}
 
@@ -43,29 +45,67 @@ def test_rows_are_means_over_seeds_with_their_spread():
     assert rows[1].spread == 0.0
 
 
-def test_standard_error_of_a_fair_coin():
-    """p = 1/2 on 98 clips: with one right and one wrong more, sqrt(0.25 / 100) = 0.05."""
-    [row] = board(finished("a", 0.5)).rows()
-    assert standard_error(row, 98) == pytest.approx(0.05)
-    [certain] = board(finished("a", 1.0)).rows()
-    assert standard_error(certain, 98) > 0
+def raced(**right: str | tuple[str, ...]) -> Scoreboard:
+    """Methods with a string per seed: "+" for a clip it got right; the truth is always class 1."""
+    runs = []
+    for method, seeds in right.items():
+        for seed, clips in enumerate((seeds,) if isinstance(seeds, str) else seeds):
+            said = tuple(int(answer == "+") for answer in clips)
+            runs.append(finished(method, sum(said) / len(said), seed, said))
+    result = board(*runs)
+    truth = (1,) * len(runs[0].predicted)
+    result.plan = Planned(
+        "t", "T", ("no", "yes"), truth, ("",) * len(truth), "tiny", 1, None, True, {}, ()
+    )
+    return result
+
+
+def test_the_gap_counts_clips_that_one_got_right_and_the_other_wrong():
+    """Of 160 clips 3 for a and 1 for b, a half in each cell: n = 162, sum d = 2, sum d^2 = 5."""
+    same = "+" * 100 + "-" * 56
+    gap, error = raced(a=same + "+++-", b=same + "---+").gap("a", "b")
+    assert gap == pytest.approx(2 / 160)
+    assert error == pytest.approx(math.sqrt((5 / 162 - (2 / 162) ** 2) / 162))
+    gap, error = raced(a=same, b=same).gap("a", "b")
+    assert gap == 0 and error == pytest.approx(math.sqrt(1 / 158) / math.sqrt(158))
+
+
+def test_over_seeds_their_spread_is_added():
+    """Seeds differ by 2 and by 0 of 4 clips: variance 1 / 8 over 2 seeds."""
+    gap, error = raced(a=("++++", "++--"), b=("++--", "++--")).gap("a", "b")
+    of_clips = ((0.25 + 0.25 + 1) / 6 - (1 / 6) ** 2) / 6
+    assert gap == 0.25 and error == pytest.approx(math.sqrt(of_clips + 1 / 16))
+    assert raced(a="++", b=()).gap("a", "b") == (0.0, math.inf)
 
 
 def test_a_clear_winner_is_named_and_noise_is_not():
-    rows = board(finished("a", 0.9), finished("b", 0.5)).rows()
-    assert conclusion(rows, 200, TITLES).startswith("A (90.0%) was clearly better than B (50.0%)")
-    close = board(finished("a", 0.84), finished("b", 0.82), finished("c", 0.3)).rows()
-    sentence = conclusion(close, 200, TITLES)
-    assert sentence.startswith("No clear difference between A and B") and "C" not in sentence
-    assert conclusion(rows[:1], 200, TITLES) == ""
+    right, half, poor = "+" * 90 + "-" * 10, "+" * 50 + "-" * 50, "+" * 30 + "-" * 70
+    said = conclusion(raced(a=right, b=half), TITLES)
+    assert said.startswith("A (90.0%) was clearly better than B (50.0%)")
+    close = raced(a="+" * 84 + "-" * 16, b="-" * 10 + "+" * 82 + "-" * 8, c=poor)
+    said = conclusion(close, TITLES)
+    assert said.startswith("No clear difference between A and B") and "C" not in said
+    assert conclusion(raced(a=right), TITLES) == ""
+
+
+def test_answers_to_the_same_clips_tell_more_than_their_numbers():
+    """6 clips more of 100: clear if b is right nowhere else, noise if they differ on 30."""
+    nested = raced(a="+" * 86 + "-" * 14, b="+" * 80 + "-" * 20)
+    crossed = raced(a="+" * 68 + "+" * 18 + "-" * 14, b="+" * 68 + "-" * 18 + "+" * 12 + "--")
+    assert "clearly" in conclusion(nested, TITLES)
+    assert "No clear difference" in conclusion(crossed, TITLES)
 
 
 def test_a_wide_spread_over_seeds_is_noise_too():
-    narrow = [finished(m, p, s) for s in range(3) for m, p in (("a", 0.9), ("b", 0.8))]
-    wide = [finished("a", p, s) for s, p in enumerate((0.7, 1.0, 1.0))]
-    wide += [finished("b", p, s) for s, p in enumerate((1.0, 0.7, 0.7))]
-    assert "clearly" in conclusion(board(*narrow).rows(), 2000, TITLES)
-    assert "No clear difference" in conclusion(board(*wide).rows(), 2000, TITLES)
+    good, poor = "+" * 180 + "-" * 20, "+" * 140 + "-" * 60
+    assert "clearly" in conclusion(raced(a=(good,) * 3, b=(poor,) * 3), TITLES)
+    wide = raced(a=(poor, "+" * 200, "+" * 200), b=("+" * 200, poor, poor))
+    assert "No clear difference" in conclusion(wide, TITLES)
+
+
+def test_the_step_that_was_kept():
+    ended = Finished(10, 1.0, 5, 0.9, 20.0, 1.0)
+    assert board(RunEvent("a, seed 0", "a", 0, ended)).kept == {"a, seed 0": 5}
 
 
 def test_confusion_counts():

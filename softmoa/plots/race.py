@@ -41,11 +41,15 @@ class Style:
 
 @dataclass(frozen=True)
 class Line:
-    """One run. points: (x, y) in the order of x. Lines of one name share a label."""
+    """One run. points: (x, y) in the order of x. kept: which of them is marked, if any.
+
+    Lines of one name share a label.
+    """
 
     name: str
     style: Style
     points: Sequence[tuple[float, float]]
+    kept: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,14 @@ def curves(
         f"<path class='race-grid' d='{grid}'/>"
     ]
     for line in lines:
+        # One point twice is a dot, by the round ends of lines; once it is nothing.
+        shown = [*line.points] * 2 if len(line.points) == 1 else line.points
         parts += [
             f"<polyline class='race-line{' race-thin' * thin}{' race-dash' * line.style.dashed}' "
             f"stroke='{line.style.colour}' points='",
-            " ".join(f"{x:.5g},{y:.4g}" for x, y in line.points),
+            " ".join(f"{x:.5g},{y:.4g}" for x, y in shown),
             "'/>",
+            _ring(line),
         ]
     parts.append("</g></svg></div><div class='race-labels'>")
     latest: dict[str, list[float]] = {}
@@ -112,16 +119,26 @@ def curves(
     return parts
 
 
-def y_range(values: Sequence[float], percent: bool) -> tuple[float, float]:
-    """Neat ends that hold all values; of fractions at least 0.3 apart and within 0 and 1."""
+def _ring(line: Line) -> str:
+    """A mark at the point that was kept; two dots, since a circle would be stretched."""
+    if line.kept is None:
+        return ""
+    x, y = line.points[line.kept]
+    dot = f"d='M{x:.5g} {y:.4g}h0'"
+    colour = f"stroke='{line.style.colour}'"
+    return f"<path class='race-kept' {colour} {dot}/><path class='race-hole' {dot}/>"
+
+
+def y_range(values: Sequence[float], percent: bool, least: float = 0.3) -> tuple[float, float]:
+    """Neat ends that hold all values; of fractions at least `least` apart and within 0 and 1."""
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
     if percent:
         low = max(math.floor(10 * low - 0.3), 0) / 10
         high = max(min(math.ceil(10 * high + 0.3), 10) / 10, low)
-        low = max(min(low, high - 0.3), 0.0)
-        return low, max(high, low + 0.3)
+        low = max(min(low, high - least), 0.0)
+        return low, max(high, low + least)
     step = ticks(max(high - low, 0.1 * abs(high), 1e-6), 4)[1]
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step + 0.05) * step
 
@@ -157,7 +174,7 @@ def trade_off(dots: Sequence[Dot], *, title: str, x_title: str, note: str = "") 
     """
     if not dots:
         return ""
-    bottom, top = y_range([dot.y - s * dot.spread for dot in dots for s in (-1, 1)], True)
+    bottom, top = y_range([dot.y - s * dot.spread for dot in dots for s in (-1, 1)], True, 0.1)
     positive = [dot.x for dot in dots if dot.x > 0] or [1.0]
     first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     last = max(last, first + 1)
@@ -180,16 +197,22 @@ def trade_off(dots: Sequence[Dot], *, title: str, x_title: str, note: str = "") 
         f"<span style='left:{100 * at:.2f}%'>{_short(value)}</span>" for value, at in x_marks
     )
     lines = "".join(f"<s style='bottom:{100 * up(m):.2f}%'></s>" for m in marks)
-    labels = _labels_beside([(across(dot.x), up(dot.y), dot.name) for dot in dots])
+    at = [(across(dot.x), up(dot.y)) for dot in dots]
+    labels = _labels_beside([(*place, dot.name) for place, dot in zip(at, dots, strict=True)])
     drawn = "".join(
         f"<u style='left:{100 * across(dot.x):.1f}%;bottom:{100 * up(dot.y - dot.spread):.1f}%;"
         f"height:{200 * dot.spread / (top - bottom):.1f}%;--c:{dot.style.colour}'></u>"
+        # From the dot to its label, where that had to move.
+        f"<b style='left:{100 * x:.1f}%;bottom:{100 * min(y, height):.1f}%;"
+        f"height:{100 * abs(y - height):.1f}%;--c:{dot.style.colour}'></b>"
         f"<i class='race-dot{' race-ring' * dot.style.dashed}' title='{escape(dot.name)}: "
-        f"{100 * dot.y:.1f} %, {dot.x:,.6g}' style='left:{100 * across(dot.x):.1f}%;"
-        f"bottom:{100 * up(dot.y):.1f}%;--c:{dot.style.colour}'></i>"
-        f"<span class='{side}' style='{edge}:{100 * where:.1f}%;bottom:{100 * height:.1f}%;"
-        f"--c:{dot.style.colour}'>{escape(dot.name)}</span>"
-        for dot, (side, edge, where, height) in zip(dots, labels, strict=True)
+        f"{100 * dot.y:.1f} %, {dot.x:,.6g}' style='left:{100 * x:.1f}%;bottom:{100 * y:.1f}%;"
+        f"--s:{_size(at, k):.2g}rem;--c:{dot.style.colour}'></i>"
+        f"<span class='{side}' style='{edge}:{100 * where:.1f}%;bottom:{100 * height:.1f}%'>"
+        f"{escape(dot.name)}</span>"
+        for k, (dot, (x, y), (side, edge, where, height)) in enumerate(
+            zip(dots, at, labels, strict=True)
+        )
     )
     # Where there is no room for labels beside the dots.
     legend = "".join(
@@ -209,6 +232,13 @@ def trade_off(dots: Sequence[Dot], *, title: str, x_title: str, note: str = "") 
         + (f"<p class='moa-note'>{escape(note)}</p>" if note else "")
         + "</div>"
     )
+
+
+def _size(at: Sequence[tuple[float, float]], k: int) -> float:
+    """Diameter of a dot: those that later ones lie on are larger, so that they show as rings."""
+    x, y = at[k]
+    covered = sum(abs(x - a) < 0.012 and abs(y - b) < 0.03 for a, b in at[k + 1 :])
+    return 0.8 + 0.45 * covered
 
 
 def _labels_beside(
@@ -279,7 +309,7 @@ def balance(
                 parts += [
                     f"<path stroke='{expert_colour(j)[0]}' d='",
                     "".join(
-                        f"M{step} {sum(rows[layer][:j]):.3g}v{rows[layer][j]:.3g}"
+                        f"M{step:d} {sum(rows[layer][:j]):.3g}v{rows[layer][j]:.3g}"
                         for step, rows in course
                     ),
                     "'/>",

@@ -45,6 +45,9 @@ def race_report(
                 markersize=3,
                 label=None if line.name in named else line.name,
             )
+            if line.kept is not None:
+                kept = line.points[line.kept]
+                axes.plot(*kept, marker="o", markersize=8, mfc="white", color=line.style.colour)
             named.add(line.name)
         axes.set(xlabel=x_title, ylabel=name)
         axes.grid(alpha=0.25)

@@ -81,7 +81,7 @@ def compare(
         "test_clips": len(data.test),
         "rows": [_rounded(asdict(row)) for row in rows],
         "failed": [{"run": run.run, "message": run.message} for run in board.failed],
-        "conclusion": scoreboard.conclusion(rows, len(data.test), titles),
+        "conclusion": scoreboard.conclusion(board, titles),
     }
 
 

@@ -164,7 +164,7 @@ def train_all(now: Collection | None) -> Iterator[list]:
         yield [not_stored(error), *[gr.skip()] * 3, *idle]
         return
     titles = {method: METHODS[method].title for method in METHODS_TRAINED}
-    sentence = conclusion(board.rows(), len(data.task.test), titles)
+    sentence = conclusion(board, titles)
     if len(data.task.test) < 20:
         sentence += " " + texts.SMALL_TEST.format(clips=len(data.task.test))
     yield [

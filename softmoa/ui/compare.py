@@ -14,20 +14,18 @@ import gradio as gr
 from softmoa.ui import compare_form, compare_runs, compare_watch
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import Figure
+from softmoa.ui.links import Linked
 from softmoa.ui.texts import compare as texts
 
 # A figure that grows: parts that did not change are not sent again.
 Live = partial(Figure, value=[], html_template="${value.join('')}")
 
-REMEMBER = """id => {
-  const address = new URL(location);
-  address.searchParams.set('run', id);
-  history.replaceState(null, '', address);
-}"""
 
-
-def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr.State:
-    """Lay out the tab and wire it; returns the visitor's own tasks, a list of `Task`."""
+def build(
+    explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks
+) -> tuple[gr.State, Linked]:
+    """Lay out the tab and wire it; returns the visitor's own tasks, a list of `Task`, and how the
+    tab is linked to."""
     own_tasks = gr.State([])
     job_id = gr.Textbox(visible="hidden", elem_id="run-id")
     view = gr.State({"axis": "step"})  # changed in place: a watch that runs must see it
@@ -35,10 +33,10 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             form = compare_form.build(tab, own_tasks)
+        with gr.Column(scale=5, min_width=320):
             with gr.Row():
                 start = gr.Button(texts.START, variant="primary", elem_id="start")
                 stop = gr.Button(texts.STOP, variant="stop", interactive=False, elem_id="stop")
-        with gr.Column(scale=5, min_width=320):
             progress = Live(value=compare_watch.idle(), elem_id="progress")
             axis = gr.Radio(
                 list(texts.AXES.items()),
@@ -70,10 +68,11 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> gr
         compare_form.open_saved, [form.saved, own_tasks, job_id], job_id, **private
     )
     for event in (began, opened):
-        event.success(None, job_id, None, js=REMEMBER, **private).then(**follow)
+        event.success(**follow)
     demo.load(compare_watch.find_again, None, [job_id, tabs], **private).then(**follow)
     axis.input(
         compare_watch.turn_axis, [job_id, view, axis], [accuracy, loss], queue=False, **private
     )
     stop.click(compare_watch.stop_job, job_id, None, queue=False, **private)
-    return own_tasks
+    # `find_again` opens the link; it needs no other component to do so.
+    return own_tasks, Linked("compare", tab, {"run": job_id}, [], lambda query: [])

@@ -46,6 +46,8 @@ def build(tab: gr.Tab, own_tasks: gr.State) -> Form:
         info=texts.METHODS_INFO,
         elem_id="methods",
     )
+    with gr.Accordion(texts.ABOUT_METHODS, open=False):
+        gr.Markdown("\n".join(f"- **{m.title}**: {m.about}" for m in METHODS.values()))
     shots = gr.Radio(list(SHOTS.items()), value=10, label=texts.SHOTS, elem_id="shots")
     with gr.Row():
         unit = gr.Radio(list(BUDGETS), value="epochs", label=texts.UNIT, elem_id="unit")

@@ -73,7 +73,7 @@ def results_table(board: Scoreboard, over: bool) -> list[str]:
         size = f"{runs[0].trained_parameters:,}"
         size += f" ({100 * runs[0].trained_parameters / plan.backbone_parameters:.2g} %)"
         cells = [f"{style.key}{escape(TITLES[method])}", size]
-        cells += _measured(row) if row else ["", "", "", _validated(board, method), ""]
+        cells += _measured(row, _kept(board, method)) if row else _so_far(board, method)
         cells.append(_state(board, method, over))
         parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     spread = texts.TABLE_SPREAD if any(row.seeds > 1 for row in rows.values()) else ""
@@ -81,20 +81,27 @@ def results_table(board: Scoreboard, over: bool) -> list[str]:
     return parts
 
 
-def _measured(row: Row) -> list[str]:
+def _measured(row: Row, kept: str) -> list[str]:
     spread = f" ± {100 * row.spread:.1f}" if row.seeds > 1 else ""
     return [
         f"{row.clips_per_second:.1f}" if row.clips_per_second < 1000 else "> 1000",
         f"{row.seconds:.1f}",
         f"{row.memory_mb:.0f} MB" if row.memory_mb >= 1 else "< 1 MB",
-        f"{100 * row.val_accuracy:.1f} %",
+        f"{100 * row.val_accuracy:.1f} %{kept}",
         f"{100 * row.test_accuracy:.1f}{spread} %",
     ]
 
 
-def _validated(board: Scoreboard, method: str) -> str:
+def _kept(board: Scoreboard, method: str) -> str:
+    """The steps whose weights were kept, one for each seed."""
+    steps = [board.kept[run.run] for run in board.finished if run.method == method]
+    words = texts.KEPT if len(steps) == 1 else texts.KEPT_SEVERAL
+    return f" <small>{words.format(steps=', '.join(map(str, steps)))}</small>"
+
+
+def _so_far(board: Scoreboard, method: str) -> list[str]:
     found = [point.accuracy for point in board.points if point.method == method]
-    return f"{100 * max(found):.1f} %" if found else ""
+    return ["", "", "", f"{100 * max(found):.1f} %" if found else "", ""]
 
 
 def _state(board: Scoreboard, method: str, over: bool) -> str:
@@ -136,6 +143,9 @@ def _lines(board: Scoreboard, axis: str, value: str) -> list[Line]:
             TITLES[run.method],
             style[run.method],
             [(getattr(p, axis), getattr(p, value)) for p in board.points if p.run == run.run],
+            [p.step for p in board.points if p.run == run.run].index(board.kept[run.run])
+            if run.run in board.kept
+            else None,
         )
         for run in board.plan.runs
     ]
@@ -207,8 +217,7 @@ def report_png(board: Scoreboard) -> bytes:
 
 
 def conclusion(board: Scoreboard) -> str:
-    clips = len(board.plan.truth) if board.plan else 0
-    return scoreboard.conclusion(board.rows(), clips, TITLES)
+    return scoreboard.conclusion(board, TITLES)
 
 
 def confusion(run: RunFinished, plan: Planned) -> str:

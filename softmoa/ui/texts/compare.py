@@ -7,6 +7,7 @@ INTRO = (
 TASK = "Task"
 METHODS = "Methods"
 METHODS_INFO = "What is trained on top of the frozen backbone."
+ABOUT_METHODS = "What the methods do"
 SHOTS = "Training clips per class"
 SHOTS_ALL = "all"
 UNIT = "Each run ends after"
@@ -64,8 +65,12 @@ COLUMNS = (
 )  # fmt: skip
 TABLE_NOTE = (
     "Trained parameters without head and final norm, and as a part of the backbone. Step memory is "
-    "what training holds beside the model: activations, gradients, optimiser state."
+    "what training holds beside the model: activations, gradients, optimiser state. The weights of "
+    "the step that was best on the validation clips, a ring on its curve, are kept and tested; "
+    "step 0 is the start, before any training."
 )
+KEPT = "at step {steps}"
+KEPT_SEVERAL = "at steps {steps}"
 TABLE_SPREAD = " ± is the standard deviation over seeds."
 STATE_WAITING = "waiting"
 STATE_RUNNING = "{share:.0f} %"

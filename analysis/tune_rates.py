@@ -116,17 +116,22 @@ def scores(rows: Sequence[Row], method: str) -> dict[float, tuple[float, float]]
     return found
 
 
-def report(rows: Sequence[Row], command: str) -> str:
+def report(rows: Sequence[Row]) -> str:
     """The table of rates.md; the chosen rate is the `short_rate` of the method's row."""
     factors = sorted({float(row["factor"]) for row in rows})
     what = sorted({(row["task"], row["shots"], row["epochs"], row["seed"]) for row in rows})
     lines = [
         "# Learning rates of short runs",
         "",
-        f"Written by `{command}`: validation accuracy (%) after the last epoch of runs from the "
-        "warm head, at factors of the paper's rate, the same for every method. Runs: "
-        + "; ".join(f"{t}, {shots} shots, {e} epochs, seed {s}" for t, shots, e, s in what)
-        + ". The mean is over the runs of a row; rows that lack some are not comparable to others.",
+        "Validation accuracy (%) after the last epoch of runs from the warm head, at factors of "
+        "the paper's rate, the same for every method. Runs: "
+        + "; ".join(
+            f"{task}, seed {seed} (`python -m analysis.tune_rates --tasks {task} --shots {shots} "
+            f"--epochs {epochs} --seeds {seed}`)"
+            for task, shots, epochs, seed in what
+        )
+        + ". The mean is over the runs of a row; rows that lack some are not comparable to others. "
+        "Beyond a choice at the edge of the grid there may be a better one.",
         "",
         "| method | paper's rate | " + " | ".join(f"× {f:g}" for f in factors) + " | chosen |",
         "|---|---|" + "---|" * (len(factors) + 1),
@@ -148,7 +153,7 @@ def report(rows: Sequence[Row], command: str) -> str:
 
 
 def main(
-    names: Annotated[str, typer.Option("--tasks")] = "instruments",
+    names: Annotated[str, typer.Option("--tasks")] = "tones",
     methods: str = ",".join(METHODS),
     factors: str = ",".join(f"{f:g}" for f in FACTORS),
     seeds: str = "0",
@@ -165,7 +170,7 @@ def main(
         shots=shots,
         epochs=epochs,
     )
-    text = report(read(out / "rates.csv"), "python -m analysis.tune_rates")
+    text = report(read(out / "rates.csv"))
     (out / "rates.md").write_text(text)
     print(text)
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import counted_run
@@ -33,6 +34,7 @@ from softmoa import weights
 from softmoa.ast import AST, ASTConfig
 from softmoa.methods import METHODS, attach
 from softmoa.methods.adapters import ConvAdapter
+from softmoa.methods.mixtures import SoftMoAOptions
 
 ROOT = Path(__file__).parents[1]
 TINY = {"shots": 2, "epochs": 2}
@@ -118,6 +120,30 @@ def test_a_grid_is_continued_and_what_failed_is_tried_again(tmp_path):
     check_a_grid(tmp_path, Local(2))
 
 
+def test_a_process_that_dies_while_nobody_looks(tmp_path):
+    """The next run cannot be handed to its pool; it is handed to a new one."""
+    quick, *more = (Counted(str(tmp_path), f"run{k}") for k in range(4))
+    dying = Counted(str(tmp_path), "dying", dies=1)
+    outcomes = Local(2)([quick, dying, *more])
+    found = dict([next(outcomes)])
+    eventually(lambda: [1] * dying.times)
+    time.sleep(2)  # the pool notices
+    found |= dict(outcomes)
+    assert set(found) == {quick, dying, *more}
+    failed = {run for run, outcome in found.items() if isinstance(outcome, Exception)}
+    assert dying in failed and len(failed) <= 2  # with what ran beside it
+
+
+def test_what_a_run_leaves_to_defaults_is_in_its_id(monkeypatch):
+    run = Trial("tones", Arm("soft-moa"), 0)
+    assert run.resolved["options"]["experts"] == 7
+    before = run_id(run)
+    assert run_id(Trial("tones", Arm("soft-moa"), 0)) == before
+    other = replace(METHODS["soft-moa"], options=partial(SoftMoAOptions, experts=14))
+    monkeypatch.setitem(METHODS, "soft-moa", other)
+    assert run_id(run) != before
+
+
 @pytest.mark.parametrize("seconds", [0, 600])  # idle, and in the middle of a run
 def test_no_process_outlives_the_one_that_was_killed(tmp_path, seconds):
     code = "\n".join(
@@ -162,7 +188,7 @@ def alive(process: int) -> bool:
 
 def test_the_id_of_a_run_is_stable():
     run = Trial("tones", Arm("soft-moa", (("experts", 4),)), 0)
-    assert run_id(run) == "70bc7c0de1f2" and run_id(run) != run_id(replace(run, seed=1))
+    assert run_id(run) == "01355860e48f" and run_id(run) != run_id(replace(run, seed=1))
 
 
 def without_times(results):
@@ -301,7 +327,8 @@ def test_labels_of_conditions_and_claims_agree():
 
 def test_costs_are_those_of_the_formulas(tmp_path):
     for form in ("soft", "dense"):
-        for n, m, p in ((2, 30, 1), (5, 48, 1), *(((3, 20, 4),) if form == "soft" else ())):
+        slots = ((3, 20, 4), (1, 20, 4)) if form == "soft" else ()
+        for n, m, p in ((1, 30, 1), (2, 30, 1), (5, 48, 1), *slots):
             run = costs.Measurement(form, n, m, p, width=32, bottleneck=3, clips=2, rounds=1)
             found = run.execute()
             for name in ("parameters", "mflop", "memory_mb"):
@@ -470,5 +497,5 @@ def test_the_highest_accuracy_then_the_lowest_loss_is_chosen():
 
     rows = [row("0.1", "0.5", "1.0"), row("0.3", "0.5", "0.9"), row("1", "failed", "failed")]
     assert tune_rates.scores(rows, "lora") == {0.1: (0.5, -1.0), 0.3: (0.5, -0.9), 1.0: (0.0, -1e9)}
-    text = tune_rates.report(rows, "command")
+    text = tune_rates.report(rows)
     assert "| lora | 0.005 | 50.0 | **50.0** | 0.0 | 0.0015 |" in text

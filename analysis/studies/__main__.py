@@ -197,7 +197,7 @@ def _write(
     figure: Any,
 ) -> None:
     command = " ".join(["python -m analysis.studies", *sys.argv[1:]])
-    page = [f"# {title}", "", f"Written by `{command}`. {about}", "", pages.origin(), ""]
+    page = [f"# {title}", "", f"Written by `{command}`. {about}", "", pages.origin(rows), ""]
     if grid.earlier:
         page += [f"{grid.earlier} of {len(grid.results)} runs are of an earlier call.", ""]
     page += [f"![{title}]({name}.png)", "", *lines]

@@ -95,14 +95,15 @@ class Measurement:
         """Bytes kept for the backward pass, beside input and weights. Soft: b S (2 m + 2 d + 2 r)
         + d S: both softmaxes, slots and answers, bottlenecks before and after gelu; phi transposed.
         Dense, folded: b m n (1 + 3 r) + d n (1 + r): gates; bottlenecks before and after gelu and
-        gated; weights rearranged. The stack of all answers: b m n (1 + 2 r + d)."""
+        gated; weights rearranged. The stack of all answers: b m n (1 + 2 r + d). One slot or one
+        expert alone needs nothing transposed or rearranged."""
         b, m, d, n, r = self.clips, self.tokens, self.width, self.experts, self.bottleneck
         slots = n * self.slots
         if self.soft:
-            return BYTES * (b * slots * (2 * m + 2 * d + 2 * r) + d * slots)
+            return BYTES * (b * slots * (2 * m + 2 * d + 2 * r) + d * slots * (slots > 1))
         if "," in self.form:
             return BYTES * b * m * n * (1 + 2 * r + d)
-        return BYTES * (b * m * n * (1 + 3 * r) + d * n * (1 + r))
+        return BYTES * (b * m * n * (1 + 3 * r) + d * n * (1 + r) * (n > 1))
 
     def _times(self, layer: nn.Module, x: Tensor) -> list[float]:
         """Milliseconds of forward and backward passes, after two to warm up."""

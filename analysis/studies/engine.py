@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import platform
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -44,8 +45,11 @@ class Engine(Protocol):
 
 
 def run_id(run: Run) -> str:
-    """The same for the same kind and fields, on every machine."""
-    text = json.dumps([type(run).__name__, asdict(run)], sort_keys=True)
+    """The same for the same kind and fields, on every machine; and for the same `resolved`, where
+    a run has one: what its fields leave to defaults, which may change."""
+    text = json.dumps(
+        [type(run).__name__, asdict(run), getattr(run, "resolved", None)], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -80,8 +84,15 @@ class Local:
         try:
             while waiting or under_way:
                 while waiting and len(under_way) < self.workers:
-                    run = waiting.pop()
-                    under_way[pool.submit(execute, run)] = run
+                    try:
+                        future = pool.submit(execute, waiting[-1])
+                    except BrokenProcessPool:  # a process died since it was last looked at
+                        if under_way:
+                            break
+                        pool.shutdown()
+                        pool = self._pool()
+                    else:
+                        under_way[future] = waiting.pop()
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED)
                 broken = any(isinstance(f.exception(), BrokenProcessPool) for f in done)
                 if broken:  # a process was killed, and took the others with it
@@ -174,6 +185,7 @@ def run_grid(runs: Sequence[Run], path: Path, engine: Engine) -> Grid:
     say(f"{path.stem}: {len(wanted)} runs, {earlier} of them finished before")
     path.parent.mkdir(parents=True, exist_ok=True)
     failed: dict[Run, str] = {}
+    code = commit()
     with path.open("a", buffering=1) as log:
         for attempt, with_engine in enumerate((engine, engine.one_at_a_time()), start=1):
             failed = {}
@@ -182,6 +194,7 @@ def run_grid(runs: Sequence[Run], path: Path, engine: Engine) -> Grid:
                     failed[run] = f"{type(outcome).__name__}: {outcome}"
                     say(f"failed, attempt {attempt}: {run}: {failed[run]}")
                     continue
+                outcome |= {"commit": code}
                 found[run_id(run)] = outcome
                 line = {
                     "id": run_id(run),
@@ -209,6 +222,19 @@ def finished(path: Path) -> dict[str, Result]:
         path.write_text(whole, encoding="utf-8")
     lines = [json.loads(line) for line in whole.splitlines()]
     return {line["id"]: line["result"] for line in lines}
+
+
+def commit() -> str:
+    """Of the code that runs, and whether it was changed since."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        short = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
+        edited = subprocess.check_output(
+            [*git, "status", "--porcelain", "--", "softmoa", "analysis/*.py"], text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return short + " with changes" * bool(edited)
 
 
 def say(text: str) -> None:

@@ -6,7 +6,6 @@ import csv
 import math
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +19,6 @@ from matplotlib.figure import Figure
 from analysis.bench.measure import processor
 from analysis.studies.catalogue import Training
 from analysis.studies.claims import Claim, Row, difference, verdict
-from analysis.studies.engine import ROOT
 from softmoa.balance import METRICS
 
 UNSHOWN = ("right", "curve")  # of a result, too long for a table
@@ -33,20 +31,12 @@ NAMES = {
 }
 
 
-def origin() -> str:
-    """Commit and machine, in one line."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
-        edited = subprocess.check_output(
-            [*git, "status", "--porcelain", "--", "softmoa", "analysis"], text=True
-        )
-        commit += " with changes" * bool(edited)
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
+def origin(rows: Sequence[Row]) -> str:
+    """Commits that ran the rows, and machine, in one line."""
+    commits = sorted({str(row.get("commit", "unknown")) for row in rows})
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"Commit {commit}; {processor()}, {os.cpu_count()} cores, {gpu}, Python "
+        f"Commit {', '.join(commits)}; {processor()}, {os.cpu_count()} cores, {gpu}, Python "
         f"{platform.python_version()}, torch {version('torch')}; one thread a run."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean
@@ -30,7 +30,8 @@ from softmoa.weights import BACKBONES, Loaded
 Pairs = tuple[tuple[str, Any], ...]
 VALIDATED = 120  # validation clips at most, spread over the classes
 LOOKED_AT = 32  # clips whose routing or outputs are looked at
-MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine")  # differ between machines
+# Differ between machines and calls.
+MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine", "commit")
 
 
 def usual_budget(task: str) -> dict[str, int]:
@@ -101,6 +102,11 @@ class Trial:
 
     def __str__(self) -> str:
         return f"{self.arm} on {self.task}, seed {self.seed}"
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The options and rate of the method with its defaults, which the id of a run holds too."""
+        return asdict(self.choice)
 
     def execute(self) -> Result:
         """Raises ValueError if the loss became infinite."""

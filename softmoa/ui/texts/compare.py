@@ -33,7 +33,6 @@ AXES = {"step": "step", "seconds of training": "seconds"}
 
 ESTIMATING = "Estimating…"
 ESTIMATE = "About **{total}** on this machine: {preparing} to prepare, then {runs}."
-ESTIMATE_RUN = "{title} {seconds}"
 ESTIMATE_MEMORY = (
     "Trained parameters: {parameters}. A step holds at most {memory:.0f} MB beside the model."
 )

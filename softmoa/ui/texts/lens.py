@@ -8,7 +8,6 @@ ABOUT = (
 NOTHING = (
     "Nothing was classified yet. Record or upload a sound in **Explore**, or take an example here:"
 )
-ANOTHER = "Another sound:"
 WAITING = "Listening to {name} …"
 NO_MIXTURE = (
     "The bundle **{bundle}** holds no mixture of experts. Choose one that does in **Explore**."

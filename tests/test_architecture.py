@@ -1,6 +1,8 @@
 """Imports go one way, and only the interface knows gradio."""
 
 import ast
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,22 @@ def test_imports_go_one_way(path):
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("softmoa.")}
     ours.discard("ASSETS")  # a path, not a module
     assert ours <= MAY_IMPORT[room(path)]
+
+
+NAMED = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}  # module -> package
+EXTRAS = {"av", "pyarrow", "spaces"}  # imported where they are used, with a sentence if absent
+
+
+def test_the_requirements_are_what_is_imported():
+    """No package that is not asked for, and none asked for that nothing needs."""
+    asked = {
+        re.split(r"[<>=]", line)[0] for line in (ROOT / "requirements.txt").read_text().split()
+    }
+    used = set()
+    for path in [*modules("softmoa"), ROOT / "app.py"]:
+        used |= {name.split(".")[0] for name in imports(path)}
+    used -= sys.stdlib_module_names | {"softmoa", "__future__"}
+    assert {NAMED.get(name, name) for name in used} - EXTRAS == asked
 
 
 def test_only_the_interface_imports_gradio():

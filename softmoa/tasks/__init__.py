@@ -119,10 +119,15 @@ TASKS: dict[str, Embedded | Benchmark] = {
 
 
 def data_root() -> Path:
-    """The folder of datasets; raises TaskError if it is not there."""
-    root = Path(os.environ.get("SOFTMOA_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    """The folder of datasets; raises TaskError if it is not there.
+
+    Where SOFTMOA_DATA does not say, a folder `shared/data` beside the repository.
+    """
+    said = os.environ.get("SOFTMOA_DATA")
+    root = Path(said) if said else Path(__file__).parents[3] / "shared" / "data"
     if not root.is_dir():
-        raise TaskError(f"There is no folder {root}: set SOFTMOA_DATA to the folder of datasets.")
+        where = f"There is no folder {said}" if said else "No folder of datasets is named"
+        raise TaskError(f"{where}: set SOFTMOA_DATA to the folder of your datasets.")
     return root
 
 

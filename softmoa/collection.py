@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softmoa import audio
+from softmoa import audio, folders
 from softmoa.tasks import Row, TaskError, own
 from softmoa.tasks.own import DataLimits, OwnData, Remark
 
-ROOT = Path(tempfile.gettempdir()) / "softmoa-collections"
+ROOT = folders.temporary("collections")
 LONGEST_LABEL = 40
 TAKE_SECONDS = 10.0
 
@@ -142,14 +142,14 @@ class Collection:
         return folder / own.free_path(own.safe_name(name), taken)
 
 
-def new(keep_minutes: float) -> Collection:
-    """An empty collection in a folder of its own; those unused for `keep_minutes` are removed."""
-    ROOT.mkdir(exist_ok=True)
+def new(keep_minutes: float, labels: tuple[str, ...] = ()) -> Collection:
+    """No clips, in a folder of its own; folders unused for `keep_minutes` are removed."""
+    folders.make_private(ROOT)
     for old in ROOT.iterdir():
         with suppress(FileNotFoundError):  # another visitor's sweep
             if time.time() - old.stat().st_mtime > 60 * keep_minutes:
                 shutil.rmtree(old, ignore_errors=True)
-    return Collection(Path(tempfile.mkdtemp(dir=ROOT)))
+    return Collection(Path(tempfile.mkdtemp(dir=ROOT)), labels)
 
 
 def delete(collection: Collection | None) -> None:

@@ -55,6 +55,11 @@ class Collection:
     rows: tuple[Row, ...] = ()
     remarks: tuple[Remark, ...] = ()
 
+    @property
+    def swept(self) -> bool:
+        """Whether it had clips and they are gone, unused for too long."""
+        return bool(self.rows) and not self.folder.is_dir()
+
     def of(self, label: str) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.label == label)
 

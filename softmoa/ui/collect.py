@@ -70,6 +70,7 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
             take = gr.Audio(
                 sources=["microphone", "upload"],
                 type="filepath",
+                buttons=["download"],
                 label=texts.TAKE,
                 waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE),
                 elem_id="take",
@@ -89,7 +90,12 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
                 elem_id="takes",
             )
             with gr.Column(visible=False) as one:
-                player = gr.Audio(label=texts.PLAYER, interactive=False, elem_id="player")
+                player = gr.Audio(
+                    buttons=["download"],
+                    label=texts.PLAYER,
+                    interactive=False,
+                    elem_id="player",
+                )
                 with gr.Row():
                     again = gr.Button(texts.AGAIN, size="md", elem_id="again")
                     delete = gr.Button(texts.DELETE, size="md", elem_id="delete-take")

@@ -102,6 +102,13 @@ class Collection:
         self.rows[place].path.unlink(missing_ok=True)
         return replace(self, rows=self.rows[:place] + self.rows[place + 1 :])
 
+    def drop_label(self, label: str) -> Collection:
+        """Without a class and its clips."""
+        for row in self.of(label):
+            row.path.unlink(missing_ok=True)
+        rows = tuple(row for row in self.rows if row.label != label)
+        return replace(self, labels=tuple(x for x in self.labels if x != label), rows=rows)
+
     def add_zip(self, path: Path, limits: DataLimits) -> Collection:
         """With all clips of a zip. Raises TaskError, and keeps nothing of it, if it is refused."""
         target = Path(tempfile.mkdtemp(dir=self.folder)) / "zip"

@@ -289,7 +289,7 @@ def start_over(now: Collection | None, pressed: str) -> list:
     """Delete everything, at the second press, when the button has asked."""
     if now is None:
         return same()
-    sure = texts.CLEAR_SURE.format(classes=len(now.labels), clips=len(now.rows))
+    sure = texts.CLEAR_SURE.format(clips=len(now.rows))
     if pressed != sure:
         return same(clear=_sure(sure))
     collection.delete(now)

@@ -40,7 +40,7 @@ SPLIT = (
 )
 SAVE = "Download all takes (zip)"
 CLEAR = "Delete everything"
-CLEAR_SURE = "Yes, delete everything (classes: {classes}, takes: {clips})"
+CLEAR_SURE = "Yes, delete all classes (takes: {clips})"
 REMOVE = "Remove this class"
 REMOVE_SURE = "Yes, remove '{label}' (takes: {clips})"
 REMOVED = "Removed '{label}'."

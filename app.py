@@ -110,6 +110,8 @@ def launch(demo: gr.Blocks, **options):
             link_text_color_dark="*primary_300",
             button_primary_background_fill="*primary_600",
             button_primary_background_fill_hover="*primary_700",
+            button_cancel_background_fill="#dc2626",  # red 600 and 700; the theme names no red
+            button_cancel_background_fill_hover="#b91c1c",
         ),
         css=CSS + plots.CSS + LESSON_CSS + TIMELINE_CSS,
         footer_links=["api", "settings"],

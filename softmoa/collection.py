@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softmoa import audio
+from softmoa import audio, folders
 from softmoa.tasks import Row, TaskError, own
 from softmoa.tasks.own import DataLimits, OwnData, Remark
 
-ROOT = Path(tempfile.gettempdir()) / "softmoa-collections"
+ROOT = folders.temporary("collections")
 LONGEST_LABEL = 40
 TAKE_SECONDS = 10.0
 
@@ -54,6 +54,11 @@ class Collection:
     labels: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     remarks: tuple[Remark, ...] = ()
+
+    @property
+    def swept(self) -> bool:
+        """Whether it had clips and they are gone, unused for too long."""
+        return bool(self.rows) and not self.folder.is_dir()
 
     def of(self, label: str) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.label == label)
@@ -96,6 +101,13 @@ class Collection:
         """Without a clip."""
         self.rows[place].path.unlink(missing_ok=True)
         return replace(self, rows=self.rows[:place] + self.rows[place + 1 :])
+
+    def drop_label(self, label: str) -> Collection:
+        """Without a class and its clips."""
+        for row in self.of(label):
+            row.path.unlink(missing_ok=True)
+        rows = tuple(row for row in self.rows if row.label != label)
+        return replace(self, labels=tuple(x for x in self.labels if x != label), rows=rows)
 
     def add_zip(self, path: Path, limits: DataLimits) -> Collection:
         """With all clips of a zip. Raises TaskError, and keeps nothing of it, if it is refused."""
@@ -142,14 +154,14 @@ class Collection:
         return folder / own.free_path(own.safe_name(name), taken)
 
 
-def new(keep_minutes: float) -> Collection:
-    """An empty collection in a folder of its own; those unused for `keep_minutes` are removed."""
-    ROOT.mkdir(exist_ok=True)
+def new(keep_minutes: float, labels: tuple[str, ...] = ()) -> Collection:
+    """No clips, in a folder of its own; folders unused for `keep_minutes` are removed."""
+    folders.make_private(ROOT)
     for old in ROOT.iterdir():
         with suppress(FileNotFoundError):  # another visitor's sweep
             if time.time() - old.stat().st_mtime > 60 * keep_minutes:
                 shutil.rmtree(old, ignore_errors=True)
-    return Collection(Path(tempfile.mkdtemp(dir=ROOT)))
+    return Collection(Path(tempfile.mkdtemp(dir=ROOT)), labels)
 
 
 def delete(collection: Collection | None) -> None:

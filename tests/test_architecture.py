@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "limits": set(),
+    "folders": set(),
     "audio": {"limits"},
     "ast": set(),
     "moa": set(),
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "precision": set(),
     "training": {"audio", "precision"},
     "tasks": {"audio", "hub", "tasks"},
-    "collection": {"audio", "tasks"},
+    "collection": {"audio", "folders", "tasks"},
     "bundle": {"audio", "ast", "methods", "weights"},
     "card": {"bundle", "methods"},
     "sharing": {"bundle", "card", "hub"},

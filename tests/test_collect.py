@@ -10,11 +10,15 @@ import pytest
 import soundfile
 from conftest import launch
 from playwright.sync_api import Page, expect
+from test_accessibility import violations
+from test_hostile import call, sent, upload
 
 from softmoa import collection
 from softmoa.bundle import read_info
 from softmoa.tasks import own
 from softmoa.ui import collect, collect_train
+from softmoa.ui.microphone import Heard, Shown
+from softmoa.weights import ASSETS
 
 PITCH = {"low": 300, "high": 2500}
 TAKES = 5
@@ -74,7 +78,7 @@ def beeps(tmp_path) -> Path:
 
 
 def test_two_classes_of_five_takes_become_a_live_classifier_in_two_minutes(
-    tab, microphone, tmp_path
+    tab, server, microphone, tmp_path
 ):
     began = time.monotonic()
     for label in PITCH:
@@ -101,6 +105,10 @@ def test_two_classes_of_five_takes_become_a_live_classifier_in_two_minutes(
     soundfile.write(microphone, sound("high", 8), 48_000)
     tab.locator("#live .record-button").click()
     expect(tab.locator("#live-answer h2")).to_have_text("high", timeout=60_000)
+    began = time.monotonic()  # who listens keeps nobody waiting
+    dog = sent(upload(server[0], (ASSETS / "examples" / "dog_bark.ogg").read_bytes()))
+    assert call(server[0], "classify", [dog, "esc10-soft-moa", 1])[0] == "complete"
+    assert time.monotonic() - began < 10
     tab.locator("#live .stop-button:visible").first.click()
 
     for button, name in (("#save-takes", "takes.zip"), ("#take-home", "home.safetensors")):
@@ -140,8 +148,28 @@ def test_a_zip_is_added_and_its_takes_chosen_recorded_again_and_deleted(
     tab.get_by_role("tab", name="Your sounds").click()
     tab.set_viewport_size({"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    add_class(tab, "whistel")
+    expect(tab.locator("#collect-status")).to_contain_text("'whistel' has no clips yet")
+    tab.locator("#remove-class").click()
+    expect(tab.locator("#takes")).not_to_contain_text("whistel")
+    expect(tab.locator("#division")).to_contain_text("high211")
+    tab.locator("#take-class").get_by_text("low").click()
+    tab.locator("#remove-class").click()
+    expect(tab.locator("#remove-class")).to_have_text("Yes, remove 'low' (takes: 5)")
+    tab.locator("#take-class").get_by_text("high").click()
+    expect(tab.locator("#remove-class")).to_have_text("Remove this class")
+    tab.locator("#clear-takes").click()
+    expect(tab.locator("#clear-takes")).to_have_text("Yes, delete all classes (takes: 9)")
+    expect(take(tab, "low", 5)).to_be_visible()
+    tab.locator("#remove-class").click()
+    expect(tab.locator("#remove-class")).to_contain_text("Yes, remove 'high'")
+    tab.mouse.move(0, 0)
+    assert not [found for found in violations(tab) if "remove-class" in found or "clear" in found]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.locator("#clear-takes").click()
     expect(tab.locator("#takes")).to_contain_text("No takes yet")
+    expect(tab.locator("#remove-class")).to_have_count(0)
+    add_class(tab, "again")
 
 
 @pytest.fixture
@@ -166,13 +194,13 @@ def test_stopping_a_training_ends_it_and_a_second_one_works(mine):
 
 def test_the_live_window_is_the_last_moment_of_the_microphone(mine):
     *_, last = collect_train.train_all(mine)
-    heard, answer = None, None
-    for k in range(4):
-        chunk = (48_000, (32767 * sound("high", k, 0.5)).astype(np.int16))
-        heard, answer = collect_train.listen(last[3], "linear", chunk, heard)
-    assert len(heard) == int(collect_train.WINDOW * 16_000)
+    heard = Heard()
+    for label in ("low", "low", "low", "high", "high", "high"):
+        chunk = (32767 * sound(label, 0, 0.5)).astype(np.int16)
+        heard = heard.with_chunk(48_000, chunk)
+    [answer] = collect_train.listen(heard, Shown(), last[3], "linear")
     assert max(answer, key=answer.get) == "high"
-    assert collect_train.listen(None, "linear", chunk, None)[1] is None
+    assert collect_train.listen(heard, Shown(), None, "linear") == [None]
 
 
 def test_a_refused_upload_does_not_stay(mine, tmp_path):
@@ -188,3 +216,60 @@ def test_what_a_stranger_sends_is_checked(mine):
     [idle] = collect_train.train_all(None)
     assert idle[-2].visible and not idle[-1].visible
     assert all(value == gr.skip() for value in collect.drop(mine, "low", 99))
+
+
+def places(now) -> dict[str, int]:
+    return {label: len(now.of(label)) for label in now.labels}
+
+
+def test_a_class_with_takes_goes_at_the_second_press_only(mine):
+    before = mine.rows
+    asked = collect.remove_class(mine, "low", "Remove this class")
+    assert asked[0] == gr.skip() and all(row.path.exists() for row in before)
+    question = asked[-3].value
+    assert collect.remove_class(mine, "high", question)[0] == gr.skip()  # asked for another
+    now, *_, says = collect.remove_class(mine, "low", question)
+    assert places(now) == {"high": TAKES} and "Removed 'low'" in says
+    assert [row.path.exists() for row in before] == [row.label == "high" for row in before]
+
+
+def test_everything_goes_at_the_second_press_only(mine):
+    asked = collect.start_over(mine, "Delete everything")
+    assert asked[0] == gr.skip() and mine.folder.exists()
+    now = collect.start_over(mine, asked[-2].value)[0]
+    assert not mine.folder.exists() and not now.labels
+    _, now, *_, says = collect.add_class(now, "bell")
+    assert now.labels == ("bell",) and now.folder.is_dir() and says == ""
+
+
+def test_takes_that_expired_are_said_and_the_next_one_begins_anew(mine, beeps, tmp_path):
+    collection.delete(mine)
+    take = tmp_path / "take.wav"
+    soundfile.write(take, sound("low", 0, 1.0), 48_000)
+    _, now, *_, says = collect.add_take(mine, "low", str(take), 3, True)
+    assert places(now) == {"high": 0, "low": 1} and now.folder.is_dir()
+    assert "30 minutes" in says and "Added take 1 of 'low'" in says
+    now, *_, says = collect.add_zip(mine, "low", str(beeps))
+    assert places(now) == {"high": TAKES, "low": TAKES} and "30 minutes" in says
+    now, *_, says = collect.drop(mine, "low", 0)
+    assert places(now) == {"high": 0, "low": 0} and "30 minutes" in says
+    [idle] = collect_train.train_all(mine)
+    assert idle[-2].visible and not mine.folder.exists()
+    with pytest.raises(gr.Error, match="30 minutes"):
+        collect.write_takes(mine)
+
+
+def test_a_server_without_room_says_so(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(collection, "ROOT", tmp_path / "file" / "collections")
+    said = []
+    monkeypatch.setattr(gr, "Warning", said.append)
+    assert collect.add_class(None, "bell")[1] == gr.skip()
+    assert collect.add_take(None, "bell", "take.wav", None, False)[1] == gr.skip()
+    assert said == ["This server cannot store that now: Not a directory."] * 2
+
+
+def test_adapters_that_went_with_the_takes_are_said(mine):
+    trained = collect_train.Trained({}, {"linear": mine.folder / "gone.safetensors"})
+    with pytest.raises(gr.Error, match="train again"):
+        collect_train.bundle_file(trained, "linear")

@@ -1,6 +1,7 @@
 """Takes by class: trimming with known answers, limits, zips, and what stays on disk."""
 
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 import soundfile
 import torch
 
-from softmoa import audio, collection
+from softmoa import audio, collection, folders
 from softmoa.collection import trim
 from softmoa.tasks import TaskError, own
 from softmoa.tasks.archive import ZipLimits
 from softmoa.tasks.own import DataLimits
+from softmoa.ui.explore_files import EXPORTS
 from softmoa.weights import ASSETS
 
 LIMITS = DataLimits(classes=3, clips=12, zip=ZipLimits())
@@ -163,9 +165,24 @@ def test_nothing_of_a_refused_zip_stays(two, tmp_path):
     assert sorted(two.folder.rglob("*")) == before
 
 
+def test_a_class_goes_with_its_takes(two):
+    now = two.add_label("whistel", LIMITS).drop_label("whistel")
+    assert now == two and now.build().task.labels == ("high", "low")
+    now = two.drop_label("low")
+    assert now.labels == ("high",) and len(now.rows) == 5 == len(files(two.folder))
+
+
+def test_visitors_files_are_for_this_user_only(two):
+    assert {two.folder.parent.stat().st_mode & 0o777, two.folder.stat().st_mode & 0o777} == {0o700}
+    for root in (folders.temporary("collections"), EXPORTS):
+        assert root.parent == Path(tempfile.gettempdir())
+        assert root.name.endswith(f"-{os.getuid()}")
+
+
 def test_folders_of_visitors_long_gone_are_swept_away(two):
     os.utime(two.folder, (0, 0))
+    assert not two.swept
     collection.new(30)
-    assert not two.folder.exists()
+    assert not two.folder.exists() and two.swept
     collection.delete(two)
     collection.delete(None)

@@ -16,7 +16,8 @@ from softmoa.tasks import Task, TaskError, own
 from softmoa.tasks.own import DataLimits
 from softmoa.ui import collect_train
 from softmoa.ui import collect_view as view
-from softmoa.ui.checks import not_stored
+from softmoa.ui.checks import not_stored, refuse
+from softmoa.ui.collect_train import EXPIRED
 from softmoa.ui.figure import Figure
 from softmoa.ui.texts import collect as texts
 
@@ -63,6 +64,7 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
             add = gr.Button(texts.ADD, size="md", elem_id="add-class")
             gr.Markdown(texts.RECORD)
             label = gr.Radio([], label=texts.CHOOSE, elem_id="take-class")
+            remove = gr.Button(texts.REMOVE, size="sm", visible=False, elem_id="remove-class")
             seconds = gr.Slider(
                 0.5, TAKE_SECONDS, 1.5, step=0.5, label=texts.SECONDS, elem_id="take-seconds"
             )
@@ -70,6 +72,7 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
             take = gr.Audio(
                 sources=["microphone", "upload"],
                 type="filepath",
+                buttons=["download"],
                 label=texts.TAKE,
                 waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE),
                 elem_id="take",
@@ -89,7 +92,12 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
                 elem_id="takes",
             )
             with gr.Column(visible=False) as one:
-                player = gr.Audio(label=texts.PLAYER, interactive=False, elem_id="player")
+                player = gr.Audio(
+                    buttons=["download"],
+                    label=texts.PLAYER,
+                    interactive=False,
+                    elem_id="player",
+                )
                 with gr.Row():
                     again = gr.Button(texts.AGAIN, size="md", elem_id="again")
                     delete = gr.Button(texts.DELETE, size="md", elem_id="delete-take")
@@ -103,7 +111,8 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
     # Not in the columns above: what is in a column that appears, appears with it.
     saved = gr.DownloadButton(visible="hidden", elem_id="file-takes")
 
-    shown = [mine, label, takes, chosen, replacing, one, player, divided, division, keep, status]
+    shown = [mine, label, takes, chosen, replacing, one, player, divided, division, keep, remove,
+             clear, status]  # fmt: skip
     quick: dict[str, Any] = {
         "api_visibility": "private",
         "concurrency_limit": 4,
@@ -120,7 +129,9 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
         None, [seconds], None, js=RECORD_ONE
     )
     delete.click(drop, [mine, label, chosen], shown, **quick)
-    clear.click(start_over, [mine], shown, **quick)
+    remove.click(remove_class, [mine, label, remove], shown, **quick)
+    label.input(lambda: _button(texts.REMOVE), None, remove, **quick)
+    clear.click(start_over, [mine, clear], shown, **quick)
     save.click(write_takes, [mine], saved, **quick).success(
         None, js="() => document.querySelector('#file-takes').click()"
     )
@@ -140,6 +151,8 @@ def tasks_of(now: Collection | None) -> list[Task]:
 def show(now: Collection, label: str | None, says: str, place: int | None = None) -> list:
     """Everything the tab shows of a collection. place: of the chosen take."""
     label = label if label in now.labels else (now.labels[-1] if now.labels else None)
+    if now.swept:
+        now, says, place = Collection(now.folder, now.labels), EXPIRED, None
     divided, table = False, ""
     if now.rows:
         try:
@@ -157,17 +170,51 @@ def show(now: Collection, label: str | None, says: str, place: int | None = None
         gr.Column(visible=divided),
         table,
         gr.Row(visible=bool(now.rows)),
+        _button(texts.REMOVE, visible=bool(now.labels)),
+        _button(texts.CLEAR),
         says,
     ]
 
 
+def same(remove: Any = None, clear: Any = None, says: str | None = None) -> list:
+    """In place of `show`: all as it is, but for a button or the status."""
+    last = (remove, clear, says)
+    return [*[gr.skip()] * 10, *(gr.skip() if value is None else value for value in last)]
+
+
+def _button(text: str, **options: Any) -> gr.Button:
+    return gr.Button(text, variant="secondary", **options)
+
+
+def _sure(question: str) -> gr.Button:
+    """A button that asks before it deletes; its text comes back when it is pressed again."""
+    return gr.Button(question, variant="stop")
+
+
+def kept(now: Collection | None) -> tuple[Collection, str]:
+    """The visitor's collection, or a new one if its folder is gone, and what became of its takes.
+
+    Raises OSError if the server has no room for a new one.
+    """
+    if now is None:
+        return collection.new(LIMITS.upload_minutes), ""
+    if now.folder.is_dir():
+        return now, ""
+    return collection.new(LIMITS.upload_minutes, now.labels), EXPIRED if now.rows else ""
+
+
+def _sentence(error: Exception) -> str:
+    return not_stored(error) if isinstance(error, OSError) else str(error)
+
+
 def add_class(now: Collection | None, name: str) -> list:
     try:
-        now = (now or collection.new(LIMITS.upload_minutes)).add_label(name, DATA)
-    except TaskError as error:
-        gr.Warning(str(error))
-        return [gr.skip()] * 12
-    return ["", *show(now, now.labels[-1], "")]
+        now, says = kept(now)
+        now = now.add_label(name, DATA)
+    except (OSError, TaskError) as error:
+        gr.Warning(_sentence(error))
+        return [gr.skip(), *same()]
+    return ["", *show(now, now.labels[-1], says)]
 
 
 def add_take(
@@ -175,40 +222,34 @@ def add_take(
 ) -> list:
     """A new recording, in the place of the chosen one if that is to be recorded again."""
     if path is None:
-        return [gr.skip()] * 12
-    now = now or collection.new(LIMITS.upload_minutes)
-    place = chosen if replacing and chosen is not None and chosen < len(now.rows) else None
-    label = label if place is None else now.rows[place].label
+        return [gr.skip(), *same()]
     try:
+        now, says = kept(now)
+        place = chosen if replacing and chosen is not None and chosen < len(now.rows) else None
+        label = label if place is None else now.rows[place].label
         now, seconds = now.add_take(label, path, DATA, place)
     except (AudioError, OSError, TaskError) as error:
-        gr.Warning(not_stored(error) if isinstance(error, OSError) else str(error))
-        return [None, *[gr.skip()] * 11]
-    return [
-        None,
-        *show(
-            now,
-            label,
-            texts.ADDED.format(number=len(now.of(label)), label=label, seconds=seconds),
-        ),
-    ]
+        gr.Warning(_sentence(error))
+        return [None, *same()]
+    added = texts.ADDED.format(number=len(now.of(label)), label=label, seconds=seconds)
+    return [None, *show(now, label, f"{says} {added}".strip())]
 
 
 def add_zip(now: Collection | None, label: str, path: str) -> list:
     """All clips of a zip; the upload itself does not stay."""
-    now = now or collection.new(LIMITS.upload_minutes)
     try:
         LIMITS.check_upload(path)
+        now, says = kept(now)
         after = now.add_zip(Path(path), DATA)
     except (LimitError, OSError, TaskError) as error:
-        says = not_stored(error) if isinstance(error, OSError) else str(error)
-        gr.Warning(says)
-        return [*[gr.skip()] * 10, says]
+        gr.Warning(_sentence(error))
+        return same(says=_sentence(error))
     finally:
         Path(path).unlink(missing_ok=True)
     clips = after.rows[len(now.rows) :]
     classes = len({row.label for row in clips})
-    return show(after, label, texts.ADDED_ZIP.format(clips=len(clips), classes=classes))
+    added = texts.ADDED_ZIP.format(clips=len(clips), classes=classes)
+    return show(after, label, f"{says} {added}".strip())
 
 
 def choose(now: Collection | None, label: str, event: gr.EventData) -> list:
@@ -216,7 +257,7 @@ def choose(now: Collection | None, label: str, event: gr.EventData) -> list:
     text = str((event._data or {}).get("take"))
     place = int(text) if text.isdecimal() and len(text) < 7 else None
     if now is None or place is None or place >= len(now.rows):
-        return [gr.skip()] * 11
+        return same()
     row = now.rows[place]
     number = now.of(row.label).index(row) + 1
     return show(now, row.label, texts.CHOSEN_NOTE.format(number=number, label=row.label), place)
@@ -230,18 +271,39 @@ def record_again(now: Collection | None, chosen: int | None) -> list:
 
 def drop(now: Collection | None, label: str, chosen: int | None) -> list:
     if now is None or chosen is None or chosen >= len(now.rows):
-        return [gr.skip()] * 11
+        return same()
     return show(now.drop(chosen), label, "")
 
 
-def start_over(now: Collection | None) -> list:
+def remove_class(now: Collection | None, label: str, pressed: str) -> list:
+    """Remove the chosen class; one with takes at the second press, when the button has asked."""
+    if now is None or label not in now.labels:
+        return same()
+    sure = texts.REMOVE_SURE.format(label=label, clips=len(now.of(label)))
+    if now.of(label) and pressed != sure:
+        return same(remove=_sure(sure))
+    return show(now.drop_label(label), None, texts.REMOVED.format(label=label))
+
+
+def start_over(now: Collection | None, pressed: str) -> list:
+    """Delete everything, at the second press, when the button has asked."""
+    if now is None:
+        return same()
+    sure = texts.CLEAR_SURE.format(clips=len(now.rows))
+    if pressed != sure:
+        return same(clear=_sure(sure))
     collection.delete(now)
-    return show(collection.new(LIMITS.upload_minutes), None, "")
+    return show(Collection(now.folder), None, texts.CLEARED)  # its folder comes with the next take
 
 
 def write_takes(now: Collection | None) -> str:
     if now is None or not now.rows:
-        raise gr.Error(texts.NO_TAKES, print_exception=False)
+        raise refuse(texts.NO_TAKES)
+    if now.swept:
+        raise refuse(EXPIRED)
     path = now.folder / "your-sounds.zip"
-    own.write_zip(now.rows, path)
+    try:
+        own.write_zip(now.rows, path)
+    except OSError as error:
+        raise refuse(not_stored(error)) from None
     return str(path)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from softmoa import race, run_directory
-from softmoa.audio import SAMPLE_RATE, AudioError, load
+from softmoa.audio import SAMPLE_RATE, AudioError
 from softmoa.classify import Classifier, classify, open_classifier
 from softmoa.collection import Collection
 from softmoa.limits import LIMITS
@@ -24,13 +23,14 @@ from softmoa.training import TrainingOptions
 from softmoa.ui import collect_view as view
 from softmoa.ui.checks import not_stored
 from softmoa.ui.figure import MODEL_QUEUE, Figure
+from softmoa.ui.microphone import Heard, Shown, follow
 from softmoa.ui.texts import collect as texts
 
 METHODS_TRAINED = ("linear", "soft-moa")
 RUN_SECONDS = min(20.0, LIMITS.run_seconds)
 # A handful of short clips are few steps an epoch; the limit in seconds ends runs on many.
 TRAINING = TrainingOptions(epochs=20, steps=LIMITS.run_steps, seconds=RUN_SECONDS, batch=8)
-LIVE_SECONDS = 20.0
+EXPIRED = texts.EXPIRED.format(limits=LIMITS)
 WINDOW = 1.5  # seconds of the microphone that each live answer is about
 
 
@@ -45,7 +45,6 @@ class Trained:
 def build(mine: gr.State, tabs: gr.Tabs) -> None:
     """Lay out this half of the tab and wire it. mine: the visitor's Collection."""
     trained = gr.State()
-    heard = gr.State()
     gr.Markdown(texts.TRAIN)
     gr.Markdown(texts.TRAIN_HELP.format(seconds=RUN_SECONDS), elem_classes="quiet")
     with gr.Row():
@@ -62,6 +61,7 @@ def build(mine: gr.State, tabs: gr.Tabs) -> None:
                 test = gr.Audio(
                     sources=["microphone", "upload"],
                     type="filepath",
+                    buttons=["download"],
                     label=texts.TEST,
                     waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE),
                     elem_id="test-sound",
@@ -72,7 +72,8 @@ def build(mine: gr.State, tabs: gr.Tabs) -> None:
                     sources=["microphone"],
                     streaming=True,
                     type="numpy",
-                    label=texts.LIVE.format(seconds=LIVE_SECONDS),
+                    buttons=["download"],
+                    label=texts.LIVE,
                     elem_id="live",
                 )
                 live_answer = gr.Label(label=texts.LIVE_ANSWER, elem_id="live-answer")
@@ -111,14 +112,10 @@ def build(mine: gr.State, tabs: gr.Tabs) -> None:
     )
     test.change(name_sound, [trained, use, test], answer, **model)
     use.input(name_sound, [trained, use, test], answer, **model)
-    live.stream(
-        listen, [trained, use, live, heard], [heard, live_answer], stream_every=0.5,
-        time_limit=LIVE_SECONDS, show_progress="hidden", **model,
-    )  # fmt: skip
-    live.start_recording(lambda: [None, None], None, [heard, live_answer], **quick)
-    home.click(
-        lambda trained, use: str(_of(trained, use).files[use]), [trained, use], home_file, **quick
-    ).success(None, js="() => document.querySelector('#file-home').click()")
+    follow(live, listen, [trained, use], [live_answer], [gr.skip()])
+    home.click(bundle_file, [trained, use], home_file, **quick).success(
+        None, js="() => document.querySelector('#file-home').click()"
+    )
 
 
 def train_all(now: Collection | None) -> Iterator[list]:
@@ -128,8 +125,10 @@ def train_all(now: Collection | None) -> Iterator[list]:
     try:
         if now is None:
             raise TaskError(texts.NO_TAKES)
-        now.folder.touch()
+        if now.swept:
+            raise TaskError(EXPIRED)
         data = now.build()
+        now.folder.touch()  # in use: not to be swept away
     except TaskError as error:
         gr.Warning(str(error))
         yield [*[gr.skip()] * 4, *idle]
@@ -195,6 +194,14 @@ def _of(trained: Trained | None, method: str) -> Trained:
     return trained
 
 
+def bundle_file(trained: Trained | None, method: str) -> str:
+    """The trained adapters, to download."""
+    path = _of(trained, method).files[method]
+    if not path.is_file():
+        raise gr.Error(texts.BUNDLE_GONE, print_exception=False)
+    return str(path)
+
+
 def name_sound(trained: Trained | None, method: str, path: str | None) -> dict | None:
     """Probabilities of the visitor's classes for a new recording."""
     if not path:
@@ -207,17 +214,12 @@ def name_sound(trained: Trained | None, method: str, path: str | None) -> dict |
         return None
 
 
-def listen(
-    trained: Trained | None,
-    method: str,
-    chunk: tuple[int, np.ndarray] | None,
-    heard: np.ndarray | None,
-) -> list:
-    """The last moments of the microphone, and their label."""
-    if chunk is None or trained is None or method not in trained.files:
-        return [heard, None]
-    new = load(chunk).waveform.numpy()
-    heard = new if heard is None else np.concatenate([heard, new])
-    heard = heard[-int(WINDOW * SAMPLE_RATE) :]
-    result = classify(trained.classifiers[method], (SAMPLE_RATE, heard), record=False)
-    return [heard, dict(result.top(5))]
+def listen(heard: Heard, _: Shown, trained: Trained | None, method: str) -> list:
+    """The label of the last moments of the microphone."""
+    if trained is None or method not in trained.files:
+        return [None]
+    try:
+        result = classify(trained.classifiers[method], heard.last(WINDOW), record=False)
+    except AudioError:
+        return [None]
+    return [dict(result.top(5))]

@@ -42,6 +42,7 @@ def build(job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> list:
             with gr.Column(min_width=320):
                 worst = Figure(elem_id="worst", js_on_load=ON_CLIP)
                 clip = gr.Audio(
+                    buttons=["download"],
                     label=texts.CLIP,
                     interactive=False,
                     autoplay=True,

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from softmoa import jobs, race, run_directory, tasks
+from softmoa import folders, jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
 from softmoa.events import ComparisonEvent, RunFinished
@@ -29,8 +28,7 @@ from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import Task, TaskError
 
 BACKBONE = "ast-small"
-# Of this user alone, so that another one of the machine cannot put folders there.
-RUNS = Path(os.environ.get("SOFTMOA_RUNS") or f"{tempfile.gettempdir()}/softmoa-runs-{os.getuid()}")
+RUNS = Path(os.environ.get("SOFTMOA_RUNS") or folders.temporary("runs"))
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ def bundle_of_key(key: str) -> Path | None:
 def _folder(identity: str) -> Path:
     """A new folder; those that are kept no longer are removed first."""
     try:
-        RUNS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make_private(RUNS)
         _sweep()
         (RUNS / identity).mkdir()
     except OSError as error:
@@ -199,8 +197,8 @@ def _sweep() -> None:
         except OSError:  # none yet, or another sweep was here
             return time.time()
 
-    folders = [path for path in RUNS.iterdir() if path.is_dir()]
-    for place, folder in enumerate(sorted(folders, key=written, reverse=True)):
+    kept = [path for path in RUNS.iterdir() if path.is_dir()]
+    for place, folder in enumerate(sorted(kept, key=written, reverse=True)):
         job = jobs.find(folder.name)
         aged = time.time() - written(folder) > 3600 * LIMITS.comparison_hours
         if (aged or place >= LIMITS.comparisons) and (job is None or job.over):

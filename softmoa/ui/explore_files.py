@@ -10,13 +10,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from softmoa import export
+from softmoa import export, folders
 from softmoa.limits import LIMITS
 from softmoa.ui.checks import not_stored, refuse
 from softmoa.ui.drawing import report_png
 from softmoa.ui.texts import explore as texts
 
-EXPORTS = Path(tempfile.gettempdir()) / "softmoa-exports"
+EXPORTS = folders.temporary("exports")
 
 
 def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
@@ -41,7 +41,7 @@ def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
 def _export_folder() -> Path:
     """A new folder for one download. Those of earlier visitors go after a while: gradio serves a
     copy of its own and never deletes the original."""
-    EXPORTS.mkdir(exist_ok=True)
+    folders.make_private(EXPORTS)
     for old in EXPORTS.iterdir():
         with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
             if time.time() - old.stat().st_mtime > 60 * LIMITS.download_minutes:

@@ -40,6 +40,15 @@ SPLIT = (
 )
 SAVE = "Download all takes (zip)"
 CLEAR = "Delete everything"
+CLEAR_SURE = "Yes, delete all classes (takes: {clips})"
+REMOVE = "Remove this class"
+REMOVE_SURE = "Yes, remove '{label}' (takes: {clips})"
+REMOVED = "Removed '{label}'."
+CLEARED = "Everything was deleted."
+EXPIRED = (
+    "Your earlier takes were deleted: none was added for {limits.upload_minutes} minutes. The "
+    "names of your classes are kept."
+)
 TRAIN = "### 3. Train"
 TRAIN_HELP = (
     "A linear probe and a Soft-MoA are trained on the same clips, for at most {seconds:g} seconds "
@@ -61,9 +70,10 @@ TRY = "### 4. Try it"
 TRY_HELP = "It always names one of your classes, so a class for silence or for anything else helps."
 USE = "Classify with"
 TEST = "Record or upload a new sound"
-LIVE = "Or listen live, up to {seconds:g} seconds at a time"
+LIVE = "Or listen live"
 ANSWER = "What it is"
 LIVE_ANSWER = "What it hears now"
 TAKE_HOME = "Download the trained adapters"
 BUNDLE_HELP = "On the command line: `python -m softmoa classify SOUND --bundle FILE`."
+BUNDLE_GONE = "The trained adapters were deleted with the takes; please train again."
 NOTHING_TRAINED = "Train first."

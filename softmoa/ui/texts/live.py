@@ -10,8 +10,5 @@ BUNDLE = "Trained adapters (bundle)"
 LABELS = "What it is, now"
 IDLE = "Not listening."
 NO_BUNDLE = "Choose a bundle from the list."
-STATUS = (
-    "The last {seconds:.1f} s · model {milliseconds:.0f} ms · {rate:.1f} updates per second · "
-    "chunk {chunks}"
-)
+STATUS = "The last {seconds:.1f} s · model {milliseconds:.0f} ms · {rate:.1f} updates per second"
 BARS = "Contribution of the experts, now"

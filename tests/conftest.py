@@ -15,9 +15,9 @@ import pytest  # noqa: E402
 import soundfile  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from playwright.sync_api import Browser, BrowserType, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
 
-from analysis.running_app import running_app  # noqa: E402
+from analysis.running_app import browser_options, running_app  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 settings.register_profile(
@@ -71,31 +71,13 @@ def server(tmp_path_factory, hub_server):
         yield address, uploads
 
 
-def launch(chromium: BrowserType, microphone: Path) -> Browser:
-    """Chromium, whose microphone plays this WAV file from its start at every recording."""
-    return chromium.launch(
-        executable_path="/usr/bin/chromium",
-        args=[
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-            f"--use-file-for-fake-audio-capture={microphone}",
-        ],
-    )
-
-
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
     time_axis = np.arange(48_000 * 10) / 48_000
     soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
     with sync_playwright() as playwright:
-        browser = launch(playwright.chromium, tone)
+        browser = playwright.chromium.launch(**browser_options(tone))
         yield browser
         browser.close()
 

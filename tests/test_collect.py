@@ -8,11 +8,11 @@ import gradio as gr
 import numpy as np
 import pytest
 import soundfile
-from conftest import launch
 from playwright.sync_api import Page, expect
 from test_accessibility import violations
 from test_hostile import call, sent, upload
 
+from analysis.running_app import browser_options
 from softmoa import collection
 from softmoa.bundle import read_info
 from softmoa.tasks import own
@@ -43,7 +43,7 @@ def microphone(tmp_path) -> Path:
 @pytest.fixture
 def tab(browser, server, microphone):
     """The tab in a browser of its own, with `microphone`."""
-    own_browser = launch(browser.browser_type, microphone)
+    own_browser = browser.browser_type.launch(**browser_options(microphone))
     page = own_browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -9,6 +9,7 @@ import soxr
 import torch
 from playwright.sync_api import expect
 
+from analysis.running_app import browser_options
 from softmoa.audio import load
 from softmoa.ui import live
 from softmoa.ui.microphone import Heard, Shown
@@ -33,18 +34,7 @@ def dog_then_rain(tmp_path_factory):
 @pytest.fixture
 def live_page(browser, server, dog_then_rain):
     """The Live tab in a browser whose microphone hears the clips, over and over."""
-    own = browser.browser_type.launch(
-        executable_path="/usr/bin/chromium",
-        args=[
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-            f"--use-file-for-fake-audio-capture={dog_then_rain}",
-        ],
-    )
+    own = browser.browser_type.launch(**browser_options(dog_then_rain))
     page = own.new_page()
     page.goto(server[0] + "?tab=live&bundle=esc10-soft-moa")
     yield page

@@ -15,7 +15,7 @@ import soxr
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from analysis.bench.measure import Row, Setting
-from analysis.running_app import running_app
+from analysis.running_app import browser_options, running_app
 from softmoa.audio import SAMPLE_RATE, load
 from softmoa.weights import ASSETS
 
@@ -51,17 +51,7 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
         heard = Path(folder) / "heard.wav"
         sound = load(DOG).waveform.numpy()
         soundfile.write(heard, soxr.resample(sound, SAMPLE_RATE, 48_000), 48_000)
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=[
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={heard}",
-            ],
-        )
+        browser = playwright.chromium.launch(**browser_options(heard))
         yield browser
         browser.close()
 

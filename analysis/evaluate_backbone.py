@@ -6,14 +6,12 @@
 ESC-10: the official 5 folds, 4 to train and 1 to test. FSDD (spoken digits): one speaker held out,
 mean of 6. The probe is a logistic regression on standardised mean-pooled features; its strength of
 regularisation is chosen inside the training part, group by group, never on the test part.
-Writes analysis/results/backbone.{csv,md}. The data sets are looked for in the folder $SOFTMOA_DATA
-(default ../shared/data).
+Writes analysis/results/backbone.{csv,md}. The data sets lie in the folder that SOFTMOA_DATA names.
 """
 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from softmoa import tasks
 from softmoa.ast import AST
 from softmoa.audio import load, log_mels, pad_batch
 from softmoa.weights import ASSETS, load_embedded
@@ -49,23 +48,25 @@ class Probe:
         return float(np.mean(self.accuracy))
 
 
-def data_folder() -> Path:
-    return Path(os.environ.get("SOFTMOA_DATA", "../shared/data"))
-
-
 def esc10() -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """Files, class names and folds ("1".."5", the first number of a file's name)."""
-    files = sorted((data_folder() / "esc10").glob("*/*.ogg"))
-    classes = np.array([file.parent.name for file in files])
-    return files, classes, np.array([file.name.split("-")[0] for file in files])
+    """Files, class names and folds, "1" to "5"."""
+    return _clips("esc10")
 
 
 def fsdd(takes: int = 50) -> tuple[list[Path], np.ndarray, np.ndarray]:
     """Files digit_speaker_take.wav, digits and speakers, of the first so many takes."""
-    files = sorted((data_folder() / "fsdd").glob("*_*_*.wav"))
-    files = [file for file in files if int(file.stem.split("_")[2]) < takes]
-    digits = np.array([file.stem.split("_")[0] for file in files])
-    return files, digits, np.array([file.stem.split("_")[1] for file in files])
+    files, digits, speakers = _clips("digits")
+    first = np.array([int(file.stem.split("_")[2]) < takes for file in files])
+    kept = [file for file, is_first in zip(files, first, strict=True) if is_first]
+    return kept, digits[first], speakers[first]
+
+
+def _clips(name: str) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """All files of a benchmark in order, their classes and groups."""
+    task = tasks.load(name)
+    clips = sorted(task.files, key=lambda clip: clip.path)
+    labels = np.array([task.labels[clip.label] for clip in clips])
+    return [clip.path for clip in clips], labels, np.array([clip.group for clip in clips])
 
 
 def mels_of(files: Sequence[Path]) -> list[Tensor]:

@@ -345,9 +345,10 @@ def test_costs_are_those_of_the_formulas(tmp_path):
 # --- verdicts -------------------------------------------------------------------------------------
 
 
-def rows(condition: str, accuracies: list[float], clips: int = 200) -> list[dict]:
+def rows(condition: str, accuracies: list[float], clips: int = 200, a_group: int = 1) -> list[dict]:
     return [
         {
+            "groups": [k // a_group for k in range(clips)],
             "condition": condition,
             "task": "t",
             "seed": seed,
@@ -387,6 +388,18 @@ def test_few_test_clips_widen_the_interval():
     # Two of 20 clips changed sides: 0.1 ± 1.96 sqrt((2 * 0.9 + 1) / 21^2), here by hand.
     assert wide.half == pytest.approx(1.96 * math.sqrt((2 * 0.81 + 18 * 0.01 + 1) / 441))
     assert narrow.half < 0.02 < wide.half
+
+
+def test_clips_of_one_group_are_one_draw():
+    """Pairs that fall alike: half as many draws, so the sum of squares doubles; one group: none."""
+    claim = Claim("", "", "a", "more", "b")
+    single, pairs, one = (
+        difference(rows("a", [0.9] * 3, 20, of) + rows("b", [0.8] * 3, 20, of), claim)
+        for of in (1, 2, 20)
+    )
+    squares = 2 * 0.81 + 18 * 0.01
+    assert pairs.half == pytest.approx(1.96 * math.sqrt((2 * squares + 1) / 441))
+    assert one.half == single.half == pytest.approx(1.96 * math.sqrt((squares + 1) / 441))
 
 
 def test_a_claim_without_rows_or_against_a_number():

@@ -58,7 +58,9 @@ def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
     """Over the tasks and seeds that both conditions have; None if there are none.
 
     Half width: sqrt((t SE_seeds)^2 + (1.96 SE_clips)^2), t of as many degrees of freedom as there
-    are seeds but one; SE_clips of the differences clip by clip, mean over the seeds.
+    are seeds but one; SE_clips of the differences clip by clip, mean over the seeds, where clips of
+    one group (an instrument, a syllable) count as one draw. Of a task that tests a single group,
+    such as one speaker, it says nothing about other groups.
     """
     left, right = _by_cell(rows, claim, claim.a), _by_cell(rows, claim, claim.b)
     if not isinstance(claim.b, str):
@@ -120,8 +122,12 @@ def _clip_error(
     for task in tasks:
         seeds = [cell for cell in cells if cell[0] == task]
         apart = np.mean([_hits(left[c]) - _hits(right[c]) for c in seeds], axis=0)
+        groups = np.array(left[seeds[0]]["groups"])
+        if len(set(groups)) == 1:
+            groups = np.arange(len(apart))
+        of_group = np.bincount(groups, apart - apart.mean())
         # One clip is added that changes sides, so that no difference is not taken for certainty.
-        total += (np.sum((apart - apart.mean()) ** 2) + 1) / (len(apart) + 1) ** 2
+        total += (np.sum(of_group**2) + 1) / (len(apart) + 1) ** 2
     return math.sqrt(total) / len(tasks)
 
 

@@ -21,7 +21,7 @@ from analysis.studies.catalogue import Training
 from analysis.studies.claims import Claim, Row, difference, verdict
 from softmoa.balance import METRICS
 
-UNSHOWN = ("right", "curve")  # of a result, too long for a table
+UNSHOWN = ("right", "groups", "curve")  # of a result, too long for a table
 PERCENT = ("test_accuracy", "val_accuracy")
 NAMES = {
     "test_accuracy": "accuracy, %",

@@ -150,6 +150,8 @@ class Trial:
         }
         right = (a == b for a, b in zip(truth, finished.predicted, strict=True))
         result["right"] = "".join("01"[hit] for hit in right)
+        names = list(dict.fromkeys(clip.group for clip in task.test))
+        result["groups"] = [names.index(clip.group) for clip in task.test]
         if self.watched:
             result |= {"curve": curve} | balance_of(models[0], task.test)
         if self.arm.departure:

@@ -91,6 +91,33 @@ def steps_start() -> list[list[float]]:
     return [list(row) for row in START]
 
 
+WATCH = """
+window.seen = [];
+const look = () => {
+  const line = document.querySelector("#lesson-shares [data-router='top-1'] p");
+  const step = line?.checkVisibility() ? /step (\\d+)/.exec(line.textContent)?.[1] : null;
+  if (step && +step !== window.seen.at(-1)) window.seen.push(+step);
+};
+new MutationObserver(look).observe(
+  document, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
+
+
+@pytest.mark.parametrize("step", ["3", "4"])
+def test_the_reader_watches_one_training(page, go, step):
+    """By Next and by a link: the picture is there and grows to its end, once."""
+    page.context.add_init_script(WATCH)
+    page = go(f"?tab=lesson&step={step}&seed=3")
+    if step == "3":
+        expect(page.locator("#lesson-3")).to_be_visible(timeout=SLOW)
+        page.locator("#lesson-next").click()
+    page.wait_for_function("window.seen.at(-1) === 200", timeout=2 * SLOW)
+    page.wait_for_timeout(3000)  # in which a second training would begin
+    seen = page.evaluate("window.seen")
+    assert seen[0] <= 50 and len(seen) > 10
+    assert seen == sorted(set(seen))
+
+
 def test_top_1_collapses_on_the_page_and_the_toggle_cures_it(go):
     page = go("?tab=lesson&step=4&seed=3")
     top = page.locator("#lesson-shares [data-router='top-1'] p")

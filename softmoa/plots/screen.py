@@ -230,7 +230,8 @@ def contribution_bars(
         )
         rows.append(
             f"<div class='moa-row{' moa-all' * (row < 0)}'><span>{escape(label)}</span>"
-            f"<div class='moa-bar{' moa-empty' * (not filled)}'>{segments}<div class='moa-even'>{notches}</div></div></div>"
+            f"<div class='moa-bar{' moa-empty' * (not filled)}'>{segments}"
+            f"<div class='moa-even'>{notches}</div></div></div>"
         )
     words = f"{title}, {unit}. All layers: " + _listed(overall)
     key = (

@@ -216,6 +216,14 @@ def test_numbers_and_names_of_a_link():
     assert query.problems == ["The link's view was ignored: it must be one of dispatch."]
 
 
+def test_the_lesson_keeps_its_words_and_symbols_apart():
+    assert "f_j p_j" in texts.COLLAPSE and "P_j" not in texts.COLLAPSE
+    assert "P_j = " in texts.EVEN and "p_j" not in texts.EVEN
+    said = " ".join((texts.KINDS, texts.BY_HAND, texts.GLOSSARY))
+    assert re.findall(r"\w+ logit", said).count("routing logit") >= 5
+    assert not re.findall(r"(?<!routing)(?<!class)\s\*?logit", said)
+
+
 def test_rank_correlation():
     a = torch.tensor([1.0, 2, 3, 4])
     assert steps.rank_correlation(a, a.exp()) == pytest.approx(1)

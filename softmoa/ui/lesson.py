@@ -282,7 +282,7 @@ def _limits(shared: Shared) -> None:
     sentence = Words(elem_id="lesson-ranks")
     figure = Figure(elem_id="lesson-scatter")
     with gr.Accordion(texts.GLOSSARY_TITLE, open=True):
-        gr.Markdown(texts.GLOSSARY)
+        Words(texts.GLOSSARY, elem_id="lesson-glossary")
     choice = [shared.bundle, shared.clip]
     button.click(steps.measure, choice, [sentence, figure], **MODEL)
     gr.on(

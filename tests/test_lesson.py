@@ -186,11 +186,12 @@ def test_a_link_keeps_the_theme_and_can_be_copied(go):
     page = go("?__theme=dark&tab=lesson&step=6")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
-    wait_for_query(page, step="6", seed="1")
+    page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
     page.locator("#copy-link").click()
     expect(page.locator("#copy-link")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.url and query_of(page)["__theme"] == "dark"
+    assert query_of(page)["step"] == "6" and query_of(page)["seed"] == "1"
 
 
 def test_bad_values_of_a_link_are_ignored_with_a_sentence(go):

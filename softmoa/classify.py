@@ -244,7 +244,10 @@ def _forward_on_gpu(
 
 
 def report(result: Classification, file: str, top_k: int = 5) -> dict:
-    """The classification as plain JSON values; the contract of the command line and the API."""
+    """The classification as plain JSON values; the contract of the command line and the API.
+
+    The contributions of a mixture sum to 1, or are all 0 where its experts add nothing.
+    """
     classifier, timing = result.classifier, result.timing
     return {
         "file": file,

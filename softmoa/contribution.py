@@ -41,10 +41,14 @@ def expert_norms(record: LayerRecord) -> Tensor:
 
 
 def expert_contribution(record: LayerRecord) -> Tensor:
-    """`expert_norms` as fractions of their sum, (b, n); uniform if no expert adds anything."""
-    norms = expert_norms(record)
+    """`expert_norms` as fractions of their sum, (b, n); all 0 where no expert adds anything."""
+    return fractions(expert_norms(record))
+
+
+def fractions(norms: Tensor) -> Tensor:
+    """Values (..., n) as fractions that sum to 1, or are all 0 where the values are."""
     total = norms.sum(dim=-1, keepdim=True)
-    return torch.where(total > 0, norms / total, torch.full_like(norms, 1 / norms.shape[-1]))
+    return torch.where(total > 0, norms / total, 0.0)
 
 
 def _token_mean(record: LayerRecord, values: Tensor) -> Tensor:

@@ -38,7 +38,10 @@ def weights_csv(result: Classification) -> str:
 
 
 def everything_json(result: Classification, file: str) -> str:
-    """Labels, notes, geometry, and for each mixture its weights and the experts' output norms."""
+    """Labels, notes, geometry, and for each mixture its weights and the experts' output norms.
+
+    The contributions of a mixture sum to 1, or are all 0 where its experts add nothing.
+    """
     classifier, grid = result.classifier, result.grid
     mixtures = []
     for record in result.records:

@@ -14,8 +14,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Page, expect
 
-from softmoa.classify import classify, open_classifier
+from softmoa.classify import DEFAULT_BUNDLE, classify, open_classifier
 from softmoa.ui import explore, explore_files
+from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,13 @@ def test_an_example_shows_labels_heatmaps_and_bars(page):
     assert page.locator("#experts button[data-expert]").count() == 7
     assert page.locator("#contributions [data-layer='5']").count() == 7
     assert page.locator("#layer-bars [data-expert]").count() == 7
+
+
+@pytest.mark.parametrize(("bundle", "times"), [(DEFAULT_BUNDLE, 1), ("esc10-soft-moa", 0)])
+def test_probabilities_of_labels_that_may_all_be_true_are_explained(bundle, times):
+    choice = (1, "mhsa", "dispatch", 0, 0, None)
+    outputs = explore.run_model(str(EXAMPLES / "dog_bark.ogg"), bundle, "ast-small", *choice)
+    assert outputs[2].count(texts.SEVERAL_TRUE) == times
 
 
 def test_what_the_bars_say_is_what_the_command_line_says(page):

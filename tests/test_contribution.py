@@ -11,6 +11,7 @@ from softmoa.contribution import (
     expert_norms,
     expert_outputs,
     expert_share,
+    fractions,
     mel_edge_hz,
 )
 from softmoa.moa import (
@@ -47,8 +48,8 @@ def test_contributions_add_up_to_the_mixtures_output(kind):
     outputs = expert_outputs(record)
     assert outputs.shape == (2, 9, 5, 16)
     assert (outputs.sum(dim=2) - moa(x)).abs().max() < 1e-5 * outputs.abs().max()
-    for fractions in (expert_share(record), expert_contribution(record)):
-        assert fractions.shape == (2, 5) and torch.allclose(fractions.sum(dim=1), torch.ones(2))
+    for parts in (expert_share(record), expert_contribution(record)):
+        assert parts.shape == (2, 5) and torch.allclose(parts.sum(dim=1), torch.ones(2))
     assert torch.allclose(expert_norms(record), outputs.norm(dim=-1).mean(dim=1))
 
 
@@ -88,9 +89,10 @@ def test_padding_is_not_counted():
     assert torch.allclose(expert_contribution(record), torch.tensor([[0.75, 0.25]]))
 
 
-def test_silent_experts_contribute_equally_little():
+def test_experts_that_add_nothing_contribute_nothing():
     record = record_of([[0.5, 0.5]], [[[0.0]], [[0.0]]])
-    assert torch.equal(expert_contribution(record), torch.tensor([[0.5, 0.5]]))
+    assert torch.equal(expert_contribution(record), torch.zeros(1, 2))
+    assert torch.equal(fractions(torch.tensor([3.0, 1.0])), torch.tensor([0.75, 0.25]))
 
 
 @pytest.mark.parametrize("stride, frames", [(16, 498), (10, 998), (10, 16)])

@@ -303,6 +303,11 @@ def test_it_fits_a_phone(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = page.locator("#lens-map .moa-scroll")
     assert box.evaluate("e => e.scrollWidth <= e.clientWidth")  # no expert is cut off
+    for table in ("#lens-detail .moa-table", "#board-outcome .moa-table"):
+        assert page.locator(table).evaluate("e => e.scrollWidth <= e.clientWidth")
+        row = page.locator(f"{table} tbody tr").first.locator("td:visible")
+        shown = [text.strip() for text in row.all_inner_texts()]
+        assert len(shown) == 4 and all(text.endswith("%") for text in shown[2:])
 
 
 def test_zips_are_listed_and_bad_ones_refused(tmp_path):

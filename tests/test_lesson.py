@@ -91,6 +91,33 @@ def steps_start() -> list[list[float]]:
     return [list(row) for row in START]
 
 
+WATCH = """
+window.seen = [];
+const look = () => {
+  const line = document.querySelector("#lesson-shares [data-router='top-1'] p");
+  const step = line?.checkVisibility() ? /step (\\d+)/.exec(line.textContent)?.[1] : null;
+  if (step && +step !== window.seen.at(-1)) window.seen.push(+step);
+};
+new MutationObserver(look).observe(
+  document, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
+
+
+@pytest.mark.parametrize("step", ["3", "4"])
+def test_the_reader_watches_one_training(page, go, step):
+    """By Next and by a link: the picture is there and grows to its end, once."""
+    page.context.add_init_script(WATCH)
+    page = go(f"?tab=lesson&step={step}&seed=3")
+    if step == "3":
+        expect(page.locator("#lesson-3")).to_be_visible(timeout=SLOW)
+        page.locator("#lesson-next").click()
+    page.wait_for_function("window.seen.at(-1) === 200", timeout=2 * SLOW)
+    page.wait_for_timeout(3000)  # in which a second training would begin
+    seen = page.evaluate("window.seen")
+    assert seen[0] <= 50 and len(seen) > 10
+    assert seen == sorted(set(seen))
+
+
 def test_top_1_collapses_on_the_page_and_the_toggle_cures_it(go):
     page = go("?tab=lesson&step=4&seed=3")
     top = page.locator("#lesson-shares [data-router='top-1'] p")
@@ -159,11 +186,12 @@ def test_a_link_keeps_the_theme_and_can_be_copied(go):
     page = go("?__theme=dark&tab=lesson&step=6")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
-    wait_for_query(page, step="6", seed="1")
+    page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
     page.locator("#copy-link").click()
     expect(page.locator("#copy-link")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.url and query_of(page)["__theme"] == "dark"
+    assert query_of(page)["step"] == "6" and query_of(page)["seed"] == "1"
 
 
 def test_bad_values_of_a_link_are_ignored_with_a_sentence(go):
@@ -187,6 +215,14 @@ def test_numbers_and_names_of_a_link():
     assert not query.problems
     assert query.one_of("view", ["dispatch"]) is None
     assert query.problems == ["The link's view was ignored: it must be one of dispatch."]
+
+
+def test_the_lesson_keeps_its_words_and_symbols_apart():
+    assert "f_j p_j" in texts.COLLAPSE and "P_j" not in texts.COLLAPSE
+    assert "P_j = " in texts.EVEN and "p_j" not in texts.EVEN
+    said = " ".join((texts.KINDS, texts.BY_HAND, texts.GLOSSARY))
+    assert re.findall(r"\w+ logit", said).count("routing logit") >= 5
+    assert not re.findall(r"(?<!routing)(?<!class)\s\*?logit", said)
 
 
 def test_rank_correlation():

@@ -180,6 +180,24 @@ def test_stacked_bars_are_as_wide_as_the_shares(n):
     assert [(s.get("data-layer"), s.get("data-expert")) for s in chosen] == [("1", "0")]
 
 
+def test_bars_of_experts_that_add_nothing_are_empty():
+    shares = np.array([[0.25, 0.75], [0.0, 0.0]])
+    html = plots.contribution_bars(
+        shares, overall=shares[0], layers=["1", "2"], title="t", unit="u", selected=(1, 0)
+    )
+    assert {s.get("data-layer") for s in having(html, "data-layer")} == {"all", "0"}
+    assert html.count("add nothing yet") == 1
+    nothing = 0 * shares
+    html = plots.contribution_bars(
+        nothing, overall=nothing[0], layers=["1", "2"], title="t", unit="u"
+    )
+    assert not having(html, "data-layer") and not having(html, "data-walk")
+    assert html.count("moa-empty") == 3 and html.count("add nothing yet") == 1
+    full = plots.contribution_bars(shares[:1], overall=shares[0], layers=["1"], title="t", unit="u")
+    assert "moa-empty" not in full and "add nothing" not in full
+    assert "NaN" not in plots.expert_bars({"share": shares[0], "added": shares[1]}, title="t")
+
+
 def test_plain_bars_share_one_scale_with_the_equal_share():
     html = plots.expert_bars({"a": [0.5, 0.3, 0.2], "b": [0.1, 0.1, 0.8]}, title="t")
     rows = having(html, "data-expert")
@@ -267,6 +285,7 @@ def test_silence_zeros_and_padding():
 @pytest.mark.parametrize(("n", "real_frames"), [(1, None), (7, 120)])
 def test_report_is_a_png(n, real_frames):
     shares = torch.rand(2, n).softmax(dim=1)
+    shares[1] = 0  # experts that add nothing
     data = plots.report_png(
         np.sin(np.arange(16_000)), 16_000, NOISE[:160], np.zeros((n, 8, 10)),
         PatchGrid(8, 10), titles=["E$1"] * n, unit="weight", contribution=shares,

@@ -173,7 +173,8 @@ def outcome(
     """Logits and probabilities with and without a change, the classes that matter first.
 
     intact, changed: logits (classes,). before, after: probabilities. names: of the two states.
-    Shown are the likeliest classes of both states and the `target`.
+    Shown are the likeliest classes of both states and the `target`; on a phone, of the logits only
+    their difference.
     """
     intact, changed, before, after = array(intact), array(changed), array(before), array(after)
     was, now = int(intact.argmax()), int(changed.argmax())
@@ -182,7 +183,7 @@ def outcome(
         order[-1:] = [target]
     rows = "".join(
         f"<tr class='{'moa-row-on' * (c == target)}' data-class='{c}'><td>{escape(labels[c])}</td>"
-        f"<td>{intact[c]:.3f}</td><td>{changed[c]:.3f}</td>"
+        f"<td class='moa-wide'>{intact[c]:.3f}</td><td class='moa-wide'>{changed[c]:.3f}</td>"
         f"<td>{_signed(float(changed[c] - intact[c]))}</td>"
         f"<td>{100 * before[c]:.1f} %</td><td>{100 * after[c]:.1f} %</td><td class='moa-two'>"
         f"<i style='width:{100 * before[c]:.2f}%'></i><i style='width:{100 * after[c]:.2f}%'></i>"
@@ -198,8 +199,9 @@ def outcome(
     return figure(
         heading(title, "")
         + f"<p class='moa-verdict'>{verdict}</p><div class='moa-table'><table><thead><tr>"
-        f"<th>Class</th><th>Logit, {a}</th><th>{b}</th><th>Difference</th><th>Probability, {a}"
-        f"</th><th>{b}</th><th class='moa-two'>plain: {a}, striped: {b}</th></tr></thead>"
+        f"<th>Class</th><th class='moa-wide'>Class logit, {a}</th><th class='moa-wide'>{b}</th>"
+        f"<th>Logit difference</th><th>Probability, {a}</th><th>{b}</th>"
+        f"<th class='moa-two'>plain: {a}, striped: {b}</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 

@@ -83,7 +83,7 @@ def logit_sliders(values: Array, *, rows: Sequence[str], columns: Sequence[str])
         f"<tr><th>{escape(name)}</th>"
         + "".join(
             f"<td><input type='range' min='-4' max='4' step='0.5' value='{value:g}' "
-            f"data-row='{i}' data-column='{j}' aria-label='logit of {escape(name)} for "
+            f"data-row='{i}' data-column='{j}' aria-label='routing logit of {escape(name)} for "
             f"{escape(columns[j])}'/><output>{value:g}</output></td>"
             for j, value in enumerate(row)
         )
@@ -91,8 +91,8 @@ def logit_sliders(values: Array, *, rows: Sequence[str], columns: Sequence[str])
         for i, (name, row) in enumerate(zip(rows, matrix, strict=True))
     )
     return sheets(
-        "<div class='moa-sheet'><table><caption>Logits: move them</caption><thead><tr><th></th>"
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        "<div class='moa-sheet'><table><caption>Routing logits: move them</caption>"
+        f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

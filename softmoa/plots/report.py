@@ -25,6 +25,7 @@ from softmoa.plots.scales import (
     scale_top,
     ticks,
 )
+from softmoa.plots.screen import NOTHING_ADDED
 
 
 def report_png(
@@ -136,7 +137,10 @@ def report_png(
     for j in range(1, len(overall)):
         axes.axvline(j / len(overall), color="0", linewidth=0.5, linestyle=":")
     axes.set_yticks(range(len(rows)), ["All layers", *layers], fontsize=8, **text)
-    axes.set(xlim=(0, 1), xlabel="contribution (dotted: equal shares)")
+    caption = "contribution (dotted: equal shares)"
+    if not rows.any(axis=1).all():
+        caption += f"\n{NOTHING_ADDED}"
+    axes.set(xlim=(0, 1), xlabel=caption)
     axes.tick_params(labelsize=8)
     axes.invert_yaxis()
 

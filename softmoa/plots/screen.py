@@ -46,6 +46,8 @@ from softmoa.plots.scales import (
     ticks,
 )
 
+NOTHING_ADDED = "An empty bar: these experts add nothing yet."
+
 CSS = Path(__file__).with_name("screen.css").read_text(encoding="utf-8")
 
 
@@ -207,7 +209,8 @@ def contribution_bars(
     """One bar of 100 % per layer, stacked by expert; on top the bar of all layers together.
 
     values: (layers, n), rows sum to 1. overall: (n,). selected: (row, expert) to outline.
-    Notches under a bar stand where the borders were if all experts had equal shares.
+    Notches under a bar stand where the borders were if all experts had equal shares. The bar of
+    a row of zeros is empty, and a sentence below says why.
     """
     values, overall = array(values), array(overall)
     n = len(overall)
@@ -217,22 +220,27 @@ def contribution_bars(
         zip(["All layers", *layers], [overall, *values], strict=True), start=-1
     ):
         name = "all" if row < 0 else str(row)
+        filled = list(enumerate(shares)) if shares.any() else []
         segments = "".join(
             f"<span class='moa-seg{' moa-on' * ((row, j) == selected)}' data-layer='{name}' "
             f"data-expert='{j}' style='width:{100 * share:.3f}%;{colours(j)}' "
             f"title='{escape(label)}, expert {j + 1}: {100 * share:.2f} %'>"
             f"<span>E{j + 1}</span><span>{100 * share:.0f}%</span></span>"
-            for j, share in enumerate(shares)
+            for j, share in filled
         )
         rows.append(
             f"<div class='moa-row{' moa-all' * (row < 0)}'><span>{escape(label)}</span>"
-            f"<div class='moa-bar'>{segments}<div class='moa-even'>{notches}</div></div></div>"
+            f"<div class='moa-bar{' moa-empty' * (not filled)}'>{segments}"
+            f"<div class='moa-even'>{notches}</div></div></div>"
         )
     words = f"{title}, {unit}. All layers: " + _listed(overall)
     key = (
         f"<span class='moa-key'>{escape(unit)}; notches: equal shares, {100 / n:.1f} % each</span>"
     )
-    return figure(heading(title, key) + f"<div {walkable(words, n)}>{''.join(rows)}</div>")
+    # There is nothing to walk through where all bars are empty.
+    group = walkable(words, n) if values.any() else f"role='img' aria-label='{escape(words)}'"
+    note = "" if values.any(axis=1).all() else f"<p class='moa-note'>{NOTHING_ADDED}</p>"
+    return figure(heading(title, key) + f"<div {group}>{''.join(rows)}</div>{note}")
 
 
 def expert_bars(series: Mapping[str, Array], *, title: str, selected: int | None = None) -> str:

@@ -48,6 +48,8 @@ def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
     Returns:
         {"file", "bundle", "backbone", "device", "duration_s", "labels": [{"label", "probability"}],
         "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"}; layers count from 0.
+        "share" and "contribution" each sum to 1 over the experts of a layer; where the experts add
+        nothing, every contribution is 0.
     """
     top_k = whole(top_k, "top_k", 1, 10_000)
     return report(classified(file, bundle), Path(file).name, top_k)

@@ -17,6 +17,7 @@ from softmoa.contribution import (
     expert_norms,
     expert_outputs,
     expert_share,
+    fractions,
 )
 from softmoa.moa import Gates
 from softmoa.recording import LayerRecord, Place
@@ -115,9 +116,9 @@ def report_png(result: Classification, layer: int, site: str, view: str) -> byte
 
 
 def overall_contribution(result: Classification) -> torch.Tensor:
-    """(n,): what each expert adds, summed over all mixtures, as a share of all experts'."""
-    norms = torch.cat([expert_norms(record) for record in result.records]).sum(dim=0)
-    return norms / norms.sum() if norms.sum() > 0 else torch.full_like(norms, 1 / len(norms))
+    """(n,): what each expert adds, summed over all mixtures, as a share of all experts'; all 0
+    where nothing is added."""
+    return fractions(torch.cat([expert_norms(record) for record in result.records]).sum(dim=0))
 
 
 def real_frames(result: Classification) -> int:

@@ -229,10 +229,16 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
         f"{clip.seconds:.2f} s of sound · decode {timing.decode:.0f} ms · features "
         f"{timing.features:.0f} ms · model {timing.forward:.0f} ms · {result.classifier.backbone}"
     )
+    notes = [
+        status,
+        *[texts.SEVERAL_TRUE] * result.classifier.multilabel,
+        *clip.notes,
+        *[texts.NO_MIXTURE] * (not result.records),
+    ]
     shown = [
         result,
         dict(result.top(5)),
-        "\n\n".join([status, *clip.notes, *([] if result.records else [texts.NO_MIXTURE])]),
+        "\n\n".join(notes),
         gr.Column(visible=True),
         plots.waveform(clip.waveform, SAMPLE_RATE),
         plots.spectrogram(result.mel, real_frames=real_frames(result)),

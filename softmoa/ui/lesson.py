@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import torch
+from gradio.events import Dependency
 
 from softmoa import by_hand
 from softmoa.plots import lesson as drawn
@@ -42,9 +43,13 @@ Words = partial(gr.Markdown, latex_delimiters=MATH)
 
 @dataclass(frozen=True)
 class Shared:
-    """What more than one step uses."""
+    """What more than one step uses.
+
+    shown: the event that has just put a step on the screen; what a step computes then comes after.
+    """
 
     step: gr.Radio
+    shown: Dependency
     seed: gr.Slider
     clip: gr.Dropdown
     bundle: gr.Dropdown
@@ -83,17 +88,21 @@ def build(tab: gr.Tab) -> Linked:
                     1, steps.depth(), 1, step=1, label=texts.LAYER, elem_id="lesson-layer"
                 )
         with gr.Column(scale=4, min_width=320):
-            shared = Shared(step, seed, clip, bundle, layer)
-            columns = []
-            for number, page in enumerate(PAGES, start=1):
-                with gr.Column(visible=number == 1, elem_id=f"lesson-{number}") as column:
-                    page(shared)
-                columns.append(column)
+            columns = [
+                gr.Column(visible=number == 1, elem_id=f"lesson-{number}")
+                for number in range(1, LAST + 1)
+            ]
             with gr.Row():
                 back = gr.Button(texts.BACK, interactive=False, elem_id="lesson-back")
                 onward = gr.Button(texts.NEXT, variant="primary", elem_id="lesson-next")
 
-    step.change(show, step, [*columns, random, choice, back, onward], queue=False, **QUIET)
+    # Before the steps' own listeners: the page runs those of one change one after another.
+    outputs = [*columns, random, choice, back, onward]
+    shown = step.change(show, step, outputs, queue=False, **QUIET)
+    shared = Shared(step, shown, seed, clip, bundle, layer)
+    for column, page in zip(columns, PAGES, strict=True):
+        with column:
+            page(shared)
     for button, by in ((back, -1), (onward, 1)):
         button.click(
             lambda now, by=by: min(max(now + by, 1), LAST),
@@ -193,23 +202,30 @@ def _collapse(shared: Shared) -> None:
     with gr.Row(equal_height=True):
         balanced = gr.Checkbox(label=texts.BALANCED, elem_id="lesson-balanced")
         again = gr.Button(texts.TRAIN, elem_id="lesson-train")
-    figure = Figure(elem_id="lesson-shares")
-    gr.on(
-        [shared.step.change, shared.seed.change, balanced.change, again.click],
-        train_if_shown,
-        [shared.step, shared.seed, balanced],
-        figure,
-        trigger_mode="always_last",
-        **MODEL,
-    )
+    figure, drawn = Figure(elem_id="lesson-shares"), gr.State()
+    choice, outputs = [shared.seed, balanced], [figure, drawn]
+    if_new = (train_if_new, [shared.step, *choice, drawn], outputs)
+    shared.shown.then(*if_new, trigger_mode="always_last", **MODEL)
+    gr.on([part.change for part in choice], *if_new, trigger_mode="always_last", **MODEL)
+    again.click(train, choice, outputs, trigger_mode="always_last", **MODEL)
 
 
-def train_if_shown(step: int, seed: int, balanced: bool):
-    """The training of step 4, if it is that step that is shown."""
-    if step == 4:
-        yield from steps.train(seed, balanced)
+def train_if_new(step: int, seed: int, balanced: bool, drawn: tuple[int, bool] | None):
+    """The training of step 4, if that step is shown and another seed or loss was drawn last."""
+    if step == 4 and drawn != (seed, balanced):
+        yield from train(seed, balanced)
     else:
-        yield gr.skip()
+        yield [gr.skip(), gr.skip()]
+
+
+def train(seed: int, balanced: bool):
+    """Picture after picture of a training, each with the choice it is of.
+
+    A link sets step and seed at once, and each asks for a training; they wait for each other in
+    the queue, so the second one finds its choice drawn.
+    """
+    for picture in steps.train(seed, balanced):
+        yield [picture, (seed, balanced)]
 
 
 def _even(shared: Shared) -> None:
@@ -222,14 +238,9 @@ def _even(shared: Shared) -> None:
             return gr.skip()
         return steps.even(bundle, clip, layer) if bundle else texts.NO_BUNDLE
 
-    gr.on(
-        [part.change for part in (shared.step, *choice)],
-        draw,
-        [shared.step, *choice],
-        figure,
-        trigger_mode="always_last",
-        **MODEL,
-    )
+    drawing = (draw, [shared.step, *choice], figure)
+    shared.shown.then(*drawing, trigger_mode="always_last", **MODEL)
+    gr.on([part.change for part in choice], *drawing, trigger_mode="always_last", **MODEL)
 
 
 def _counts(shared: Shared) -> None:
@@ -271,7 +282,7 @@ def _limits(shared: Shared) -> None:
     sentence = Words(elem_id="lesson-ranks")
     figure = Figure(elem_id="lesson-scatter")
     with gr.Accordion(texts.GLOSSARY_TITLE, open=True):
-        gr.Markdown(texts.GLOSSARY)
+        Words(texts.GLOSSARY, elem_id="lesson-glossary")
     choice = [shared.bundle, shared.clip]
     button.click(steps.measure, choice, [sentence, figure], **MODEL)
     gr.on(

@@ -74,11 +74,13 @@ def expert(width: int, narrow: int) -> str:
 
 
 def kinds(seed: int, sharpness: float) -> str:
-    """The same logits under three routers."""
+    """The same routing logits under three routers."""
     logits = by_hand.drawn_logits(int(seed), sharpness)
     experts = [f"E{j + 1}" for j in range(logits.shape[1])]
     tables = [
-        drawn.table(logits, title="Logits", rows=by_hand.TOKENS, columns=experts, tinted=False)
+        drawn.table(
+            logits, title="Routing logits", rows=by_hand.TOKENS, columns=experts, tinted=False
+        )
     ]
     for kind in ("dense", "top-1", "soft"):
         routing = by_hand.route(logits, kind)
@@ -258,7 +260,7 @@ def measure(bundle: str, clip: str) -> list[str]:
         effect,
         title="Is a loud expert one that matters?",
         across="contribution in its layer, %",
-        up="change of the logit when it is removed",
+        up="change of the class logit when it is removed",
     )
     return [sentence, figure]
 

@@ -11,6 +11,10 @@ BUNDLE_INFO = "What the model was taught: a small file of experts and labels."
 LABELS = "What it is"
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
 NO_BUNDLE = "Choose a bundle from the list."
+SEVERAL_TRUE = (
+    "Several labels can be true at once: each has a probability of its own, and they need not sum "
+    "to 100\u00a0%."
+)
 NO_MIXTURE = "This bundle holds no mixture of experts, so there is no routing to show."
 
 HEARD = (

@@ -17,8 +17,8 @@ SOUND = "**{label}** ({percent:.1f} %) · {seconds:.2f} s of sound · {bundle} o
 MATTERED = "### 1 · Which expert mattered?"
 VIEW = "How to judge"
 VIEWS = {
-    "Causal: the logit without it": "causal",
-    "Signed: its push on the logit": "signed",
+    "Causal: the class logit without it": "causal",
+    "Signed: its push on the class logit": "signed",
     "Length of what it adds": "norm",
     "Share: how much it is listened to": "share",
 }
@@ -37,8 +37,8 @@ TITLES = {
     "share": "Combine share of the expert",
 }
 UNITS = {
-    "causal": "change of the logit",
-    "signed": "logit, to first order",
+    "causal": "change of the class logit",
+    "signed": "class logit, to first order",
     "norm": "length",
     "share": "of the layer's combine weights",
 }
@@ -59,9 +59,10 @@ NOTES = {
     "signed": (
         "$\\sum_i \\big\\langle \\frac{\\partial z_c}{\\partial y_i}, \\sum_k C_{ijk} Y_{jk} "
         "\\big\\rangle$, gradient × contribution over the patches $i$. The sums over experts and "
-        "patches are exact; that they are the expert's part of the logit is **an approximation**: "
-        "all that follows is taken as linear. Trust it where it agrees with the causal view, "
-        "which it mirrors for small contributions (the sign is the opposite of the change)."
+        "patches are exact; that they are the expert's part of the class logit is **an "
+        "approximation**: all that follows is taken as linear. Trust it where it agrees with the "
+        "causal view, which it mirrors for small contributions (the sign is the opposite of the "
+        "change)."
     ),
     "norm": (
         "$\\operatorname{mean}_i \\big\\| \\sum_k C_{ijk} Y_{jk} \\big\\|$: how loud the expert "

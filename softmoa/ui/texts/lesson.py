@@ -29,21 +29,23 @@ WIDTH, NARROW = "Width of a token", "Width of the middle"
 
 KINDS = r"""### 2. Dense, sparse, soft
 Who works on what? A **router** has a vector $\phi_j$ for each expert and takes $x_i \cdot \phi_j$
-as the *logit* of token $i$ and expert $j$.
+as the *routing logit* of token $i$ and expert $j$.
 
 - **Dense**: every expert answers every token; softmax over the experts weighs the answers.
-- **Sparse (top-1)**: only the expert with the largest logit answers, and the others are left out.
+- **Sparse (top-1)**: only the expert with the largest routing logit answers, and the others are
+  left out.
 - **Soft**: an expert reads no token but a *slot*, a mixture of all tokens; each token then takes a
   mixture of all answers.
 
-All tables come from the same logits, so the answers of dense and soft have the same weights: what
-differs is what the experts read, and how often. *Sharpness* multiplies them: at 0 every choice is
-even, and at a large value soft routing comes close to a hard choice."""
+All tables come from the same routing logits, so the answers of dense and soft have the same
+weights: what differs is what the experts read, and how often. *Sharpness* multiplies the routing
+logits: at 0 every choice is even, and at a large value soft routing comes close to a hard
+choice."""
 SHARPNESS = "Sharpness"
 
 BY_HAND = r"""### 3. Dispatch and combine by hand
-Four tokens with two values each, and one slot per expert. The same logits $\ell_{ij}$ go through
-two softmaxes:
+Four tokens with two values each, and one slot per expert. The same routing logits $\ell_{ij}$ go
+through two softmaxes:
 
 **dispatch**, down each column, over the tokens:
 $D_{ij} = e^{\ell_{ij}} / \sum_{i'} e^{\ell_{i'j}}$
@@ -55,7 +57,8 @@ A slot is $\tilde x_j = \sum_i D_{ij} x_i$, the expert answers
 $\tilde y_j = A_j(\tilde x_j)$, and a token receives $y_i = \sum_j C_{ij}\,\tilde y_j$. Here the
 experts only multiply: the first by 2, the second by −1, the third by ½.
 
-*Try*: set one logit of a column to 4 and the rest to −4. The slot is now that token alone."""
+*Try*: set one routing logit of a column to 4 and the rest to −4. The slot is now that token
+alone."""
 SLOTS = "Slots"
 
 COLLAPSE = r"""### 4. How top-1 collapses
@@ -63,8 +66,8 @@ Two mixtures of six experts learn the same toy task, here and now: 200 steps, th
 same seed. Under **top-1** an expert learns only from tokens it was given. Those that win early get
 better, win more, and the rest never learn: they are *dead*.
 
-The usual cure is a **balancing loss** (Switch): $n \sum_j f_j P_j$, with $f_j$ the part of the
-tokens that expert $j$ gets and $P_j$ its mean probability. It is 1 when both are even and $n$ when
+The usual cure is a **balancing loss** (Switch): $n \sum_j f_j p_j$, with $f_j$ the part of the
+tokens that expert $j$ gets and $p_j$ its mean probability. It is 1 when both are even and $n$ when
 one expert gets everything. **Soft** routing needs none.
 
 The toy tokens share an offset, as patches of one spectrogram do; without it the collapse is milder.
@@ -78,7 +81,8 @@ Each slot's dispatch weights sum to 1 by construction, so **every expert reads a
 clip and learns from it**. The dispatch side can not be uneven; it also can not tell you anything.
 
 What can be uneven is the other side: how much the tokens take from each expert,
-$P_j = \operatorname{mean}_i \sum_k C_{i,jk}$. Choose a clip and a layer and read the numbers.
+the **share** $P_j = \operatorname{mean}_i \sum_k C_{i,jk}$. Choose a clip and a layer and read the
+numbers.
 *Choices* counts, for each expert, the tokens that take most from it."""
 
 COUNTS = r"""### 6. Slots and experts
@@ -122,11 +126,12 @@ GLOSSARY = """
 | token | a vector of the transformer: one per patch, and two that stand for the whole clip |
 | adapter, expert | a small trained network beside a frozen layer |
 | router, phi (φ) | the trained vectors that tokens are compared with |
-| logit | the product of a token and a slot's φ, before the softmax |
+| routing logit | the product of a token and a slot's φ; softmax makes weights of these |
+| class logit | what the model says of a label, from which its probability is computed |
 | slot | the one input an expert reads: a mixture of all tokens |
 | dispatch | weights of the tokens in a slot; over the tokens they sum to 1 |
 | combine | weights of the slots in a token's answer; over the slots they sum to 1 |
-| share | mean combine weight of an expert |
+| share, $P_j$ | combine weight of an expert, as a mean over the tokens |
 | contribution | mean length of what an expert adds, as a share of all experts' |
 | dead expert | one that gets less than 1 % of an equal share |
 | effective experts | e to the entropy of the shares: so many equal experts would be as uneven |

@@ -272,9 +272,9 @@ def expert_load(routing: Gates) -> Tensor:
 
 
 def balance_loss(routing: Gates) -> Tensor:
-    """Switch's auxiliary loss n sum_j f_j P_j (arXiv 2101.03961, eq. 4).
+    """Switch's auxiliary loss n sum_j f_j p_j (arXiv 2101.03961, eq. 4, P_i there).
 
-    f_j: share of the batch's tokens given to expert j; P_j: its mean probability. It is 1 where
+    f_j: share of the batch's tokens given to expert j; p_j: its mean probability. It is 1 where
     both are even and n where one expert gets everything.
     """
     mass = _real(routing, routing.probabilities).sum(dim=(0, 1))

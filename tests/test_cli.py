@@ -178,9 +178,12 @@ def test_nothing_finished_is_no_success(capsys, tmp_path):
 
 def test_interrupted_with_what_was_finished(tmp_path):
     command = [sys.executable, "-m", "softmoa", *BRIEF, str(tmp_path), "--epochs", "1000"]
+    # A suite that a shell started in the background ignores interrupts, and so would its children.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=Path(__file__).parents[1],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout and process.stderr
         for line in process.stdout:

@@ -164,6 +164,7 @@ def test_a_zip_is_added_and_its_takes_chosen_recorded_again_and_deleted(
     tab.locator("#remove-class").click()
     expect(tab.locator("#remove-class")).to_contain_text("Yes, remove 'high'")
     tab.mouse.move(0, 0)
+    tab.evaluate("Promise.all(document.getAnimations().map(one => one.finished))")  # its colours
     assert not [found for found in violations(tab) if "remove-class" in found or "clear" in found]
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.locator("#clear-takes").click()

@@ -33,6 +33,16 @@ def test_the_table_says_which_step_is_tested():
     assert "at steps 0, 5</small>" in page and "is the start, before any training" in page
 
 
+def test_what_was_kept_may_be_no_point_or_unsaid():
+    """Without validation clips; and in a saved comparison whose line was lost."""
+    board = raced()
+    board.points, board.kept = [], {"linear, seed 0": 10}
+    assert "at step 10</small>" in "".join(standings.results_table(board, over=True))
+    board.kept = {}
+    assert "<small>" not in "".join(standings.results_table(board, over=True))
+    assert "race-kept" not in "".join(standings.curves(board, "step")[0])
+
+
 def test_the_kept_points_are_marked_on_their_curves():
     accuracy, loss = standings.curves(raced(), "step")
     for page, places in ((accuracy, ("M0 0.9h0", "M5 0.8h0")), (loss, ("M0 0.5h0", "M5 0.5h0"))):

@@ -94,7 +94,10 @@ def _measured(row: Row, kept: str) -> list[str]:
 
 def _kept(board: Scoreboard, method: str) -> str:
     """The steps whose weights were kept, one for each seed."""
-    steps = [board.kept[run.run] for run in board.finished if run.method == method]
+    runs = [run.run for run in board.finished if run.method == method]
+    steps = [board.kept[run] for run in runs if run in board.kept]
+    if not steps:
+        return ""
     words = texts.KEPT if len(steps) == 1 else texts.KEPT_SEVERAL
     return f" <small>{words.format(steps=', '.join(map(str, steps)))}</small>"
 
@@ -138,17 +141,21 @@ def curves(board: Scoreboard, axis: str) -> tuple[list[str], list[str]]:
 def _lines(board: Scoreboard, axis: str, value: str) -> list[Line]:
     assert board.plan is not None
     style = styles(board.plan)
-    return [
-        Line(
-            TITLES[run.method],
-            style[run.method],
-            [(getattr(p, axis), getattr(p, value)) for p in board.points if p.run == run.run],
-            [p.step for p in board.points if p.run == run.run].index(board.kept[run.run])
-            if run.run in board.kept
-            else None,
+    lines = []
+    for run in board.plan.runs:
+        points = [point for point in board.points if point.run == run.run]
+        steps = [point.step for point in points]
+        kept = board.kept.get(run.run)
+        lines.append(
+            Line(
+                TITLES[run.method],
+                style[run.method],
+                [(getattr(point, axis), getattr(point, value)) for point in points],
+                # Without validation clips the last step is kept, which no point is of.
+                steps.index(kept) if kept in steps else None,
+            )
         )
-        for run in board.plan.runs
-    ]
+    return lines
 
 
 def _x_end(board: Scoreboard, axis: str) -> float:

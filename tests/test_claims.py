@@ -1,0 +1,72 @@
+"""Verdicts on claims: the whole interval over seeds and test clips must say so."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.studies.claims import Claim, difference, verdict
+
+
+def rows(condition: str, accuracies: list[float], clips: int = 200, a_group: int = 1) -> list[dict]:
+    return [
+        {
+            "groups": [k // a_group for k in range(clips)],
+            "condition": condition,
+            "task": "t",
+            "seed": seed,
+            "test_accuracy": round(a * clips) / clips,
+            "right": ("1" * round(a * clips)).ljust(clips, "0"),
+        }
+        for seed, a in enumerate(accuracies)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "says", "expected"),
+    [
+        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "more", "holds"),
+        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "more", "does not hold here"),
+        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "less", "holds"),
+        ([0.90, 0.60, 0.80], [0.70, 0.71, 0.69], "more", "cannot be tested at this size"),
+        ([0.90], [0.20], "more", "cannot be tested at this size"),
+        ([0.80, 0.80, 0.80], [0.80, 0.80, 0.80], "equal", "holds"),
+        ([0.80, 0.86, 0.74], [0.80, 0.80, 0.80], "equal", "cannot be tested at this size"),
+        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "equal", "does not hold here"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(left, right, says, expected):
+    claim = Claim("", "", "a", says, "b")
+    found = difference(rows("a", left) + rows("b", right), claim)
+    assert found is not None and found.mean == pytest.approx(np.mean(left) - np.mean(right))
+    assert verdict(found, claim) == expected
+
+
+def test_few_test_clips_widen_the_interval():
+    claim = Claim("", "", "a", "more", "b")
+    wide, narrow = (
+        difference(rows("a", [0.9] * 3, clips) + rows("b", [0.8] * 3, clips), claim)
+        for clips in (20, 2000)
+    )
+    # Two of 20 clips changed sides: 0.1 ± 1.96 sqrt((2 * 0.9 + 1) / 21^2), here by hand.
+    assert wide.half == pytest.approx(1.96 * math.sqrt((2 * 0.81 + 18 * 0.01 + 1) / 441))
+    assert narrow.half < 0.02 < wide.half
+
+
+def test_clips_of_one_group_are_one_draw():
+    """Pairs that fall alike: half as many draws, so the sum of squares doubles; one group: none."""
+    claim = Claim("", "", "a", "more", "b")
+    single, pairs, one = (
+        difference(rows("a", [0.9] * 3, 20, of) + rows("b", [0.8] * 3, 20, of), claim)
+        for of in (1, 2, 20)
+    )
+    squares = 2 * 0.81 + 18 * 0.01
+    assert pairs.half == pytest.approx(1.96 * math.sqrt((2 * squares + 1) / 441))
+    assert one.half == single.half == pytest.approx(1.96 * math.sqrt((squares + 1) / 441))
+
+
+def test_a_claim_without_rows_or_against_a_number():
+    assert difference([], Claim("", "", "a", "more", "b")) is None
+    claim = Claim("", "", "a", "equal", 0.0, "dead", margin=0.05)
+    none = [{"condition": "a", "task": "t", "seed": s, "dead": 0.0} for s in range(3)]
+    assert verdict(difference(none, claim), claim) == "holds"

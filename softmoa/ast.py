@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 SPECIAL_TOKENS = 2  # class and distillation token
+KEPT_TOKENS = 640  # 5 s at base size, where the weights add some 100 MB a clip to a training step
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention; q, k, v: (b, h, m, d / h), mask: (b, 1, 1, m).
 
     In bfloat16 on a processor, torch's fused form multiplies no faster than in fp32, so there plain
-    products of 128 queries at a time; a backward pass computes their weights again.
+    products of 128 queries at a time. A backward pass needs their weights again: few are kept, many
+    are computed anew, a third more work for memory that grows with the tokens, not their square.
     """
     if not (q.is_cpu and q.dtype == torch.bfloat16):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     q, k, v = q * q.shape[-1] ** -0.5, k.mT.contiguous(), v.contiguous()
     parts = q.split(128, dim=2)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and k.shape[-1] > KEPT_TOKENS:
         answers = [checkpoint(_answer, p, k, v, mask, use_reentrant=False) for p in parts]
     else:
         answers = [_answer(p, k, v, mask) for p in parts]

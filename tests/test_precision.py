@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from softmoa.ast import AST, ASTConfig, attend
+from softmoa.ast import AST, KEPT_TOKENS, ASTConfig, attend
 from softmoa.classify import classify, open_classifier
 from softmoa.methods import METHODS, attach
 from softmoa.precision import LARGE, TRAINED, autocast, stored_in_bf16, wants_bf16
@@ -90,12 +90,21 @@ def test_attention_in_bf16_equals_torchs_in_double(masked, queries):
             assert (attend(q, k, v, mask) - expected).abs().max() < 0.01
 
 
-def test_the_gradient_of_attention_in_bf16_equals_torchs_in_double():
+@pytest.mark.parametrize("tokens", [300, KEPT_TOKENS + 1])
+def test_the_gradient_of_attention_in_bf16_equals_torchs_in_double(tokens):
+    """Of few tokens the weights are kept for the backward pass, and of many computed anew."""
     torch.manual_seed(0)
-    inputs = [torch.randn(2, 3, 300, 16).bfloat16().requires_grad_(True) for _ in range(3)]
+    inputs = [torch.randn(2, 3, tokens, 16).bfloat16().requires_grad_(True) for _ in range(3)]
     exact = [x.detach().double().requires_grad_(True) for x in inputs]
-    dy = torch.randn(2, 3, 300, 16)
-    ours = torch.autograd.grad(attend(*inputs, None), inputs, dy.bfloat16())
+    dy = torch.randn(2, 3, tokens, 16)
+    saved: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: saved.append(x.shape) or x, lambda x: x
+    ):
+        y = attend(*inputs, None)
+    kept = any(shape[-2:] == (128, tokens) for shape in saved)
+    assert kept == (tokens <= KEPT_TOKENS)
+    ours = torch.autograd.grad(y, inputs, dy.bfloat16())
     fused = torch.nn.functional.scaled_dot_product_attention(*exact)
     for a, b in zip(ours, torch.autograd.grad(fused, exact, dy.double()), strict=True):
         assert (a - b).abs().max() < 0.02 * b.abs().max()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from softmoa.hub import HubError
 from softmoa.tasks import Task, TaskError
 from softmoa.tasks.own import OwnData
 from softmoa.weights import BACKBONES, WeightsError
+
+if TYPE_CHECKING:
+    from softmoa.classify import Classification
+    from softmoa.evaluation import Answer, Evaluation
 
 INTERRUPTED = 130  # as shells say it
 
@@ -39,7 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 @app.command()
 def classify(
-    file: Annotated[Path, typer.Argument(help="Sound file: WAV, FLAC, OGG, MP3, ...")],
+    files: Annotated[list[Path], typer.Argument(help="Sound files: WAV, FLAC, OGG, MP3, ...")],
     bundle: Annotated[
         str, typer.Option(help="Bundle: a name, a file, or user/name or user/name@revision.")
     ] = "",
@@ -53,24 +57,46 @@ def classify(
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Name a sound and show which experts took part."""
+    """Name a sound and show which experts took part; of several, a line for each.
+
+    With --json that line is an object of the same form. A file among several that cannot be read is
+    said on stderr, and the exit code is 2 at the end.
+    """
     from softmoa import classify as c
 
     own_labels = backbone and not (backbone in BACKBONES and BACKBONES[backbone].embedded)
     default = c.FRESH if own_labels else c.DEFAULT_BUNDLE
     classifier = c.open_classifier(bundle or default, backbone or None)
-    result = c.classify(classifier, file)
-    report = c.report(result, str(file), top_k)
-    if as_json:
-        print(json.dumps(report))
-        return
+    unread = 0
+    for file in files:
+        try:
+            result = c.classify(classifier, file)
+        except AudioError as error:
+            if len(files) == 1:
+                raise
+            print(f"Error: {file}: {error}", file=sys.stderr)
+            unread += 1
+            continue
+        if as_json:
+            print(json.dumps(c.report(result, str(file), top_k)), flush=True)
+        elif len(files) == 1:
+            _print_one(result, top_k)
+        else:
+            top = (f"{100 * probability:.1f} % {label}" for label, probability in result.top(top_k))
+            print(f"{file}: {', '.join(top)}", flush=True)
+    if unread:
+        raise typer.Exit(2)
+
+
+def _print_one(result: Classification, top_k: int) -> None:
+    """Labels, the experts of every layer, and on stderr what is odd about the sound."""
+    from softmoa.contribution import expert_contribution
+
     for label, probability in result.top(top_k):
         print(f"{100 * probability:5.1f} %  {label}")
-    for expert in report["experts"]:
-        parts = " ".join(f"{100 * x:3.0f}" for x in expert["contribution"])
-        print(
-            f"layer {expert['layer'] + 1:2d} {expert['site']}: contribution of experts (%) {parts}"
-        )
+    for record in result.records:
+        parts = " ".join(f"{100 * x:3.0f}" for x in expert_contribution(record)[0].tolist())
+        print(f"layer {record.layer + 1:2d} {record.site}: contribution of experts (%) {parts}")
     for note in result.clip.notes:
         print(note, file=sys.stderr)
 
@@ -286,6 +312,66 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def evaluate(
+    task: Annotated[str, typer.Option(help="Name of a task, or a folder or zip of your sounds.")],
+    bundle: Annotated[
+        str, typer.Option(help="Bundle: a name, a file, or user/name or user/name@revision.")
+    ],
+    backbone: Annotated[str, typer.Option(help="Backbone, as for classify.")] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All clips, for sounds that the bundle never trained on.")
+    ] = False,
+    test: Annotated[str, typer.Option(help="Fold or speaker to test on.")] = "",
+    split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """How often a bundle is right on the test clips of a task, class by class."""
+    from softmoa import classify as c
+    from softmoa.evaluation import Evaluation, answer, check_labels
+
+    classifier = c.open_classifier(bundle, backbone or None)
+    answers = []
+    with _labelled(task, everything, test, split_seed) as (name, clips):
+        labels = list(dict.fromkeys(label for _, label in clips))
+        check_labels(classifier, labels)
+        with typer.progressbar(clips, label="Listening", file=sys.stderr) as bar:
+            for path, label in bar:
+                try:
+                    answers.append(answer(classifier, path, label))
+                except AudioError as error:
+                    print(f"Error: {path}: {error}", file=sys.stderr)
+    found = Evaluation.of(labels, answers)
+    if as_json:
+        what = {"bundle": classifier.name, "task": name, "split": "all" if everything else "test"}
+        print(json.dumps(what | _evaluation_json(found, answers)))
+    else:
+        which = f"{'clips' if everything else 'test clips'} of {name}"
+        print(_evaluation_text(classifier.name, which, found))
+    if len(answers) < len(clips):
+        raise typer.Exit(2)
+
+
+@contextmanager
+def _labelled(
+    name: str, everything: bool, test: str, seed: int
+) -> Iterator[tuple[str, list[tuple[Path, str]]]]:
+    """Name, and (path, label) of the test clips of a task or of one's own sounds, or of all."""
+    from softmoa import tasks as t
+    from softmoa.tasks import own
+
+    if everything and name not in t.TASKS and not test:
+        with own.listed(Path(name)) as (rows, remarks):
+            for remark in remarks:
+                print(remark.message, file=sys.stderr)
+            yield own.name_of(Path(name)), [(row.path, row.label) for row in rows]
+        return
+    with _task(name, test, "", seed) as task:
+        files = task.files if everything else task.test
+        files = sorted(files, key=lambda file: file.label)
+        yield task.name, [(file.path, task.labels[file.label]) for file in files]
+
+
 def _make_folder(out: Path) -> None:
     """A folder for a comparison; raises UserError if it cannot be made or holds one already."""
     try:
@@ -316,6 +402,44 @@ def _task(name: str, test: str, valid: str, seed: int) -> Iterator[Task]:
         with own.opened(path, seed=seed) as mine:
             print(_own_data(mine), file=sys.stderr)
             yield mine.task
+
+
+def _evaluation_text(bundle: str, which: str, found: Evaluation) -> str:
+    low, high = found.interval
+    lines = [
+        f"{bundle}: {100 * found.accuracy:.1f} % of {found.clips} {which} right "
+        f"({100 * low:.1f} to {100 * high:.1f} %, 95 % interval over clips), "
+        f"{100 * found.balanced_accuracy:.1f} % as the mean of the classes"
+    ]
+    for label in found.labels:
+        if clips := found.of_class(label):
+            wrong = ", ".join(f"{said} {count}" for said, count in found.mistakes(label))
+            taken = f"; taken for {wrong}" * bool(wrong)
+            lines.append(f"  {label}: {100 * found.recall(label):.1f} % of {clips}{taken}")
+    return "\n".join(lines)
+
+
+def _evaluation_json(found: Evaluation, answers: list[Answer]) -> dict:
+    return {
+        "clips": found.clips,
+        "accuracy": found.accuracy,
+        "interval": list(found.interval),
+        "balanced_accuracy": found.balanced_accuracy,
+        "classes": [
+            {"label": label, "clips": clips, "recall": found.recall(label)}
+            for label in found.labels
+            if (clips := found.of_class(label))
+        ],
+        "answers": [
+            {
+                "file": str(a.path),
+                "label": a.label,
+                "said": a.said,
+                "probability": round(a.probability, 6),
+            }
+            for a in answers
+        ],
+    }
 
 
 def _own_data(mine: OwnData) -> str:

@@ -74,15 +74,31 @@ def opened(path: Path, limits: DataLimits | None = None, seed: int = 0) -> Itera
 
     Raises TaskError with one sentence if it cannot be used.
     """
+    with listed(path, limits) as (rows, remarks):
+        yield build(rows, remarks, name_of(path), seed)
+
+
+@contextmanager
+def listed(
+    path: Path, limits: DataLimits | None = None
+) -> Iterator[tuple[list[Row], list[Remark]]]:
+    """The clips of a folder or a zip, for which they need not suffice to train on.
+
+    Raises TaskError with one sentence if there are none, or too many.
+    """
     limits = limits or DataLimits()
     if path.is_dir():
-        yield build(*rows_of(path, limits), path.resolve().name, seed)
+        yield rows_of(path, limits)
         return
     if not path.is_file():
         raise TaskError(f"There is no folder or zip '{path}'.")
     with tempfile.TemporaryDirectory(prefix="softmoa-zip-") as folder:
-        rows, remarks = rows_of_zip(path, Path(folder) / "data", limits)
-        yield build(rows, remarks, path.stem, seed)
+        yield rows_of_zip(path, Path(folder) / "data", limits)
+
+
+def name_of(path: Path) -> str:
+    """Of the sounds in a folder or zip."""
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def rows_of_zip(path: Path, target: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:

@@ -15,6 +15,7 @@ from softmoa.ui.figure import Figure
 from softmoa.ui.links import Linked, Query
 from softmoa.ui.microphone import SECONDS, Heard, Shown, follow
 from softmoa.ui.texts import live as texts
+from softmoa.ui.texts.explore import SEVERAL_TRUE
 from softmoa.weights import BACKBONES, WeightsError
 
 
@@ -68,7 +69,8 @@ def answer(heard: Heard, shown: Shown, bundle: str) -> list:
     status = texts.STATUS.format(
         seconds=result.clip.seconds, milliseconds=result.timing.forward, rate=shown.per_second
     )
-    return [dict(result.top(5)), expert_picture(result), status]
+    notes = [status, *[SEVERAL_TRUE] * result.classifier.multilabel]
+    return [dict(result.top(5)), expert_picture(result), "\n\n".join(notes)]
 
 
 def expert_picture(result: Classification) -> str:

@@ -171,8 +171,8 @@ def _beyond(rows: Sequence[Row]) -> str:
         return "Beyond a choice at the edge of the grid there may be a better one."
     most, method, factor = max(gains)
     return (
-        "The others (`--factors`) show whether that grid ends too early: the most that one gains is "
-        f"{100 * most:.1f} points ({method} at × {factor:g})."
+        "The others (`--factors`) show whether that grid ends too early: the most that one gains "
+        f"is {100 * most:.1f} points ({method} at × {factor:g})."
     )
 
 

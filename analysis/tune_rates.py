@@ -149,12 +149,14 @@ def report(rows: Sequence[Row]) -> str:
             for f in factors
         ]
         rate = METHODS[method].learning_rate
-        lines.append(f"| {method} | {rate:g} | " + " | ".join(cells) + f" | {best * rate:.2g} |")
+        chosen = "" if best is None else f"{best * rate:.2g}"
+        lines.append(f"| {method} | {rate:g} | " + " | ".join([*cells, chosen]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _chosen(found: dict[float, tuple[float, float]]) -> float:
-    return max((f for f in found if f in FACTORS), key=lambda factor: found[factor])
+def _chosen(found: dict[float, tuple[float, float]]) -> float | None:
+    """None before a factor of FACTORS was tried."""
+    return max((f for f in found if f in FACTORS), key=lambda factor: found[factor], default=None)
 
 
 def _beyond(rows: Sequence[Row]) -> str:
@@ -162,10 +164,11 @@ def _beyond(rows: Sequence[Row]) -> str:
     gains = []
     for method in METHODS:
         found = scores(rows, method)
+        best = _chosen(found)
         gains += [
-            (of[0] - found[_chosen(found)][0], method, factor)
+            (of[0] - found[best][0], method, factor)
             for factor, of in found.items()
-            if factor not in FACTORS
+            if best is not None and factor not in FACTORS
         ]
     if not gains:
         return "Beyond a choice at the edge of the grid there may be a better one."

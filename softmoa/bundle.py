@@ -60,8 +60,13 @@ class BundleInfo:
 
 
 def save(path: str | os.PathLike, model: AST, info: BundleInfo) -> None:
-    """Write the tensors that `model` trains, with `info` in the header."""
+    """Write the tensors that `model` trains, with `info` in the header.
+
+    Raises ValueError if none does, as in a model that `load` returned.
+    """
     state = {key: value.cpu().contiguous() for key, value in trained_state(model).items()}
+    if not state:
+        raise ValueError("no weight of the model requires a gradient, so there is none to keep")
     save_file(state, path, metadata=header(info))
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from softmoa.contribution import expert_share
-from softmoa.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter, auxiliary_loss
+from softmoa.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
 from softmoa.recording import record_routing
+from softmoa.seeding import seeded
 from softmoa.training import Example, Step, TrainingOptions, fit
 
 EXPERTS = 6
@@ -60,8 +61,7 @@ class _Tiny(nn.Module):
 
 def train(kind: Kind, seed: int, steps: int = STEPS) -> Iterator[Point]:
     """A training run, a point per step. The same seed gives the same clips and the same points."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = _Tiny(_mixture(kind))
     options = TrainingOptions(
         epochs=steps,
@@ -72,7 +72,7 @@ def train(kind: Kind, seed: int, steps: int = STEPS) -> Iterator[Point]:
         mask_frames=0,
         seed=seed,
     )
-    events = fit(model, clips(seed), (), options, auxiliary_loss)
+    events = fit(model, clips(seed), (), options)
     while True:
         with record_routing(model) as records:
             event = next(events, None)

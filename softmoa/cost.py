@@ -21,7 +21,6 @@ from softmoa import audio, tasks, training
 from softmoa.experiment import HeadOnly, fine_tuned, only_head_trains
 from softmoa.methods import trained_state
 from softmoa.methods.budget import parameters_of
-from softmoa.moa import auxiliary_loss
 from softmoa.plan import Choice, Comparison
 from softmoa.precision import wants_bf16
 from softmoa.probe import pooled_features
@@ -173,7 +172,7 @@ def _pace(base: Loaded, choice: Choice, frames: int, classes: int) -> Pace:
         examples = [(clip, k % classes) for k in range(PROBED)]
         options = TrainingOptions(epochs=2, batch=PROBED, mask_frames=0, mask_mels=0)
         train, check, clock, memory = math.inf, math.inf, 0.0, 0.0
-        for event in training.fit(trainee, examples, examples, options, auxiliary_loss):
+        for event in training.fit(trainee, examples, examples, options):
             # The quicker of two: the first time is a warm-up.
             if isinstance(event, training.Step):
                 train = min(train, (event.seconds - clock) / PROBED)

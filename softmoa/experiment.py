@@ -29,7 +29,6 @@ from softmoa.events import (
 )
 from softmoa.methods import attach, share, trained_parameters, trained_state
 from softmoa.methods.budget import parameters_of
-from softmoa.moa import auxiliary_loss
 from softmoa.plan import Choice, Comparison, run_name
 from softmoa.probe import fit_linear, pooled_features
 from softmoa.recording import mixtures, record_routing
@@ -243,7 +242,7 @@ class _Run:
         finished = evaluated = None
         steps = 1
         train, valid = examples(task.train), examples(task.valid)
-        for event in training.fit(trainee, train, valid, options, auxiliary_loss):
+        for event in training.fit(trainee, train, valid, options):
             if isinstance(event, training.Started):
                 steps = event.steps
             elif isinstance(event, training.Step):

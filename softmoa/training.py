@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 from softmoa.audio import pad_batch
+from softmoa.moa import auxiliary_loss
 from softmoa.precision import Precision, autocast, wants_bf16
 
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
@@ -108,8 +108,10 @@ class Evaluated:
 @dataclass(frozen=True)
 class Finished:
     """The model holds the weights of `best_step`: of the highest validation accuracy, or of the
-    last step where there are no validation examples. step_memory_mb: what training holds beside
-    the model: activations kept for the backward pass, gradients and optimiser state."""
+    last step, with NaN for the accuracy, where there are no validation examples.
+
+    step_memory_mb: what training holds beside the model: activations kept for the backward pass,
+    gradients and optimiser state."""
 
     step: int
     seconds: float
@@ -127,15 +129,16 @@ def fit(
     train: Sequence[Example],
     valid: Sequence[Example] = (),
     options: TrainingOptions | None = None,
-    extra_loss: Callable[[nn.Module], Tensor | float] | None = None,
+    extra_loss: Callable[[nn.Module], Tensor | float] = auxiliary_loss,
 ) -> Iterator[Event]:
     """Train what requires a gradient in `model`, on the device it lies on.
 
     Evaluates before training and after each epoch, in the precision of training, keeps a copy of
     the best weights by validation accuracy (ties: the lower loss) and puts them back at the end or
     when the generator is closed. `extra_loss(model)` is added to the cross-entropy after each
-    forward pass. The same seed gives the same losses on the CPU, unless the run is limited by
-    seconds. Raises ValueError if there is nothing to train or a loss is not finite.
+    forward pass; by default it is what routers charge for balance. The same seed gives the same
+    losses on the CPU, unless the run is limited by seconds. Raises ValueError if there is nothing
+    to train or a loss is not finite.
     """
     options = options or TrainingOptions()
     weights = [w for w in model.parameters() if w.requires_grad]
@@ -192,8 +195,7 @@ def fit(
                     with autocast(model, precision):
                         logits = model(mel.to(device), frames)
                         loss = F.cross_entropy(logits.float(), label.to(device))
-                        if extra_loss is not None:
-                            loss = loss + extra_loss(model)
+                        loss = loss + extra_loss(model)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -210,12 +212,13 @@ def fit(
         for weight, kept in zip(weights, best_weights, strict=False):
             weight.data.copy_(kept)
         model.eval()
+        auxiliary_loss(model)  # a charge that nobody collected would keep its graph
         del optimizer
     yield Finished(
         step,
         clock.seconds,
         best_step if best_weights else step,
-        best[0],
+        best[0] if valid else math.nan,
         clips / trained.seconds,
         memory,
     )
@@ -282,7 +285,12 @@ def predict(
     batch: int = 16,
     precision: Precision = "fp32",
 ) -> tuple[Tensor, Tensor]:
-    """Logits (clips, classes) and labels (clips,) on the CPU, in the order of the examples."""
+    """Logits (clips, classes) and labels (clips,) on the CPU, in the order of the examples.
+
+    Raises ValueError if there are none.
+    """
+    if not examples:
+        raise ValueError("there are no examples")
     model.eval()
     device = next(model.parameters()).device
     logits, labels = [], []
@@ -312,16 +320,23 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generator) -> Tensor:
-    """Hide one band of mels and one of frames per clip, with the mean (Park et al. 2019)."""
-    if not (options.mask_mels or options.mask_frames):
-        return mel
-    seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):  # torchaudio draws from the global generator
-        torch.manual_seed(seed)
-        x = mel.transpose(1, 2)[:, None]  # (b, 1, mels, frames)
-        x = FrequencyMasking(options.mask_mels, iid_masks=True)(x)
-        x = TimeMasking(min(options.mask_frames, mel.shape[1] // 5), iid_masks=True)(x)
-    return x[:, 0].transpose(1, 2)
+    """Hide one band of mels and one of frames per clip, with the mean (Park et al. 2019).
+
+    mel: (b, frames, mels). Widths are drawn evenly from 0 to the options' masks, of frames at most
+    a fifth of the clip, then places where they fit. Torchaudio's own masks draw from the global
+    generator, which other threads draw from too.
+    """
+    clips, frames, mels = mel.shape
+    for axis, size, widest in (
+        (1, frames, min(options.mask_frames, frames // 5)),
+        (2, mels, options.mask_mels),
+    ):
+        width = torch.rand(clips, 1, generator=generator) * widest
+        start = (torch.rand(clips, 1, generator=generator) * (size - width)).long()
+        place = torch.arange(size)
+        hidden = (place >= start) & (place < start + width.long())  # (b, size)
+        mel = mel.masked_fill(hidden.unsqueeze(3 - axis), 0)
+    return mel
 
 
 def without_augmentation(options: TrainingOptions) -> TrainingOptions:

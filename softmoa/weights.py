@@ -24,6 +24,7 @@ from softmoa.ast import AST, ASTConfig
 from softmoa.audio import N_MELS
 from softmoa.hub import HubError, HubOffline, Progress, Repository
 from softmoa.limits import LIMITS
+from softmoa.seeding import seeded
 
 
 class WeightsError(ValueError):
@@ -124,7 +125,8 @@ def load_embedded(path: str | os.PathLike, name: str = "") -> Loaded:
     state, metadata = read_safetensors(path)
     if metadata.get("format") != "softmoa-backbone-1":
         raise WeightsError(f"{Path(path).name} is not a backbone file of this project.")
-    model = AST(ASTConfig(**json.loads(metadata["config"])))
+    with seeded(0):  # its first weights are all replaced
+        model = AST(ASTConfig(**json.loads(metadata["config"])))
     _fill(model, state, Path(path).name)
     return Loaded(name or Path(path).stem, model.eval(), (), sha256(path))
 
@@ -132,7 +134,8 @@ def load_embedded(path: str | os.PathLike, name: str = "") -> Loaded:
 def load_hub_folder(folder: Path, name: str = "") -> Loaded:
     """Read config.json and model.safetensors as transformers writes them, of either generation."""
     config, labels = inspect_hub_folder(folder)
-    model = AST(config)
+    with seeded(0):
+        model = AST(config)
     state, _ = read_safetensors(folder / "model.safetensors")
     _fill(model, hub_state(state, config.bands), name or folder.name)
     return Loaded(name or folder.name, model.eval(), labels, sha256(folder / "model.safetensors"))

@@ -58,6 +58,13 @@ def test_round_trip_to_identical_logits(base, trained):
         assert torch.equal(loaded(mel), model(mel))
 
 
+def test_a_loaded_bundle_has_nothing_to_save(base, trained, tmp_path):
+    model, info = bundle.load(trained[0], base)
+    with pytest.raises(ValueError, match="no weight of the model requires a gradient"):
+        bundle.save(tmp_path / "again.safetensors", model, info)
+    assert not (tmp_path / "again.safetensors").exists()
+
+
 def test_it_holds_what_was_trained_and_shares_the_rest(base, trained):
     path, _, _ = trained
     keys = load_file(path).keys()

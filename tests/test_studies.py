@@ -444,3 +444,6 @@ def test_the_highest_accuracy_then_the_lowest_loss_is_chosen():
     assert tune_rates.scores(rows, "lora") == {0.1: (0.5, -1.0), 0.3: (0.5, -0.9), 1.0: (0.0, -1e9)}
     text = tune_rates.report(rows)
     assert "| lora | 0.005 | 50.0 | **50.0** | 0.0 | 0.0015 |" in text
+    text = tune_rates.report([*rows, row("3", "0.6", "0.8")])
+    assert "| **50.0** | 0.0 | 60.0 | 0.0015 |" in text and "10.0 points (lora at × 3)" in text
+    assert "| lora | 0.005 | 60.0 |  |" in tune_rates.report([row("3", "0.6", "0.8")])

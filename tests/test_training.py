@@ -1,5 +1,11 @@
 """The trainer on toy tasks whose answers are known, and the probe against scikit-learn."""
 
+import copy
+import math
+import threading
+from dataclasses import replace
+from statistics import mean
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from softmoa.ast import AST, ASTConfig
-from softmoa.methods import METHODS, attach
+from softmoa.methods import METHODS, attach, share
 from softmoa.probe import fit_linear
 from softmoa.training import (
     Evaluated,
@@ -20,6 +26,7 @@ from softmoa.training import (
     parameter_groups,
     predict,
     scores,
+    spec_augment,
 )
 
 QUICK = TrainingOptions(epochs=4, batch=8, learning_rate=0.03, mask_mels=8, mask_frames=8)
@@ -65,6 +72,69 @@ def test_the_same_seed_gives_the_same_losses():
         return [event.loss for event in events if isinstance(event, Step)]
 
     assert losses(1) == losses(1) != losses(2)
+
+
+def test_another_thread_that_draws_changes_nothing():
+    """Methods are attached while others train: in the app all the time."""
+    base = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=0, pool="mean"))
+    options = TrainingOptions(epochs=4, batch=8, mask_mels=16, mask_frames=8)
+    enough = threading.Event()
+
+    def plugged(seed: int) -> AST:
+        model = share(base)
+        attach(model, "soft-moa", METHODS["soft-moa"].options(), 2, seed)
+        return model
+
+    def draw() -> None:
+        while not enough.is_set():
+            plugged(1)
+
+    def outcome() -> list[float]:
+        events = fit(plugged(3), toy_examples(24, 0), options=options)
+        return [event.loss for event in events if isinstance(event, Step)]
+
+    alone = outcome()
+    other = threading.Thread(target=draw, daemon=True)
+    other.start()
+    try:
+        assert all(outcome() == alone for _ in range(5))
+    finally:
+        enough.set()
+        other.join()
+
+
+def test_masks_hide_one_band_of_each_axis_and_no_more_than_asked():
+    options = TrainingOptions(mask_mels=6, mask_frames=50)
+    generator = torch.Generator().manual_seed(0)
+    widths = {"mels": [], "frames": []}
+    for _ in range(200):
+        hidden = spec_augment(torch.ones(3, 40, 16), options, generator) == 0
+        for clip in hidden:
+            for axis, name in ((0, "mels"), (1, "frames")):
+                whole = clip.all(dim=axis).nonzero().flatten()
+                assert len(whole) == 0 or whole[-1] - whole[0] == len(whole) - 1  # one band
+                widths[name].append(len(whole))
+    # Drawn evenly from [0, widest) and rounded down; of 40 frames a fifth is 8.
+    assert set(widths["mels"]) == set(range(6)) and set(widths["frames"]) == set(range(8))
+    assert mean(widths["mels"]) == pytest.approx(2.5, abs=0.25)
+
+
+def test_what_routers_charge_for_balance_trains_unless_said_otherwise():
+    options = {"experts": 4, "k": 1, "balance": "loss", "coefficient": 0.5}
+    model = toy_model("topk-moa", options)
+    plain = toy_model("topk-moa", options)
+    list(fit(model, toy_examples(16, 0), options=QUICK))
+    list(fit(plain, toy_examples(16, 0), options=QUICK, extra_loss=lambda model: 0.0))
+    router, other = (m.blocks[0].beside_attn.router for m in (model, plain))
+    assert not torch.equal(router.phi, other.phi)
+    copy.deepcopy(plain)  # no charge that hangs on a graph is left behind
+
+
+def test_without_examples_there_is_one_sentence():
+    with pytest.raises(ValueError, match="there are no examples"):
+        evaluate(toy_model(), [])
+    last = list(fit(toy_model(), toy_examples(8, 0), options=replace(QUICK, epochs=1)))[-1]
+    assert math.isnan(last.best_accuracy) and last.best_step == last.step == 1
 
 
 def test_validation_is_in_the_precision_of_training():

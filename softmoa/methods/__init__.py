@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from softmoa.ast import AST
 from softmoa.methods import adapters, base_weights, lora, mixtures, tokens
 from softmoa.methods.beside import FINAL_NORM, norms_beside
+from softmoa.seeding import seeded
 
 Family = Literal["Base weights", "Low rank", "Tokens", "Adapters", "Mixtures"]
 PETL_AST = "arXiv 2312.03694"  # the paper whose single methods these are, for the AST
@@ -231,7 +231,7 @@ def attach(model: AST, name: str, options: Any, classes: int, seed: int = 0) -> 
     """Freeze `model`, plug the method in, give it a fresh zero head and mark what trains.
 
     Raises ValueError if there is no such method, if its options are of another type, or if the
-    model already carries a method.
+    model already carries a method. The same seed plugs in the same weights.
 
     Frozen weights may be shared with other models (see `share`): a base weight that trains is
     copied first, so that no method can reach another's.
@@ -245,8 +245,7 @@ def attach(model: AST, name: str, options: Any, classes: int, seed: int = 0) -> 
         raise ValueError(f"The model already carries the method '{model.method}'")
     model.method = name
     model.requires_grad_(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         method.plug(model, options)
         model.reset_head(classes)
     model.to(model.cls.device)

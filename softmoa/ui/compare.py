@@ -38,6 +38,7 @@ def build(
                 start = gr.Button(texts.START, variant="primary", elem_id="start")
                 stop = gr.Button(texts.STOP, variant="stop", interactive=False, elem_id="stop")
             progress = Live(value=compare_watch.idle(), elem_id="progress")
+            example = gr.Button(texts.EXAMPLE, size="sm", elem_id="example")
             axis = gr.Radio(
                 list(texts.AXES.items()),
                 value="step",
@@ -57,7 +58,8 @@ def build(
         "fn": compare_watch.watch,
         "inputs": [job_id, view],
         "outputs": [
-            progress, start, stop, axis, accuracy, loss, table, verdict, balance, *at_the_end,
+            progress, start, stop, example, axis, accuracy, loss, table, verdict, balance,
+            *at_the_end,
         ],
         "show_progress": "hidden",
         "concurrency_limit": None,
@@ -67,7 +69,8 @@ def build(
     opened = form.saved.upload(
         compare_form.open_saved, [form.saved, own_tasks, job_id], job_id, **private
     )
-    for event in (began, opened):
+    shown = example.click(compare_form.open_example, job_id, job_id, **private)
+    for event in (began, opened, shown):
         event.success(**follow)
     demo.load(compare_watch.find_again, None, [job_id, tabs], **private).then(**follow)
     axis.input(

@@ -186,9 +186,21 @@ def open_saved(path: str, own: list[Task], previous: str) -> str:
         if not path:
             raise TaskError(texts.REOPEN)
         LIMITS.check_upload(path)
-        job = comparing.reopen(Path(path), own)
+        return _opened(Path(path), own, previous)
     except (TaskError, LimitError) as error:
         raise gr.Error(str(error), print_exception=False) from None
+
+
+def open_example(previous: str) -> str:
+    """Show the comparison that comes with the app."""
+    try:
+        return _opened(comparing.EXAMPLE, [], previous)
+    except TaskError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def _opened(path: Path, own: list[Task], previous: str) -> str:
+    job = comparing.reopen(path, own)
     if (old := comparing.find(previous)) is not None:
         old.stop()
     return job.id

@@ -133,8 +133,10 @@ def send_to_explore(job_id: str, name: str, own: list[Own], times: int) -> list:
     """Put the bundle of a run among this visitor's choices of the Explore tab, and go there."""
     job = comparing.find(job_id)
     run = comparing.finished_run(job, name)
-    if job is None or run is None or comparing.bundle_path(job, run) is None:
+    if job is None or run is None:
         raise gr.Error(texts.NOT_FINISHED, print_exception=False)
+    if comparing.bundle_path(job, run) is None:
+        raise gr.Error(texts.NO_WEIGHTS, print_exception=False)
     title = texts.YOURS.format(title=TITLES[run.method], seed=run.seed, task=run.info.task)
     entry = title, comparing.bundle_key(job, run), comparing.BACKBONE
     own = [*(kept for kept in own if kept != entry), entry]

@@ -28,7 +28,7 @@ async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
     """Follow a job until it is over; every frame says all, and the changes are sent."""
     job = comparing.find(job_id)
     if job is None:
-        yield [idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 14
+        yield [idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 15
         return
     board, seen = Scoreboard(), 0
     with job.watched():
@@ -41,6 +41,7 @@ async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
                 progress_bar(job, board),
                 gr.Button(interactive=over),
                 gr.Button(interactive=not over and not job.stopping),
+                gr.Button(visible=False),  # the example; a reloaded page offers it again
                 gr.Radio(visible=board.plan is not None),
                 *standings.curves(board, view["axis"]),
                 standings.results_table(board, over),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from softmoa import folders, jobs, race, run_directory, tasks
+from softmoa import ASSETS, folders, jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
 from softmoa.events import ComparisonEvent, RunFinished
@@ -28,6 +28,7 @@ from softmoa.scoreboard import Scoreboard
 from softmoa.tasks import Task, TaskError
 
 BACKBONE = "ast-small"
+EXAMPLE = ASSETS / "comparisons" / "digits.zip"  # recorded, for those who do not want to wait
 RUNS = Path(os.environ.get("SOFTMOA_RUNS") or folders.temporary("runs"))
 
 

@@ -44,6 +44,7 @@ BAD_BUDGET = (
 TOO_MANY = "Methods times seeds are {runs} runs; at most {most} can be run here."
 
 NO_RUN = "Choose methods and press Start: the curves appear here."
+EXAMPLE = "Look at one that was recorded: spoken digits, six methods, three seeds"
 WAITING = "Waiting: {n} before this one. It starts by itself."
 STOPPING = "Stopping…"
 FINISHED = "Done: {done} of {total} runs in {time}."
@@ -111,6 +112,7 @@ LOG_FILE = "events.jsonl"
 FIGURE_FILE = "Figures (PNG)"
 ALL_FILES = "Everything (ZIP)"
 NOT_FINISHED = "Choose a run that was finished."
+NO_WEIGHTS = "The trained weights of this run were not saved with the comparison."
 YOURS = "yours: {title}, seed {seed}, on {task}"
 REOPEN = "Open a saved comparison"
 REOPEN_INFO = (

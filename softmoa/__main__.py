@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,6 @@ from softmoa.weights import BACKBONES, WeightsError
 
 if TYPE_CHECKING:
     from softmoa.classify import Classification
-    from softmoa.evaluation import Answer, Evaluation
 
 INTERRUPTED = 130  # as shells say it
 
@@ -39,6 +38,9 @@ class UserError(ValueError):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+SplitSeed = Annotated[
+    int | None, typer.Option(help="Seed of the split of your own sounds.  [default: 0]")
+]
 
 
 @app.command()
@@ -84,6 +86,9 @@ def classify(
         else:
             top = (f"{100 * probability:.1f} % {label}" for label, probability in result.top(top_k))
             print(f"{file}: {', '.join(top)}", flush=True)
+        if len(files) > 1:
+            for note in result.clip.notes:
+                print(f"{file}: {note}", file=sys.stderr)
     if unread:
         raise typer.Exit(2)
 
@@ -190,15 +195,17 @@ def methods(as_json: Json = False) -> None:
 @app.command()
 def tasks(
     data: Annotated[str, typer.Argument(help="A folder or zip of your own sounds.")] = "",
-    split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
+    split_seed: SplitSeed = None,
     as_json: Json = False,
 ) -> None:
     """The labelled tasks, and whether their sounds are at hand; or what your own sounds are."""
     from softmoa import tasks as t
     from softmoa.tasks import own
 
+    if split_seed is not None and not data:
+        raise UserError("--split-seed is for your own sounds; name their folder or zip.")
     if data:
-        with own.opened(Path(data), seed=split_seed) as mine:
+        with own.opened(Path(data), seed=split_seed or 0) as mine:
             row = {
                 "name": mine.task.name,
                 "labels": list(mine.task.labels),
@@ -249,14 +256,14 @@ def compare(
     ] = False,
     test: Annotated[str, typer.Option(help="Fold or speaker to test on.")] = "",
     valid: Annotated[str, typer.Option(help="Fold or speaker to validate on.")] = "",
-    split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
+    split_seed: SplitSeed = None,
     as_json: Json = False,
 ) -> None:
     """Train several methods on one task and compare them."""
     from softmoa import cost, events, experiment, plan, recipes, run_directory, scoreboard, weights
     from softmoa.methods import METHODS
 
-    chosen = methods.split(",") if methods else list(METHODS)
+    chosen = [name.strip() for name in methods.split(",")] if methods else list(METHODS)
     if unknown := [name for name in chosen if name not in METHODS]:
         raise UserError(f"There is no method '{unknown[0]}'; there are {', '.join(METHODS)}.")
     if not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds.split(",")):
@@ -301,6 +308,11 @@ def compare(
         except KeyboardInterrupt:
             print(f"Interrupted; what was finished is in {out}.", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            raise UserError(
+                f"The results cannot be stored in {out}: {error.strerror}; what was finished is "
+                "kept."
+            ) from None
     if as_json:
         print(json.dumps(rows))
     else:
@@ -323,59 +335,70 @@ def evaluate(
         bool, typer.Option("--all", help="All clips, for sounds that the bundle never trained on.")
     ] = False,
     test: Annotated[str, typer.Option(help="Fold or speaker to test on.")] = "",
-    split_seed: Annotated[int, typer.Option(help="Seed of the split of your own sounds.")] = 0,
+    split_seed: SplitSeed = None,
     as_json: Json = False,
 ) -> None:
     """How often a bundle is right on the test clips of a task, class by class."""
     from softmoa import classify as c
-    from softmoa.evaluation import Evaluation, answer, check_labels
+    from softmoa import evaluation as e
 
+    if everything and (test or split_seed is not None):
+        raise UserError("--all takes every clip; leave --test and --split-seed away.")
     classifier = c.open_classifier(bundle, backbone or None)
-    answers = []
-    with _labelled(task, everything, test, split_seed) as (name, clips):
-        labels = list(dict.fromkeys(label for _, label in clips))
-        check_labels(classifier, labels)
-        with typer.progressbar(clips, label="Listening", file=sys.stderr) as bar:
-            for path, label in bar:
-                try:
-                    answers.append(answer(classifier, path, label))
-                except AudioError as error:
-                    print(f"Error: {path}: {error}", file=sys.stderr)
-    found = Evaluation.of(labels, answers)
+    answers: list[e.Answer] = []
+    with _labelled(task, everything, test, split_seed) as data:
+        files = data.files if everything else data.test
+        unheard = e.unheard(classifier.info, data, files)
+        clips = [(file.path, data.labels[file.label]) for file in files]
+        clips.sort(key=lambda clip: data.labels.index(clip[1]))
+        with typer.progressbar(e.evaluate(classifier, clips), len(clips), file=sys.stderr) as bar:
+            for heard in bar:
+                if isinstance(heard, e.Answer):
+                    answers.append(heard)
+                else:
+                    print(f"Error: {heard.path}: {heard.why}", file=sys.stderr)
+    if not answers:
+        raise TaskError(f"None of the {len(clips)} clips could be read.")
+    if unheard is False:
+        print(
+            "The bundle was trained on this task, and some of these clips may be among those it "
+            "heard.",
+            file=sys.stderr,
+        )
+    found = e.Evaluation.of(answers)
     if as_json:
-        what = {"bundle": classifier.name, "task": name, "split": "all" if everything else "test"}
-        print(json.dumps(what | _evaluation_json(found, answers)))
+        what = {"bundle": classifier.name, "task": data.name, "all": everything, "unheard": unheard}
+        said = [asdict(heard) | {"path": str(heard.path)} for heard in answers]
+        print(json.dumps(what | found.report() | {"answers": said}))
     else:
-        which = f"{'clips' if everything else 'test clips'} of {name}"
-        print(_evaluation_text(classifier.name, which, found))
+        print(f"{classifier.name} on {'all' if everything else 'test'} clips of {data.name}")
+        print(*found.lines(), sep="\n")
     if len(answers) < len(clips):
         raise typer.Exit(2)
 
 
 @contextmanager
-def _labelled(
-    name: str, everything: bool, test: str, seed: int
-) -> Iterator[tuple[str, list[tuple[Path, str]]]]:
-    """Name, and (path, label) of the test clips of a task or of one's own sounds, or of all."""
+def _labelled(name: str, everything: bool, test: str, split_seed: int | None) -> Iterator[Task]:
+    """A task, or one's own sounds: to take all of them, they need not suffice to train on."""
     from softmoa import tasks as t
     from softmoa.tasks import own
 
-    if everything and name not in t.TASKS and not test:
-        with own.listed(Path(name)) as (rows, remarks):
-            for remark in remarks:
-                print(remark.message, file=sys.stderr)
-            yield own.name_of(Path(name)), [(row.path, row.label) for row in rows]
+    if not everything or name in t.TASKS or not Path(name).exists():
+        with _task(name, test, "", split_seed) as task:
+            yield task
         return
-    with _task(name, test, "", seed) as task:
-        files = task.files if everything else task.test
-        files = sorted(files, key=lambda file: file.label)
-        yield task.name, [(file.path, task.labels[file.label]) for file in files]
+    with own.listed(Path(name)) as (rows, remarks):
+        for remark in remarks:
+            print(remark.message, file=sys.stderr)
+        labels = sorted({row.label for row in rows})
+        rows = [replace(row, split="test") for row in rows]
+        yield t.task_of(own.name_of(Path(name)), name, labels, rows)
 
 
 def _make_folder(out: Path) -> None:
     """A folder for a comparison; raises UserError if it cannot be made or holds one already."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        (out / "bundles").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The folder {out} cannot be made: {error.strerror}.") from None
     if (out / "events.jsonl").exists():
@@ -383,13 +406,15 @@ def _make_folder(out: Path) -> None:
 
 
 @contextmanager
-def _task(name: str, test: str, valid: str, seed: int) -> Iterator[Task]:
+def _task(name: str, test: str, valid: str, split_seed: int | None) -> Iterator[Task]:
     """A task by name, or one's own sounds, with what is odd about them on stderr."""
     from softmoa import tasks as t
     from softmoa.tasks import own
 
     path = Path(name)
     if name in t.TASKS:
+        if split_seed is not None:
+            raise TaskError(f"The split of '{name}' is fixed; --split-seed is for your own sounds.")
         yield t.load(name, test, valid)
     elif not path.exists():
         raise TaskError(
@@ -399,47 +424,9 @@ def _task(name: str, test: str, valid: str, seed: int) -> Iterator[Task]:
     elif test or valid:
         raise TaskError("Folds can be chosen for benchmarks only; give your sounds a split.")
     else:
-        with own.opened(path, seed=seed) as mine:
+        with own.opened(path, seed=split_seed or 0) as mine:
             print(_own_data(mine), file=sys.stderr)
             yield mine.task
-
-
-def _evaluation_text(bundle: str, which: str, found: Evaluation) -> str:
-    low, high = found.interval
-    lines = [
-        f"{bundle}: {100 * found.accuracy:.1f} % of {found.clips} {which} right "
-        f"({100 * low:.1f} to {100 * high:.1f} %, 95 % interval over clips), "
-        f"{100 * found.balanced_accuracy:.1f} % as the mean of the classes"
-    ]
-    for label in found.labels:
-        if clips := found.of_class(label):
-            wrong = ", ".join(f"{said} {count}" for said, count in found.mistakes(label))
-            taken = f"; taken for {wrong}" * bool(wrong)
-            lines.append(f"  {label}: {100 * found.recall(label):.1f} % of {clips}{taken}")
-    return "\n".join(lines)
-
-
-def _evaluation_json(found: Evaluation, answers: list[Answer]) -> dict:
-    return {
-        "clips": found.clips,
-        "accuracy": found.accuracy,
-        "interval": list(found.interval),
-        "balanced_accuracy": found.balanced_accuracy,
-        "classes": [
-            {"label": label, "clips": clips, "recall": found.recall(label)}
-            for label in found.labels
-            if (clips := found.of_class(label))
-        ],
-        "answers": [
-            {
-                "file": str(a.path),
-                "label": a.label,
-                "said": a.said,
-                "probability": round(a.probability, 6),
-            }
-            for a in answers
-        ],
-    }
 
 
 def _own_data(mine: OwnData) -> str:
@@ -482,6 +469,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(arguments, prog_name="python -m softmoa", standalone_mode=False)
     except (AudioError, BundleError, HubError, TaskError, UserError, WeightsError) as error:
         print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full, a folder that may not be read
+        print(f"Error: {error.strerror}: {error.filename or 'the output'}.", file=sys.stderr)
         return 2
     except Exception as error:
         # A usage error of typer, whose class has no public name since typer carries its own click.

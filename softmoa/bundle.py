@@ -43,6 +43,8 @@ class BundleInfo:
     base, base_sha256: name and hash of the backbone it was trained on.
     multilabel: whether labels exclude each other (softmax) or not (sigmoid).
     metrics: what was measured, such as {"test_accuracy": 0.95}. seed: of the training run.
+    test_clips: `tasks.digest` of the clips held out of training and of every choice, "" if unknown.
+    clip_seconds: how much of a clip was used, 0 if unknown.
     """
 
     name: str
@@ -57,6 +59,8 @@ class BundleInfo:
     metrics: dict[str, float] = field(default_factory=dict)
     notes: str = ""
     features: dict[str, float] = field(default_factory=lambda: dict(FEATURES))
+    test_clips: str = ""
+    clip_seconds: float = 0.0
 
 
 def save(path: str | os.PathLike, model: AST, info: BundleInfo) -> None:
@@ -103,10 +107,12 @@ def _well_typed(info: BundleInfo) -> bool:
         info.base,
         info.base_sha256,
         info.notes,
+        info.test_clips,
         *info.labels,
     )
     tables = (info.options, info.metrics, info.features)
-    numbers = (info.seed, *info.metrics.values()) if isinstance(info.metrics, dict) else ()
+    numbers = [info.seed, info.clip_seconds]
+    numbers += info.metrics.values() if isinstance(info.metrics, dict) else []
     return (
         all(isinstance(value, str) for value in (*texts, *info.labels))
         and all(isinstance(table, dict) for table in tables)

@@ -100,7 +100,7 @@ def _planned(base: Loaded, task: Task, comparison: Comparison) -> Planned:
         task.title,
         tuple(task.labels),
         tuple(file.label for file in task.test),
-        tuple(clip_name(file) for file in task.test),
+        tuple(tasks.clip_name(file) for file in task.test),
         base.name,
         sum(w.numel() for key, w in base.model.named_parameters() if not key.startswith("head.")),
         comparison.shots,
@@ -123,10 +123,6 @@ def _planned(base: Loaded, task: Task, comparison: Comparison) -> Planned:
 
 def bundle_name(task: str, method: str) -> str:
     return f"{task}-{method}"
-
-
-def clip_name(file: LabelledFile) -> str:
-    return f"{file.path.parent.name}/{file.path.name}"
 
 
 class _Bench:
@@ -301,6 +297,8 @@ class _Run:
             base_sha256=bench.base.sha256,
             seed=self.seed,
             metrics=metrics,
+            test_clips=tasks.digest(bench.task.test),
+            clip_seconds=bench.clip_seconds,
         )
         return RunFinished(
             self.name,

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from softmoa.__main__ import main
 from softmoa.weights import ASSETS
@@ -45,6 +47,30 @@ def test_classify_json_contract(capsys):
         assert sum(row["share"]) == pytest.approx(1, abs=1e-4)
         assert sum(row["contribution"]) == pytest.approx(1, abs=1e-4)
     assert list(report["timing_ms"]) == ["decode", "features", "forward"]
+
+
+def test_several_files_get_a_line_each_and_a_bad_one_stops_none(capsys, tmp_path):
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.zeros(8000 * 31), 8000)
+    files = [str(DOG), "nowhere.wav", str(long)]
+    code, out, err = run(capsys, "classify", *files, "--top-k", "2")
+    assert code == 2 and [line.partition(": ")[0] for line in out.splitlines()] == files[::2]
+    assert "Dog" in out and out.count(" %") == 4
+    assert "nowhere.wav: There is no such file" in err and "first 30 s" in err
+    code, out, _ = run(capsys, "classify", *files[::2], "--json")
+    assert code == 0 and [json.loads(line)["file"] for line in out.splitlines()] == files[::2]
+
+
+def test_where_results_cannot_be_stored_one_sentence_says_so(capsys):
+    code, out, err = run(capsys, "compare", "--task", "tones", "--out", "/proc/none")
+    assert (code, out) == (2, "") and "cannot be made" in err and err.count("\n") == 1
+
+
+def test_a_split_is_drawn_for_ones_own_sounds_alone(capsys, tmp_path):
+    out = str(tmp_path / "out")
+    code, _, err = run(capsys, "compare", "--task", "tones", "--split-seed", "1", "--out", out)
+    assert code == 2 and "split of 'tones' is fixed" in err
+    assert run(capsys, "tasks", "--split-seed", "1")[0] == 2
 
 
 def test_esc10_bundle_names_the_gallery_clips_of_its_classes(capsys):
@@ -163,7 +189,7 @@ BRIEF = ("compare", "--task", "tones", "--methods", "bitfit", "--shots", "2", "-
 def test_no_comparison_is_written_over_another_or_over_a_file(capsys, tmp_path):
     (tmp_path / "file").write_text("mine")
     code, _, err = run(capsys, *BRIEF, str(tmp_path / "file"))
-    assert code == 2 and "cannot be made: File exists" in err
+    assert code == 2 and "cannot be made: Not a directory" in err
     (tmp_path / "events.jsonl").write_text("mine")
     code, _, err = run(capsys, *BRIEF, str(tmp_path))
     assert code == 2 and "holds a comparison already" in err

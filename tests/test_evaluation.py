@@ -2,51 +2,82 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
 
-from softmoa import classify, tasks
+from softmoa import bundle, classify, tasks
 from softmoa.__main__ import main
 from softmoa.bundle import BundleError
-from softmoa.evaluation import Answer, Evaluation, check_labels
+from softmoa.evaluation import Answer, Evaluation, Unread, evaluate, unheard
 from softmoa.weights import ASSETS
 
 EXAMPLES = ASSETS / "examples"
+DOG, RAIN = EXAMPLES / "dog_bark.ogg", EXAMPLES / "rain.ogg"
 
 
-def answers(*pairs: tuple[str, str]) -> list[Answer]:
-    return [Answer(Path("a.wav"), label, said, 0.5) for label, said in pairs]
+def of(*pairs: tuple[str, str]) -> Evaluation:
+    return Evaluation.of(Answer(Path("a.wav"), label, said, 0.5) for label, said in pairs)
 
 
 def test_numbers_of_a_hand_sized_evaluation():
-    """Three of four dogs, none of the one cat, and no bird."""
-    given = [("dog", "dog")] * 3 + [("dog", "cat"), ("cat", "dog")]
-    found = Evaluation.of(("dog", "cat", "bird"), answers(*given))
-    assert found.clips == 5 and found.accuracy == pytest.approx(3 / 5)
-    assert [found.of_class(label) for label in found.labels] == [4, 1, 0]
+    """Three of four dogs, and not the one cat."""
+    found = of(*[("dog", "dog")] * 3, ("dog", "cat"), ("cat", "bird"))
+    assert found.labels == ("dog", "cat") and found.clips == 5
+    assert found.accuracy == pytest.approx(3 / 5)
+    assert [found.of_class(label) for label in ("dog", "cat", "bird")] == [4, 1, 0]
     assert found.recall("dog") == 0.75 and found.recall("cat") == 0
     assert math.isnan(found.recall("bird"))
     assert found.balanced_accuracy == pytest.approx(0.75 / 2)
     assert found.mistakes("dog") == [("cat", 1)] and found.mistakes("bird") == []
+    assert found.lines()[1:] == ["  dog: 75.0 % of 4; taken for cat 1",
+                                 "  cat: 0.0 % of 1; taken for bird 1"]  # fmt: skip
 
 
 @pytest.mark.parametrize("right, clips", [(0, 1), (8, 10), (160, 160), (437, 500)])
 def test_the_interval_is_wilsons(right, clips):
-    given = [("a", "a")] * right + [("a", "b")] * (clips - right)
+    found = of(*[("a", "a")] * right, *[("a", "b")] * (clips - right))
     expected = binomtest(right, clips).proportion_ci(0.95, "wilson")
-    assert Evaluation.of(("a", "b"), answers(*given)).interval == pytest.approx(expected, abs=1e-6)
+    assert found.interval == pytest.approx(expected, abs=1e-6)
 
 
 def test_nothing_to_judge():
-    nothing = Evaluation.of(("a", "b"), [])
+    nothing = of()
     assert all(map(math.isnan, (nothing.accuracy, nothing.balanced_accuracy, *nothing.interval)))
 
 
-def test_a_bundle_without_the_labels_is_refused():
-    with pytest.raises(BundleError, match=r"no label 'level' \(4 of 4 are missing\)"):
-        check_labels(classify.open_classifier("esc10-soft-moa"), tasks.load("tones").labels)
+def test_clips_are_classified_one_after_the_other_and_bad_ones_said():
+    classifier = classify.open_classifier("esc10-soft-moa")
+    clips = [(DOG, "dog bark"), (Path("nowhere.wav"), "rain"), (RAIN, "rain")]
+    first, second, third = evaluate(classifier, clips)
+    assert (first.said, third.said) == ("dog bark", "rain")
+    plain = dict(classify.classify(classifier, DOG).top(1))
+    assert first.probability == pytest.approx(plain["dog bark"], abs=1e-5)
+    assert isinstance(second, Unread) and "no such file" in second.why
+
+
+def test_a_bundle_without_the_labels_is_refused_before_anything_is_read():
+    with pytest.raises(BundleError, match=r"no label 'cow' \(1 of 2 are missing\)"):
+        evaluate(classify.open_classifier("esc10-soft-moa"), [(DOG, "dog bark"), (DOG, "cow")])
+
+
+def test_no_more_of_a_clip_is_heard_than_the_bundle_knows():
+    """A dog, and rain from the third second on."""
+    classifier = classify.open_classifier("esc10-soft-moa")
+    short = replace(classifier, info=replace(classifier.info, clip_seconds=0.2))
+    whole, part = (next(evaluate(c, [(DOG, "dog bark")])) for c in (classifier, short))
+    assert whole.probability != part.probability
+
+
+def test_whether_clips_are_unheard():
+    info, task = bundle.read_info(classify.bundles()["tones-soft-moa"]), tasks.load("tones")
+    assert unheard(info, task, task.test) is None  # its header does not tell
+    info = replace(info, test_clips=tasks.digest(task.test))
+    assert unheard(info, task, task.test[::-1]) is True
+    assert unheard(info, task, task.files) is False
+    assert unheard(replace(info, task="initials"), task, task.test) is None
 
 
 def test_a_shipped_bundle_is_as_good_as_its_header_says(capsys):
@@ -58,6 +89,22 @@ def test_a_shipped_bundle_is_as_good_as_its_header_says(capsys):
     right = sum(row["said"] == row["label"] for row in report["answers"])
     assert right == round(160 * report["accuracy"])
     assert [row["clips"] for row in report["classes"]] == [40] * 4
+
+
+def test_a_bundle_knows_which_clips_it_was_tested_on(tmp_path, capsys):
+    assert main(["compare", "--task", "tones", "--methods", "linear", "--shots", "2",
+                 "--epochs", "1", "--out", str(tmp_path)]) == 0  # fmt: skip
+    [path] = (tmp_path / "bundles").iterdir()
+    arguments = ["evaluate", "--task", "tones", "--bundle", str(path), "--json"]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["unheard"] is True and "heard" not in said.err
+    accuracy = bundle.read_info(path).metrics["test_accuracy"]
+    assert json.loads(said.out)["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert main([*arguments, "--all"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["unheard"] is False and "it heard" in said.err
 
 
 def clips_of(folder: Path, **classes: tuple[str, ...]) -> None:
@@ -78,7 +125,7 @@ def test_all_of_ones_own_sounds(tmp_path, capsys):
     arguments = ["evaluate", "--task", str(tmp_path), "--bundle", "esc10-soft-moa"]
     assert main([*arguments, "--all"]) == 0
     text = capsys.readouterr().out
-    assert "80.0 % of 5 clips of" in text and "rain: 66.7 % of 3; taken for rooster 1" in text
+    assert "80.0 % of 5 right" in text and "rain: 66.7 % of 3; taken for rooster 1" in text
     assert main(arguments) == 2
     assert "at least 3 are needed" in capsys.readouterr().err
 
@@ -86,4 +133,29 @@ def test_all_of_ones_own_sounds(tmp_path, capsys):
 def test_the_test_clips_of_ones_own_sounds(tmp_path, capsys):
     clips_of(tmp_path, dog_bark=("dog bark",) * 5, rain=("rain",) * 5)
     assert main(["evaluate", "--task", str(tmp_path), "--bundle", "esc10-soft-moa"]) == 0
-    assert "100.0 % of 2 test clips of" in capsys.readouterr().out
+    assert "100.0 % of 2 right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--task", "tones", "--all", "--test", "3"], "leave --test and --split-seed away"),
+        (["--task", "tones", "--split-seed", "1"], "split of 'tones' is fixed"),
+        (["--task", "initials"], "no label"),
+        (["--task", "nothing"], "no task 'nothing'"),
+        (["--task", "nothing", "--all"], "no task 'nothing'"),
+    ],
+)
+def test_bad_words_get_one_sentence(capsys, options, words):
+    assert main(["evaluate", "--bundle", "tones-soft-moa", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and words in said.err and said.err.count("Error: ") == 1
+
+
+def test_a_folder_of_which_nothing_can_be_read_gets_one_sentence(tmp_path, capsys):
+    for split in ("1-1-A-0", "1-2-A-0"):
+        (tmp_path / f"{split}.wav").write_bytes(DOG.read_bytes()[:300])
+    (tmp_path / "clips.csv").write_text("path,label\n1-1-A-0.wav,rain\n1-2-A-0.wav,rain\n")
+    arguments = ["--task", str(tmp_path), "--bundle", "esc10-soft-moa", "--all", "--json"]
+    assert main(["evaluate", *arguments]) == 2
+    assert capsys.readouterr().out == ""

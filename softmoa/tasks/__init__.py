@@ -29,6 +29,8 @@ from softmoa.tasks.task import (
     Row,
     Task,
     TaskError,
+    clip_name,
+    digest,
     few_shot,
     in_order,
     task_of,
@@ -36,8 +38,8 @@ from softmoa.tasks.task import (
 
 __all__ = (
     "CACHE", "EMBEDDED", "SPLITS", "TASKS", "Benchmark", "Embedded", "LabelledFile", "MelCache",
-    "Row", "Task", "TaskError", "available", "data_root", "few_shot", "load", "log_mels",
-    "read_manifest", "task_of",
+    "Row", "Task", "TaskError", "available", "clip_name", "data_root", "digest", "few_shot", "load",
+    "log_mels", "read_manifest", "task_of",
 )  # fmt: skip
 
 EMBEDDED = ASSETS / "tasks"

@@ -96,6 +96,17 @@ def task_of(
     return Task(name, title, labels, *(tuple(parts[s]) for s in SPLITS), about=about)
 
 
+def clip_name(file: LabelledFile) -> str:
+    """Folder and file, without the folders above, which differ between machines."""
+    return f"{file.path.parent.name}/{file.path.name}"
+
+
+def digest(files: Iterable[LabelledFile]) -> str:
+    """Of the names of clips, whatever their order: the same for the same clips of a task."""
+    names = "\n".join(sorted(map(clip_name, files)))
+    return hashlib.sha256(names.encode()).hexdigest()[:12]
+
+
 def in_order(group: str) -> tuple[int, str]:
     """Sorts the names of groups: numbers by their value, before all others."""
     return (int(group), "") if group.isdecimal() else (2**31, group)

@@ -19,13 +19,13 @@ from softmoa import ASSETS, folders, jobs, race, run_directory, tasks
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
 from softmoa.events import ComparisonEvent, RunFinished
-from softmoa.experiment import clip_name, out_of_memory
+from softmoa.experiment import out_of_memory
 from softmoa.jobs import Job
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
 from softmoa.plan import Comparison, run_name
 from softmoa.scoreboard import Scoreboard
-from softmoa.tasks import Task, TaskError
+from softmoa.tasks import Task, TaskError, clip_name
 
 BACKBONE = "ast-small"
 EXAMPLE = ASSETS / "comparisons" / "digits.zip"  # recorded, for those who do not want to wait

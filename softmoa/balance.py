@@ -83,10 +83,12 @@ def expert_probabilities(record: LayerRecord) -> Tensor:
 
 
 def max_combine(record: LayerRecord) -> Tensor:
-    """Mean over real tokens of the largest combine weight, of a slot or an expert, (b,)."""
+    """Mean over real tokens of the largest part of a token's combine weights that falls on one slot
+    or expert, (b,). Top-k gates do not sum to 1, so the part is taken, not the weight."""
     _, combine = record.routing.per_slot()
-    real = _real(record)
-    return (combine.flatten(2).amax(dim=-1) * real).sum(dim=1) / real.sum(dim=1)
+    real, weights = _real(record), combine.flatten(2)
+    part = weights.amax(dim=-1) / weights.sum(dim=-1)
+    return torch.where(real > 0, part, 0).sum(dim=1) / real.sum(dim=1)
 
 
 def max_dispatch(routing: Slots) -> Tensor:
@@ -215,7 +217,7 @@ class Metric:
 METRICS = (
     Metric(
         "Largest share",
-        r"\max_j P_j,\quad P_j = \operatorname{mean}_i \sum_k C_{i,jk}",
+        r"\max_j P_j,\quad P_j \propto \operatorname{mean}_i \sum_k C_{i,jk}",
         "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 24, middle",
         "1/N = perfectly balanced; 1 = one expert does everything.",
         lambda balance: balance.share.max().item(),
@@ -262,7 +264,7 @@ METRICS = (
     Metric(
         "MaxVio",
         r"\left(\max_j f_j - \tfrac{1}{N}\right) / \tfrac{1}{N}",
-        "Wang et al. 2024 (arXiv 2408.15664), eq. 4, global: over all clips together",
+        "Wang et al. 2024 (arXiv 2408.15664), eq. 4, global; here each clip counts the same",
         "0 = every expert is chosen equally often; N - 1 = every token chooses the same one.",
         lambda balance: max_violation(balance.load).item(),
     ),
@@ -270,7 +272,7 @@ METRICS = (
         "Switch balance",
         r"N \sum_j f_j p_j",
         "Fedus et al. 2021 (arXiv 2101.03961), eq. 4, without its coefficient",
-        "1.0 = perfectly balanced; N = one expert does everything.",
+        "1.0 if the choices or the probabilities are even; N = one expert gets everything.",
         lambda balance: switch_balance(balance.load, balance.probability).item(),
     ),
     Metric(
@@ -282,9 +284,9 @@ METRICS = (
     ),
     Metric(
         "Mean max combine",
-        r"\operatorname{mean}_i \max_{jk} C_{i,jk}",
+        r"\operatorname{mean}_i \left(\max_{jk} C_{i,jk} / \sum_{jk} C_{i,jk}\right)",
         "Puigcerver et al. 2023 (arXiv 2308.00951), fig. 13 and 14",
-        "1 / slots = a token listens to all alike; 1.0 = to one alone (collapse).",
+        "1 / slots = a token listens to all alike; 1.0 = to one alone, under top-1 by design.",
         lambda balance: balance.max_combine,
     ),
     Metric(

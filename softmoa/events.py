@@ -30,8 +30,9 @@ class PlannedRun:
 class Planned:
     """The first event: all that one must know to read the others.
 
-    truth, clips: class and name (folder/file) of every test clip. backbone_parameters: of the
-    encoder without a head.
+    truth, clips: class and name (folder/file) of every test clip. groups: number of its group, such
+    as its speaker; empty in recordings that do not tell. backbone_parameters: of the encoder
+    without a head.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Planned:
     warm_head: bool
     training: dict[str, Any]
     runs: tuple[PlannedRun, ...]
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

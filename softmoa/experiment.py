@@ -95,6 +95,7 @@ def compare(
 def _planned(base: Loaded, task: Task, comparison: Comparison) -> Planned:
     config = base.model.config
     sizes = {c.method: parameters_of(config, c.method, c.options) for c in comparison.choices}
+    groups = list(dict.fromkeys(file.group for file in task.test))
     return Planned(
         task.name,
         task.title,
@@ -118,6 +119,7 @@ def _planned(base: Loaded, task: Task, comparison: Comparison) -> Planned:
             for seed in comparison.seeds
             for c in comparison.choices
         ),
+        tuple(groups.index(file.group) for file in task.test),
     )
 
 

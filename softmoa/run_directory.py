@@ -205,7 +205,10 @@ def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
         if not set(line["truth"]) <= set(range(len(line["labels"]))):
             raise ValueError("a test clip of no class")
         _numbers(line["training"]["seconds"] or 0)
-        for name in ("labels", "truth", "clips"):
+        groups = line.setdefault("groups", [])
+        if groups and len(groups) != len(line["truth"]) or not set(groups) <= set(range(2**20)):
+            raise ValueError("not one group for every test clip")
+        for name in ("labels", "truth", "clips", "groups"):
             line[name] = tuple(line[name])
         return Planned(**line, runs=runs)
     if not isinstance(plan, Planned):

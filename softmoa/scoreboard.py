@@ -20,7 +20,8 @@ from softmoa.events import (
 )
 from softmoa.training import Evaluated, Evaluating, Finished, Started, Step
 
-CLEAR = 2.0  # standard errors between two methods before one is called better
+# Student's t at 97.5 % for 1, 2, ... degrees of freedom; from the last on it changes little.
+STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,10 @@ class Scoreboard:
         return [self._row([r for r in self.finished if r.method == m]) for m in methods]
 
     def gap(self, a: str, b: str) -> tuple[float, float]:
-        """Test accuracy of method a less that of b, over the seeds that both finished, and its
-        standard error: sqrt(var(d) / clips + var over seeds / seeds).
-
-        Both answer the same clips, so what counts is where one is right and the other wrong: d, 1
-        or -1 there, else 0, as the mean over the seeds. As Agresti and Min (2005) advise for paired
-        answers, a half is added to each of the four ways in which two answers can fall, so that
-        methods that agree on every clip are not taken for equal with certainty.
+        """Test accuracy of method a less that of b over the seeds that both finished, and the half
+        width of its 95 % interval: sqrt((1.96 SE_clips)^2 + (t SE_seeds)^2), t of as many degrees
+        of freedom as there are seeds but one. Of a single seed it holds the luck of the clips
+        alone; without a common seed it is infinite.
         """
         assert self.plan is not None
         right = {
@@ -145,12 +143,12 @@ class Scoreboard:
         seeds = [seed for method, seed in right if method == a and (b, seed) in right]
         if not seeds:
             return 0.0, math.inf
-        d = np.stack([right[a, seed] - right[b, seed] for seed in seeds])  # (seeds, clips)
-        clips = d.shape[1] + 2
-        of_clip = d.mean(axis=0)
-        variance = (of_clip @ of_clip + 1) / clips - (of_clip.sum() / clips) ** 2
-        of_seeds = d.mean(axis=1).var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
-        return float(d.mean()), math.sqrt(variance / clips + of_seeds)
+        apart = np.stack([right[a, seed] - right[b, seed] for seed in seeds])  # (seeds, clips)
+        half = 1.96 * clip_error(apart, self.plan.groups)
+        if len(seeds) > 1:
+            t = STUDENT[min(len(seeds), len(STUDENT) + 1) - 2]
+            half = math.hypot(half, t * math.sqrt(apart.mean(axis=1).var(ddof=1) / len(seeds)))
+        return float(apart.mean()), half
 
     @staticmethod
     def _row(runs: Sequence[RunFinished]) -> Row:
@@ -177,22 +175,42 @@ def conclusion(board: Scoreboard, titles: dict[str, str]) -> str:
     best, second = rows[:2]
     names = f"{titles[best.method]} ({best.test_accuracy:.1%})"
     other = f"{titles[second.method]} ({second.test_accuracy:.1%})"
-    test_clips = len(board.plan.truth)
-    seeds = f"{best.seeds} seed" + "s" * (best.seeds > 1)
-    difference, error = board.gap(best.method, second.method)
-    if difference > CLEAR * error:
+    size = f"{len(board.plan.truth)} test clips and {best.seeds} seed" + "s" * (best.seeds > 1)
+    gap, half = board.gap(best.method, second.method)
+    if gap > half and best.seeds > 1:
         return (
-            f"{names} was clearly better than {other}: the difference is more than {CLEAR:g} "
-            f"standard errors, with {test_clips} test clips and {seeds}."
+            f"{names} was clearly better than {other}: the difference of {gap:.1%} ± {half:.1%} "
+            f"is more than the luck of {size}."
+        )
+    if gap > half:
+        return (
+            f"{names} was ahead of {other} on these {len(board.plan.truth)} test clips, by more "
+            f"than their luck ({gap:.1%} ± {half:.1%}). With one seed that is no clear win: "
+            "another seed may turn it round, so run three."
         )
     gaps = {row.method: board.gap(best.method, row.method) for row in rows[1:]}
-    tied = [best.method] + [method for method, (gap, of) in gaps.items() if gap <= CLEAR * of]
+    tied = [best.method] + [method for method, (gap, half) in gaps.items() if gap <= half]
     *first, last = (titles[method] for method in tied)
     return (
-        f"No clear difference between {', '.join(first)} and {last}: with {test_clips} "
-        f"test clips and {seeds}, {names} against {other} is within the noise"
-        + (f" (± {CLEAR * error:.1%})." if math.isfinite(error) else ".")
+        f"No clear difference between {', '.join(first)} and {last}: with {size}, {names} against "
+        f"{other} is within the noise" + (f" (± {half:.1%})." if math.isfinite(half) else ".")
     )
+
+
+def clip_error(apart: np.ndarray, groups: Sequence[int]) -> float:
+    """Standard error, over the test clips, of the mean difference of two methods' answers.
+
+    apart: (seeds, clips), 1 where one is right and the other wrong, -1 the other way round, else 0.
+    groups: of every clip, such as its speaker; clips of one group count as one draw. Where all are
+    of one group, or none is named, every clip counts by itself, and nothing is said about other
+    groups. As Agresti and Min (2005) advise for paired answers, clips that fall on either side are
+    added, so that methods that agree on every clip are not taken for equal with certainty.
+    """
+    of_clip = apart.mean(axis=0)
+    if len(set(groups)) <= 1:
+        groups = range(len(of_clip))
+    of_group = np.bincount(np.asarray(groups), of_clip - of_clip.mean())
+    return math.sqrt(float(of_group @ of_group) + 1) / (len(of_clip) + 2)
 
 
 def confusion(run: RunFinished, truth: Sequence[int]) -> list[list[int]]:

@@ -109,7 +109,7 @@ def test_a_balanced_and_a_collapsed_top_1_mixture():
     even = torch.eye(4).repeat(5, 1)[None]
     got = values(Balance.of(record(Gates(0.7 * even, 0.6 * even + 0.1, k=1))))
     slots = [name for name in BALANCED if "slot" in name.lower() or "dispatch" in name]
-    expected = {**BALANCED, **dict.fromkeys(slots), "Mean max combine": 0.7}
+    expected = {**BALANCED, **dict.fromkeys(slots), "Mean max combine": 1}
     assert got == pytest.approx(expected, abs=1e-5)
     one = torch.eye(4)[[0] * 20][None]
     expected = {**COLLAPSED, **dict.fromkeys(slots)}

@@ -49,7 +49,7 @@ def test_few_test_clips_widen_the_interval():
         for clips in (20, 2000)
     )
     # Two of 20 clips changed sides: 0.1 ± 1.96 sqrt((2 * 0.9 + 1) / 21^2), here by hand.
-    assert wide.half == pytest.approx(1.96 * math.sqrt((2 * 0.81 + 18 * 0.01 + 1) / 441))
+    assert wide.half == pytest.approx(1.96 * math.sqrt((2 * 0.81 + 18 * 0.01 + 1) / 484))
     assert narrow.half < 0.02 < wide.half
 
 
@@ -61,8 +61,8 @@ def test_clips_of_one_group_are_one_draw():
         for of in (1, 2, 20)
     )
     squares = 2 * 0.81 + 18 * 0.01
-    assert pairs.half == pytest.approx(1.96 * math.sqrt((2 * squares + 1) / 441))
-    assert one.half == single.half == pytest.approx(1.96 * math.sqrt((squares + 1) / 441))
+    assert pairs.half == pytest.approx(1.96 * math.sqrt((2 * squares + 1) / 484))
+    assert one.half == single.half == pytest.approx(1.96 * math.sqrt((squares + 1) / 484))
 
 
 def test_a_claim_without_rows_or_against_a_number():

@@ -1,12 +1,14 @@
 """Tables and conclusions from events with known answers."""
 
 import math
+from dataclasses import replace
 
 import pytest
+from scipy.stats import t as student
 
 from softmoa.bundle import BundleInfo
 from softmoa.events import Planned, Preparing, RunEvent, RunFailed, RunFinished
-from softmoa.scoreboard import Scoreboard, conclusion, confusion
+from softmoa.scoreboard import STUDENT, Scoreboard, conclusion, confusion
 from softmoa.training import Evaluated, Finished, Started, Step
 
 TITLES = {"a": "A", "b": "B", "c": "C"}
@@ -61,36 +63,56 @@ def raced(**right: str | tuple[str, ...]) -> Scoreboard:
 
 
 def test_the_gap_counts_clips_that_one_got_right_and_the_other_wrong():
-    """Of 160 clips 3 for a and 1 for b, a half in each cell: n = 162, sum d = 2, sum d^2 = 5."""
+    """Of 160 clips 3 for a and 1 for b: sum d = 2, sum d^2 = 4; then one either way is added."""
     same = "+" * 100 + "-" * 56
-    gap, error = raced(a=same + "+++-", b=same + "---+").gap("a", "b")
+    gap, half = raced(a=same + "+++-", b=same + "---+").gap("a", "b")
     assert gap == pytest.approx(2 / 160)
-    assert error == pytest.approx(math.sqrt((5 / 162 - (2 / 162) ** 2) / 162))
-    gap, error = raced(a=same, b=same).gap("a", "b")
-    assert gap == 0 and error == pytest.approx(math.sqrt(1 / 158) / math.sqrt(158))
+    assert half == pytest.approx(1.96 * math.sqrt(4 - 2**2 / 160 + 1) / 162)
+    gap, half = raced(a=same, b=same).gap("a", "b")
+    assert gap == 0 and half == pytest.approx(1.96 / 158)
+
+
+def test_clips_of_one_group_are_one_draw():
+    """Eight clips of two speakers: a is right on all four of one, b of the other."""
+    result = raced(a="++++----", b="----++++")
+    result.plan = replace(result.plan, groups=(0, 0, 0, 0, 1, 1, 1, 1))
+    assert result.gap("a", "b")[1] == pytest.approx(1.96 * math.sqrt(4**2 + 4**2 + 1) / 10)
+    result.plan = replace(result.plan, groups=(0,) * 8)  # one speaker: every clip by itself
+    assert result.gap("a", "b")[1] == pytest.approx(1.96 * math.sqrt(8 + 1) / 10)
 
 
 def test_over_seeds_their_spread_is_added():
-    """Seeds differ by 2 and by 0 of 4 clips: variance 1 / 8 over 2 seeds."""
-    gap, error = raced(a=("++++", "++--"), b=("++--", "++--")).gap("a", "b")
-    of_clips = ((0.25 + 0.25 + 1) / 6 - (1 / 6) ** 2) / 6
-    assert gap == 0.25 and error == pytest.approx(math.sqrt(of_clips + 1 / 16))
+    """Seeds differ by 2 and by 0 of 4 clips: variance 1 / 8 over 2 seeds, t of one degree 12.71."""
+    gap, half = raced(a=("++++", "++--"), b=("++--", "++--")).gap("a", "b")
+    of_clips = 1.96 * math.sqrt(4 * 0.25**2 + 1) / 6
+    assert gap == 0.25 and half == pytest.approx(math.hypot(of_clips, 12.71 * math.sqrt(1 / 16)))
     assert raced(a="++", b=()).gap("a", "b") == (0.0, math.inf)
+
+
+def test_the_quantiles_are_students():
+    assert STUDENT == pytest.approx(student.ppf(0.975, range(1, len(STUDENT) + 1)), rel=1e-3)
 
 
 def test_a_clear_winner_is_named_and_noise_is_not():
     right, half, poor = "+" * 90 + "-" * 10, "+" * 50 + "-" * 50, "+" * 30 + "-" * 70
-    said = conclusion(raced(a=right, b=half), TITLES)
+    said = conclusion(raced(a=(right,) * 2, b=(half,) * 2), TITLES)
     assert said.startswith("A (90.0%) was clearly better than B (50.0%)")
+    assert "100 test clips and 2 seeds" in said
     close = raced(a="+" * 84 + "-" * 16, b="-" * 10 + "+" * 82 + "-" * 8, c=poor)
     said = conclusion(close, TITLES)
     assert said.startswith("No clear difference between A and B") and "C" not in said
     assert conclusion(raced(a=right), TITLES) == ""
 
 
+def test_one_seed_makes_no_clear_winner():
+    said = conclusion(raced(a="+" * 90 + "-" * 10, b="+" * 50 + "-" * 50), TITLES)
+    assert said.startswith("A (90.0%) was ahead of B (50.0%) on these 100 test clips")
+    assert "another seed may turn it round" in said
+
+
 def test_answers_to_the_same_clips_tell_more_than_their_numbers():
     """6 clips more of 100: clear if b is right nowhere else, noise if they differ on 30."""
-    nested = raced(a="+" * 86 + "-" * 14, b="+" * 80 + "-" * 20)
+    nested = raced(a=("+" * 86 + "-" * 14,) * 2, b=("+" * 80 + "-" * 20,) * 2)
     crossed = raced(a="+" * 68 + "+" * 18 + "-" * 14, b="+" * 68 + "-" * 18 + "+" * 12 + "--")
     assert "clearly" in conclusion(nested, TITLES)
     assert "No clear difference" in conclusion(crossed, TITLES)

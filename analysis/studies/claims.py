@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student
 
+from softmoa.scoreboard import clip_error
+
 Verdict = Literal["holds", "does not hold here", "cannot be tested at this size"]
 Row = Mapping[str, Any]
 SOFT_MOA = "Soft-MoA, arXiv 2402.00828"
@@ -58,9 +60,8 @@ def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
     """Over the tasks and seeds that both conditions have; None if there are none.
 
     Half width: sqrt((t SE_seeds)^2 + (1.96 SE_clips)^2), t of as many degrees of freedom as there
-    are seeds but one; SE_clips of the differences clip by clip, mean over the seeds, where clips of
-    one group (an instrument, a syllable) count as one draw. Of a task that tests a single group,
-    such as one speaker, it says nothing about other groups.
+    are seeds but one; SE_clips of the differences clip by clip, see `scoreboard.clip_error`. Of a
+    task that tests a single group, such as one speaker, it says nothing about other groups.
     """
     left, right = _by_cell(rows, claim, claim.a), _by_cell(rows, claim, claim.b)
     if not isinstance(claim.b, str):
@@ -121,13 +122,8 @@ def _clip_error(
     total = 0.0
     for task in tasks:
         seeds = [cell for cell in cells if cell[0] == task]
-        apart = np.mean([_hits(left[c]) - _hits(right[c]) for c in seeds], axis=0)
-        groups = np.array(left[seeds[0]]["groups"])
-        if len(set(groups)) == 1:
-            groups = np.arange(len(apart))
-        of_group = np.bincount(groups, apart - apart.mean())
-        # One clip is added that changes sides, so that no difference is not taken for certainty.
-        total += (np.sum(of_group**2) + 1) / (len(apart) + 1) ** 2
+        apart = np.stack([_hits(left[c]) - _hits(right[c]) for c in seeds])
+        total += clip_error(apart, left[seeds[0]]["groups"]) ** 2
     return math.sqrt(total) / len(tasks)
 
 

@@ -179,6 +179,8 @@ CHARTS_UNIT = "combine share, mean over {sounds}"
 TABLE = ("Metric", "Formula", "Reading", "Source")
 METRICS_NOTE = (
     "Trust a share over many sounds more than over one: a single clip may need one expert. $P_j$: "
-    "share of the combine weights; $f_j$: of the choices; $p_j$: mean probability before any "
-    "choice; $N$ experts; $m$ tokens."
+    "share of the combine weights, of all experts 1 together; $p_j$: mean probability before any "
+    "choice; $N$ experts; $m$ tokens. $f_j$: part of the tokens that choose expert $j$. Under "
+    "top-k they are given to it. Soft and dense mixtures choose nothing: there it is the part that "
+    "takes most from $j$, our extension of MaxVio and Switch balance, and no load."
 )

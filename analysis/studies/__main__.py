@@ -143,8 +143,10 @@ def train(
         f"Backbone {base.name}, sha256 {base.sha256[:12]}, frozen. Training: "
         f"{'; '.join(map(_budget, budgets, budgets.values()))}; seeds "
         f"{', '.join(map(str, seeds))}. A "
-        "difference is between runs of the same task and seed, with its 95 % interval; an accuracy "
-        f"counts as equal within {100 * NEGLIGIBLE:g} points."
+        "difference is between runs of the same task and seed, with its 95 % interval: of "
+        "accuracies over seeds and test clips, of other measures over seeds alone. An accuracy "
+        f"counts as equal within {100 * NEGLIGIBLE:g} points. Seconds are of a machine that did "
+        "other work as well: differences below a factor of two mean nothing."
     )
     if rows:
         lines = [*pages.claims_of(study, rows), *pages.results_of(study, rows)]

@@ -58,9 +58,6 @@ TRAINING = (
             ),
             Claim("Soft-MoA is as accurate as Dense-MoA", SOFT_MOA, SOFT, "equal", DENSE),
             Claim(
-                "Soft-MoA trains faster than Dense-MoA", SOFT_MOA, SOFT, "less", DENSE, "seconds"
-            ),
-            Claim(
                 "The convolutional adapter beats the bottleneck on speech",
                 PETL_AST,
                 "Convolutional adapter",
@@ -76,6 +73,13 @@ TRAINING = (
                 "Linear probe",
             ),
             Claim("Adapters beat LoRA", PETL_AST, "Bottleneck adapter", "more", "LoRA"),
+            Claim(
+                "Adapters beat LoRA (here of the same size)",
+                PETL_AST,
+                "Bottleneck adapter, matched",
+                "more",
+                "LoRA, matched",
+            ),
             Claim(
                 "Adapters beat deep prompts",
                 PETL_AST,
@@ -94,7 +98,7 @@ TRAINING = (
         (
             Claim("More adapters help", SOFT_MOA, f"{SOFT}, n = 16", "more", f"{SOFT}, n = 1"),
             Claim(
-                "More adapters help (here at the same size, n r = 16)",
+                "More adapters help (here of equal width together, n r = 16)",
                 SOFT_MOA,
                 f"{SOFT}, n = 16, n r = 16",
                 "more",
@@ -124,14 +128,14 @@ TRAINING = (
         vary.slots,
         (
             Claim(
-                "Many adapters with few slots are best",
+                "Many adapters with one slot are better than two with many",
                 SOFT_MOA,
                 "n = 16, p = 1",
                 "more",
                 "n = 2, p = 8",
             ),
             Claim(
-                "Many experts with one slot are best (here at the same size, n r = 16)",
+                "The same, of equal width together (n r = 16)",
                 SOFT_MOE,
                 "n = 16, p = 1, n r = 16",
                 "more",
@@ -147,14 +151,14 @@ TRAINING = (
         vary.placement,
         (
             Claim(
-                "Beside MHSA is better than beside the FFN",
+                "Beside MHSA is better than beside the FFN (said of one adapter, here Soft-MoA)",
                 "public reference code, README",
                 "MHSA",
                 "more",
                 "FFN",
             ),
             Claim(
-                "Both places (Houlsby) are better on speech",
+                "Both places (Houlsby) are better on speech (said of one adapter, here Soft-MoA)",
                 PETL_AST,
                 "Houlsby",
                 "more",
@@ -162,7 +166,7 @@ TRAINING = (
                 tasks=SPEECH,
             ),
             Claim(
-                "One place (Pfeiffer) is better on other sounds",
+                "One place (Pfeiffer) is better elsewhere (said of one adapter, here Soft-MoA)",
                 PETL_AST,
                 "MHSA",
                 "more",
@@ -202,7 +206,7 @@ TRAINING = (
         vary.balance,
         (
             Claim(
-                "Every adapter of Soft-MoA contributes: none is dead",
+                "No adapter of Soft-MoA is starved of combine weight",
                 SOFT_MOA,
                 SOFT,
                 "equal",
@@ -219,7 +223,7 @@ TRAINING = (
                 "Normalised entropy",
             ),
             Claim(
-                "The busiest soft expert has at least 3 times the mass of the idlest",
+                "The busiest soft expert has 3 times the mass of the idlest, mean of layers",
                 SOFT_MOE,
                 SOFT,
                 "more",

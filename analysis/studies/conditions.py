@@ -35,9 +35,11 @@ def changed(options: Any) -> Pairs:
 
 
 def methods(config: ASTConfig) -> list[Condition]:
-    """Every method at its paper's size, and those of another size as large as Soft-MoA.
+    """Every method with its paper's options, and those of another size as large as Soft-MoA.
 
-    The shallow prompt is nearly as large by its paper: 300 tokens for 348. A run takes minutes.
+    On a backbone narrower than the papers' a reduction rate gives fewer weights than there, a rank
+    or length as many per width. The shallow prompt is nearly as large by its paper: 300 tokens for
+    348. A run takes minutes.
     """
     budget = parameters_of(config, YARDSTICK, METHODS[YARDSTICK].options())
     found = [Condition(method.title, Arm(name), "default") for name, method in METHODS.items()]

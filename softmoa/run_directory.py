@@ -35,7 +35,7 @@ from softmoa.events import (
 from softmoa.experiment import bundle_name
 from softmoa.methods import METHODS
 from softmoa.tasks import TaskError
-from softmoa.tasks.archive import DAMAGE
+from softmoa.tasks.archive import DAMAGE, not_writable
 
 COLUMNS = (
     "method", "seed", "trained_parameters", "train_clips", "epochs", "seconds",
@@ -161,7 +161,8 @@ def pack(folder: Path) -> Path:
 def unpack(archive: Path, folder: Path) -> None:
     """The files of a packed comparison into `folder`; anything else in the zip is left alone.
 
-    Raises TaskError if it is not the zip of a comparison, or larger than any.
+    Raises TaskError if it is not the zip of a comparison, or larger than any, and OSError if the
+    disk is full.
     """
     (folder / "bundles").mkdir(parents=True, exist_ok=True)
     try:
@@ -172,7 +173,9 @@ def unpack(archive: Path, folder: Path) -> None:
             for entry in wanted:
                 with packed.open(entry) as source, (folder / entry.filename).open("wb") as target:
                     shutil.copyfileobj(source, target)
-    except (*DAMAGE, RuntimeError):  # as for an encrypted one
+    except (*DAMAGE, RuntimeError) as error:  # RuntimeError: an encrypted one
+        if not_writable(error):
+            raise
         raise TaskError(f"{archive.name} is not a zip file that can be read.") from None
 
 

@@ -1,5 +1,8 @@
 """The tab "Your sounds" in a real browser with a real (fake-device) microphone; its handlers."""
 
+import errno
+import os
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -268,6 +271,18 @@ def test_a_server_without_room_says_so(tmp_path, monkeypatch):
     assert collect.add_class(None, "bell")[1] == gr.skip()
     assert collect.add_take(None, "bell", "take.wav", None, False)[1] == gr.skip()
     assert said == ["This server cannot store that now: Not a directory."] * 2
+
+
+def test_a_zip_that_fills_the_disk_is_not_called_damaged(mine, beeps, monkeypatch):
+    before = sorted(mine.folder.rglob("*"))
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    *_, says = collect.add_zip(mine, "low", str(beeps))
+    assert says == "This server cannot store that now: No space left on device."
+    assert sorted(mine.folder.rglob("*")) == before
 
 
 def test_adapters_that_went_with_the_takes_are_said(mine):

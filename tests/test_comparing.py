@@ -1,8 +1,11 @@
 """Comparisons behind the tab, in this process: what they leave behind, and the keys to them."""
 
+import errno
 import os
+import shutil
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +85,20 @@ def test_a_finished_run_can_be_found_classified_with_and_reopened():
     assert comparing.bundle_path(again, run).read_bytes() == path.read_bytes()
     plain = comparing.reopen(job.note.folder / "events.jsonl")
     assert comparing.bundle_path(plain, run) is None
+
+
+def test_a_full_disk_is_no_damaged_comparison(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path / "runs")
+    with zipfile.ZipFile(tmp_path / "saved.zip", "w") as packed:
+        packed.writestr("events.jsonl", "{}")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(tasks.TaskError, match=r"cannot store a comparison now: No space left"):
+        comparing.reopen(tmp_path / "saved.zip")
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_own_tasks_are_offered_beside_the_embedded_ones():

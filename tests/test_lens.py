@@ -1,10 +1,15 @@
 """The Experts tab in a real browser, its numbers against the computation; and `/ablate`."""
 
+import errno
+import os
 import re
+import shutil
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +25,8 @@ from softmoa.evidence import Evidence, again
 from softmoa.listening import hear
 from softmoa.siblings import siblings
 from softmoa.tasks import TaskError
+from softmoa.tasks.archive import ZipLimits
+from softmoa.ui import balance
 from softmoa.ui.balance import sounds_of
 from softmoa.weights import ASSETS
 
@@ -325,6 +332,38 @@ def test_zips_are_listed_and_bad_ones_refused(tmp_path):
         zipped.writestr("../../evil.wav", b"x")
     with pytest.raises(TaskError, match="leads elsewhere"):
         sounds_of([archive], tmp_path / "once more")
+
+
+@pytest.mark.parametrize("limit", [{"files": 5}, {"total_mb": 0.05}])
+def test_zips_are_bounded_together(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(balance, "ZipLimits", partial(ZipLimits, **limit))
+    archives = [tmp_path / f"{k}.zip" for k in range(3)]
+    for path in archives:
+        with zipfile.ZipFile(path, "w") as zipped:
+            for k in range(2):
+                zipped.writestr(f"{k}.wav", os.urandom(10_000))
+    assert len(sounds_of([*archives[:2], EXAMPLES / "rain.ogg"], tmp_path / "two")) == 5
+    with pytest.raises(TaskError, match=r"^Together these zips hold more than .* of them\.$"):
+        sounds_of(archives, tmp_path / "three")
+    assert not (tmp_path / "three" / "2").exists()
+
+
+@pytest.mark.parametrize("place", ["the folder", "the zip"])
+def test_a_full_disk_is_said(result, tmp_path, monkeypatch, place):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.write(EXAMPLES / "bell.ogg", "bell.ogg")
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if place == "the zip":
+        monkeypatch.setattr(shutil, "copyfileobj", fail)
+    else:
+        monkeypatch.setattr(balance.tempfile, "TemporaryDirectory", fail)
+    files = [str(tmp_path / "a.zip")]
+    running = balance.run(Evidence(result), "files", [], None, files, -1, balance.Stop())
+    with pytest.raises(gr.Error, match=r"cannot store that now: No space left on device\."):
+        next(running)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """One's own sounds: folders, tables and zips; hostile zips; remarks; the command line."""
 
+import errno
 import json
 import os
 import shutil
@@ -154,6 +155,45 @@ def test_remarks_on_copies_damage_and_imbalance(birds):
     assert len(mine.rows) == 30
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_file_that_may_not_be_read_is_left_out(birds, monkeypatch, first):
+    """From the beginning, or once it was decoded."""
+    opened, tries = Path.open, []
+
+    def guarded(path, *args, **options):
+        if path.name == "3.flac":
+            tries.append(path)
+            if len(tries) > first:
+                raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    mine = read(birds)
+    said = {remark.kind: remark.message for remark in mine.remarks}
+    assert said["unreadable"].startswith("1 clip was left out, not readable: owl/3.flac: The file ")
+    assert "(Permission denied)" in said["unreadable"] and len(mine.rows) == 9
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["a.wav"], "1 sound lies in no class folder and was left out."),
+        (["a.wav", "b.OGG", ".c.wav", "d.txt"], "2 sounds lie in no class folder and were left"),
+    ],
+)
+@pytest.mark.parametrize("splits", [False, True])
+def test_sounds_in_no_class_folder_are_remarked(tmp_path, splits, places, message):
+    folder = tmp_path / "d"
+    for k in range(3):
+        for n, label in enumerate("xy"):
+            tone(folder / (SPLITS[k] if splits else "") / label / f"{k}.wav", 200 + 9 * k + 400 * n)
+    for k, name in enumerate(places):
+        (folder / (SPLITS[k % 3] if splits and k else "") / name).write_bytes(b"x")
+    mine = read(folder)
+    [said] = [remark.message for remark in mine.remarks if remark.kind == "ignored"]
+    assert said.startswith(message) and len(mine.rows) == 6
+
+
 def test_a_group_in_two_splits_is_remarked(birds):
     rows = [
         Row(row.path, row.label, SPLITS[min(k % 5, 2)], "ann")
@@ -251,6 +291,20 @@ def test_a_damaged_zip_is_read_or_refused_and_leaves_nothing(birds, tmp_path, ch
         assert not target.exists()
     else:
         shutil.rmtree(target)
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EINVAL"])
+def test_a_full_disk_is_no_damaged_zip(birds, tmp_path, monkeypatch, code):
+    path = zip_of(birds, tmp_path / "in.zip")
+
+    def fail(*_):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(TaskError if code == "EINVAL" else OSError) as raised:
+        own.rows_of_zip(path, tmp_path / "target", SMALL)
+    assert ("damaged" in str(raised.value)) == (code == "EINVAL")
+    assert not (tmp_path / "target").exists()
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -37,6 +37,37 @@ def test_a_seed_gives_one_split_and_another_seed_another():
     assert [again[Path(r.path.name)] for r in reversed_] == [r.split for r in reversed_]
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", ["0", "site-1/7", "zz"])
+def test_one_more_clip_of_a_class_moves_hardly_any_other(name, seed):
+    names = [f"site-{site}/{k}" for site in (0, 2) for k in range(10)]
+    before = {
+        row.path: row
+        for row in assign([Row(Path(f"{c}/{n}.wav"), c) for c in "ab" for n in names], seed)
+    }
+    after = assign(
+        [Row(Path(f"{c}/{n}.wav"), c) for c in "ab" for n in sorted([*names, name])], seed
+    )
+    moved = Counter(
+        (row.label, before[row.path].split, row.split) for row in after if row.path in before
+    )
+    assert sizes(after) == sizes(after, "b") == (13, 4, 4)
+    for label in "ab":
+        for old, new in (("train", "test"), ("test", "train")):
+            assert moved[label, old, new] <= 1
+        assert sum(moved[label, split, split] for split in SPLITS) >= 18
+
+
+def test_a_data_set_that_doubles_keeps_most_splits():
+    old = [Row(Path(f"a/{k}.wav"), "a") for k in range(40)]
+    new = [Row(Path(f"a/new-{k}.wav"), "a") for k in range(40)]
+    other = [Row(Path(f"b/{k}.wav"), "b") for k in range(10)]
+    before = assign([*old, *other], 1)
+    after = {row.path: row.split for row in assign([*new, *other, *old], 1)}
+    kept = [after[row.path] == row.split for row in before]
+    assert all(kept[40:]) and sum(kept) >= 40
+
+
 def test_three_speakers_become_three_splits():
     data = [r for who in "xyz" for r in rows("a", "b", "a", "b", group=who)]
     placed = assign(data)

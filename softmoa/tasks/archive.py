@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
 import stat
@@ -25,6 +26,12 @@ DAMAGE = (
     OSError,
     UnicodeDecodeError,
 )
+# What a disk says that takes no more, however sound the zip.
+NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+
+
+class TooMuch(TaskError):
+    """A zip of more files or bytes than may be unpacked in all."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,8 @@ class ZipLimits:
 def unpack(archive: Path, target: Path, limits: ZipLimits, suffixes: frozenset[str]) -> int:
     """Unpack the files of these (lower-case) suffixes into the new folder `target`.
 
-    Returns how many others were left out. Raises TaskError, and leaves no `target`, if the archive
-    is damaged, encrypted, too large or would write outside.
+    Returns how many others were left out. Raises TaskError if the archive is damaged, encrypted,
+    too large or would write outside, and OSError if the disk is full; then there is no `target`.
     """
     target.mkdir(parents=True)
     try:
@@ -58,10 +65,15 @@ def unpack(archive: Path, target: Path, limits: ZipLimits, suffixes: frozenset[s
         shutil.rmtree(target)
         if isinstance(error, FileExistsError | NotADirectoryError):
             raise TaskError("The zip holds two files of one name.") from None
-        if isinstance(error, DAMAGE):
+        if isinstance(error, DAMAGE) and not not_writable(error):
             raise TaskError("This is not a zip file that can be read, or it is damaged.") from None
         raise
     return left_out
+
+
+def not_writable(error: BaseException) -> bool:
+    """Whether it is the disk, and not the zip, that cannot be used."""
+    return isinstance(error, OSError) and error.errno in NOT_WRITABLE
 
 
 def _checked(
@@ -70,11 +82,11 @@ def _checked(
     """Entries to unpack with their paths, and the number of others."""
     files = [entry for entry in zipped.infolist() if not entry.is_dir()]
     if len(files) > limits.files:
-        raise TaskError(f"The zip holds {len(files)} files; at most {limits.files} are read.")
+        raise TooMuch(f"The zip holds {len(files)} files; at most {limits.files} are read.")
     unpacked = sum(entry.file_size for entry in files)
     packed = sum(entry.compress_size for entry in files)
     if unpacked > limits.total_mb * 1e6:
-        raise TaskError(
+        raise TooMuch(
             f"The zip unpacks to {unpacked / 1e6:.0f} MB; at most {limits.total_mb:g} MB are read."
         )
     if unpacked > limits.ratio * max(packed, 1):

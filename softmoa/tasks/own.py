@@ -119,14 +119,14 @@ def rows_of(folder: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
     """Every clip of a folder that can be read, without copies, and remarks on the others."""
     folder = _within(folder)
     tables = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and _shown(p))
-    rows, ignored = _from_table(tables, folder) if tables else _from_folders(folder)
+    rows, ignored = (_from_table(tables, folder), []) if tables else _from_folders(folder)
     if not rows:
         raise TaskError(
             "No sounds were found: put those of each class into a folder with its name."
         )
     _check_size(rows, limits)
     rows, remarks = without_unusable(rows)
-    return rows, [*remarks, *_ignored(ignored)]
+    return rows, [*remarks, *ignored]
 
 
 def build(rows: Sequence[Row], remarks: Sequence[Remark], name: str, seed: int = 0) -> OwnData:
@@ -140,13 +140,12 @@ def build(rows: Sequence[Row], remarks: Sequence[Remark], name: str, seed: int =
 
 
 def without_unusable(rows: Sequence[Row]) -> tuple[list[Row], list[Remark]]:
-    """Leave out what cannot be decoded and what is, byte by byte, a copy of an earlier clip."""
+    """Leave out what cannot be read and what is, byte by byte, a copy of an earlier clip."""
     with ThreadPoolExecutor() as pool:
-        faults = list(pool.map(_fault, (row.path for row in rows)))
-        digests = list(pool.map(_digest, (row.path for row in rows)))
+        examined = list(pool.map(_examined, (row.path for row in rows)))
     kept: dict[str, Row] = {}
     copies, contrary, damaged = 0, 0, []
-    for row, fault, digest in zip(rows, faults, digests, strict=True):
+    for row, (fault, digest) in zip(rows, examined, strict=True):
         if fault:
             damaged.append(f"{row.label}/{row.path.name}: {fault}")
         elif digest not in kept:
@@ -208,11 +207,13 @@ def _within(folder: Path) -> Path:
     return folder
 
 
-def _from_folders(folder: Path) -> tuple[list[Row], int]:
-    """Rows, and the number of files that are no sounds."""
+def _from_folders(folder: Path) -> tuple[list[Row], list[Remark]]:
+    """Rows, and remarks on what is no sound and on sounds beside the folders of classes."""
     tops = sorted(path for path in folder.iterdir() if path.is_dir() and _shown(path))
     by_split = bool(tops) and all(path.name.lower() in SPLIT_NAMES for path in tops)
     rows, ignored = [], 0
+    beside = [p for place in (folder, *(tops if by_split else ())) for p in place.iterdir()]
+    loose = sum(p.suffix.lower() in SOUNDS and p.is_file() and _shown(p) for p in beside)
     for top in tops:
         name = SPLIT_NAMES[top.name.lower()] if by_split else ""
         classes = sorted(p for p in top.iterdir() if p.is_dir()) if by_split else [top]
@@ -222,10 +223,10 @@ def _from_folders(folder: Path) -> tuple[list[Row], int]:
                     rows.append(Row(path, _label(place.name), name))
                 else:
                     ignored += 1
-    return rows, ignored
+    return rows, [*_ignored(ignored), *_loose(loose)]
 
 
-def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], int]:
+def _from_table(tables: Sequence[Path], folder: Path) -> list[Row]:
     """Rows of the one table; raises TaskError if a path leaves the folder or is not there."""
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
@@ -244,7 +245,7 @@ def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], int]:
             raise TaskError(f"The clip '{r['path']}' of {tables[0].name} has no label.")
         group = (r.get("group") or "").strip()
         rows.append(Row(path, _label(r["label"]), SPLIT_NAMES.get(name, ""), group))
-    return rows, 0
+    return rows
 
 
 def _label(text: str) -> str:
@@ -263,18 +264,16 @@ def _check_size(rows: Sequence[Row], limits: DataLimits) -> None:
         raise TaskError(f"There are {classes} classes; at most {limits.classes} can be used.")
 
 
-def _fault(path: Path) -> str:
-    """Why the beginning of a file cannot be decoded, or ""."""
+def _examined(path: Path) -> tuple[str, str]:
+    """Why a file, or its beginning as sound, cannot be read, and ""; or "" and its digest."""
     try:
         audio.load(path, 0.2)
+        with path.open("rb") as data:
+            return "", hashlib.file_digest(data, "sha256").hexdigest()
     except audio.AudioError as error:
-        return str(error)
-    return ""
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
+        return str(error), ""
+    except OSError as error:
+        return f"The file cannot be read ({error.strerror or error}).", ""
 
 
 def _left_out(count: int) -> str:
@@ -285,6 +284,15 @@ def _ignored(count: int) -> list[Remark]:
     if not count:
         return []
     words = "1 file is no sound and was" if count == 1 else f"{count} files are no sounds and were"
+    return [Remark("ignored", f"{words} left out.")]
+
+
+def _loose(count: int) -> list[Remark]:
+    if not count:
+        return []
+    words = "1 sound lies in no class folder and was"
+    if count > 1:
+        words = f"{count} sounds lie in no class folder and were"
     return [Remark("ignored", f"{words} left out.")]
 
 

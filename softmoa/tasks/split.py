@@ -3,14 +3,19 @@
 Clips are given out one group at a time, a clip without a group alone. Each goes to the split that
 is furthest from its share of the classes that the group holds, so 3, 4, 5 and 10 clips of a class
 become 1/1/1, 2/1/1, 3/1/1 and 6/2/2.
+
+Who goes where is drawn by the seed and the clips' paths within their common folder, so nearly all
+clips of a class keep their splits when others join it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from softmoa.tasks.task import SPLITS, Row, TaskError
 
@@ -63,6 +68,7 @@ def assign(rows: Sequence[Row], seed: int = 0) -> list[Row]:
             f"The class '{bare[0]}' has no clips to train on, since all of it is in groups or "
             "splits that are held out."
         )
+    best = _in_runs(units, best, seed)
     chosen = {i: split for split, unit in zip(best, units, strict=True) for i in unit.rows}
     return [replace(row, split=chosen[i]) for i, row in enumerate(rows)]
 
@@ -76,9 +82,11 @@ def _worth(covered: set[tuple[str, str]]) -> tuple[int, int, int]:
 def _units(rows: Sequence[Row]) -> list[_Unit]:
     named = {row.split for row in rows}
     missing = tuple(s for s in SPLITS[1:] if s not in named) if named != {""} else ()
+    root = Path(os.path.commonpath([row.path.parent for row in rows]))
     together: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        own = ("group", row.group) if row.group else ("clip", row.label, row.path.name, str(i))
+        path = row.path.relative_to(root).as_posix()
+        own = ("group", row.group) if row.group else ("clip", path)
         # A split that a row names counts more than its group.
         together[(row.split, *own)].append(i)
     units = []
@@ -112,7 +120,7 @@ def _give_out(units: Sequence[_Unit], totals: Counter[str], seed: int, attempt: 
 
     def turn(i: int) -> tuple[bool, int, bytes]:
         """Decided ones first, then the largest; equal ones in an order drawn by the seed."""
-        drawn = hashlib.sha256(f"{seed}/{attempt}/{units[i].key}".encode()).digest()
+        drawn = _drawn(f"{seed}/{attempt}", units[i])
         return len(units[i].allowed) > 1, 0 if attempt else -len(units[i].rows), drawn
 
     for i in sorted(range(len(units)), key=turn):
@@ -120,3 +128,22 @@ def _give_out(units: Sequence[_Unit], totals: Counter[str], seed: int, attempt: 
         splits[i] = max(unit.allowed, key=lambda split: lacks(split, unit))
         given[splits[i]] += unit.classes
     return splits
+
+
+def _in_runs(units: Sequence[_Unit], splits: Sequence[str], seed: int) -> list[str]:
+    """The same splits, changed about among units alike: in their drawn order the first train, and
+    the last test, so that one unit more moves only those next to where a split ends."""
+    alike: dict[tuple, list[int]] = defaultdict(list)
+    for i, unit in enumerate(units):
+        alike[unit.allowed, frozenset(unit.classes.items())].append(i)
+    changed = list(splits)
+    for places in alike.values():
+        given = sorted((splits[i] for i in places), key=SPLITS.index)
+        order = sorted(places, key=lambda i: _drawn(str(seed), units[i]))
+        for i, split in zip(order, given, strict=True):
+            changed[i] = split
+    return changed
+
+
+def _drawn(seed: str, unit: _Unit) -> bytes:
+    return hashlib.sha256(f"{seed}/{unit.key}".encode()).digest()

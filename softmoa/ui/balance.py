@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -24,9 +24,9 @@ from softmoa.limits import LIMITS
 from softmoa.plots.shares import share_charts
 from softmoa.recording import Place
 from softmoa.siblings import Measured, siblings
-from softmoa.tasks.archive import ZipLimits, unpack
+from softmoa.tasks.archive import TooMuch, ZipLimits, unpack
 from softmoa.tasks.own import SOUNDS
-from softmoa.ui.checks import refuse
+from softmoa.ui.checks import not_stored, refuse
 from softmoa.ui.drawing import place_names, row_names
 from softmoa.ui.figure import MATH, Figure
 from softmoa.ui.section import Section
@@ -147,7 +147,11 @@ def run(
         yield [gr.skip()] * 4
         return
     stopping.asked = False
-    with tempfile.TemporaryDirectory(prefix="softmoa-balance-") as folder:
+    try:
+        unpacked = tempfile.TemporaryDirectory(prefix="softmoa-balance-")
+    except OSError as error:
+        raise refuse(not_stored(error)) from None
+    with unpacked as folder:
         try:
             measured = [_opened(evidence, name) for name in compared]
             mels, note = _sounds(evidence, over, task, files, Path(folder))
@@ -204,7 +208,10 @@ def _sounds(
             raise tasks.TaskError(texts.NO_TASK)
         paths = [file.path for file in tasks.load(task).test]
     elif files:
-        paths = sounds_of([Path(file) for file in files], folder)
+        try:
+            paths = sounds_of([Path(file) for file in files], folder)
+        except OSError as error:
+            raise tasks.TaskError(not_stored(error)) from None
     else:
         raise tasks.TaskError(texts.NO_SOUNDS)
     step = math.ceil(len(paths) / LIMITS.balance_sounds)
@@ -215,16 +222,29 @@ def _sounds(
 
 
 def sounds_of(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """The files of what was sent, in the place of a zip those with a sound's suffix in it."""
-    found = []
+    """The files of what was sent, in the place of a zip those with a sound's suffix in it.
+
+    Raises TaskError if a zip cannot be used or all of them are too much, OSError if the disk is
+    full.
+    """
+    found, limits = [], ZipLimits(file_mb=LIMITS.upload_mb)
+    left = limits
     for number, path in enumerate(paths):
-        if path.suffix.lower() == ".zip":
-            target = folder / str(number)
-            limits = ZipLimits(file_mb=LIMITS.upload_mb)
-            unpack(path, target, limits, SOUNDS)
-            found += sorted(file for file in target.rglob("*") if file.is_file())
-        else:
+        if path.suffix.lower() != ".zip":
             found.append(path)
+            continue
+        target = folder / str(number)
+        try:
+            unpack(path, target, left, SOUNDS)
+        except TooMuch:
+            if left == limits:
+                raise
+            most = {"files": limits.files, "mb": limits.total_mb}
+            raise tasks.TaskError(texts.ZIPS_TOO_LARGE.format(**most)) from None
+        inside = sorted(file for file in target.rglob("*") if file.is_file())
+        size = sum(file.stat().st_size for file in inside) / 1e6
+        left = replace(left, files=left.files - len(inside), total_mb=left.total_mb - size)
+        found += inside
     return found
 
 

@@ -173,6 +173,9 @@ NONE_CHOSEN = "Choose at least one mixture."
 NO_SIBLING = "Choose mixtures from the list."
 NO_TASK = "Choose a task."
 NO_SOUNDS = "Choose sounds or a zip of sounds first."
+ZIPS_TOO_LARGE = (
+    "Together these zips hold more than {files} files or {mb:g} MB; please choose fewer of them."
+)
 NO_SOUND_FOUND = "None of these files is a sound that can be read."
 CHARTS = "Share of every expert"
 CHARTS_UNIT = "combine share, mean over {sounds}"

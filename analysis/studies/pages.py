@@ -67,9 +67,11 @@ def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
         numbers = ["", "", ""]
         if found is not None:
             half = "unknown" if math.isinf(found.half) else _of(found.half, claim)
+            # That runs agree to the last digit makes no certainty.
+            spread = f"± {half}" if found.half else "in every run"
             numbers = [
                 f"{_of(found.left, claim)} : {_of(found.right, claim)}",
-                f"{_signed(found.mean, claim)} ± {half}",
+                f"{_signed(found.mean, claim)} {spread}",
                 str(found.seeds),
             ]
         asked = [task for task in claim.tasks if any(row["task"] == task for row in rows)]

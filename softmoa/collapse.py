@@ -31,7 +31,11 @@ Kind = Literal["top-1", "top-1, balanced", "soft"]
 
 @dataclass(frozen=True)
 class Point:
-    """After one step of one run. share: (n,), combine mass of each expert in the step's batch."""
+    """After one step of one run.
+
+    loss: of the task, without the balancing loss, so that the kinds can be compared. share: (n,),
+    combine mass of each expert in the step's batch.
+    """
 
     step: int
     loss: float
@@ -97,6 +101,7 @@ def clips(seed: int) -> list[Example]:
 def _mixture(kind: Kind) -> MoA:
     if kind == "soft":
         return MoA(SoftRouter(_WIDTH, EXPERTS), Experts(_WIDTH, EXPERTS, _BOTTLENECK))
+    # Switch's coefficient is 0.01; in 200 steps that is too little.
     balance = "loss" if kind == "top-1, balanced" else "none"
     router = TokenRouter(_WIDTH, EXPERTS, k=1, balance=balance, coefficient=0.1)
     return MoA(router, TokenExperts(_WIDTH, EXPERTS, _BOTTLENECK))

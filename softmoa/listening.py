@@ -27,11 +27,16 @@ MAX_GAIN = 40.0  # dB; more would lift what leaks through a mask that keeps noth
 
 @dataclass(frozen=True)
 class Heard:
-    """A masked sound. waveform: (samples,), |x| <= 1 if the original is. gain: in dB, of all of it
-    after masking, so that the loudness can be stated."""
+    """A masked sound. waveform: (samples,), |x| <= 1 if the original is.
+
+    gain: in dB, of all of it after masking, so that the loudness can be stated. short: how many dB
+    it stays below the loudness that was asked for, 0 where it has it, infinite where the mask keeps
+    nothing of a sound.
+    """
 
     waveform: Tensor
     gain: float
+    short: float = 0.0
 
 
 def hear(
@@ -59,8 +64,10 @@ def hear(
     )
     spectrum = spectrum * spread(picture.float(), grid, spectrum.shape[1], smooth)
     masked = torch.istft(spectrum, WINDOW, HOP, window=window, length=len(waveform))
-    gain = 1.0 if loudness == "masked" else _gain(waveform, masked, loudness)
-    return Heard(gain * masked, 20 * math.log10(gain))
+    if loudness == "masked":
+        return Heard(masked, 0.0)
+    gain, short = _gain(waveform, masked, loudness)
+    return Heard(gain * masked, 20 * math.log10(gain), short)
 
 
 def spread(picture: Tensor, grid: PatchGrid, frames: int, smooth: bool = False) -> Tensor:
@@ -92,13 +99,19 @@ def _cover(places: Tensor, patches: int, stride: int, patch: int, smooth: bool) 
     return covers / covers.sum(dim=1, keepdim=True)
 
 
-def _gain(original: Tensor, masked: Tensor, loudness: Literal["rms", "peak"]) -> float:
-    """The factor that gives `masked` the loudness of the original, within the bounds of `hear`."""
+def _gain(
+    original: Tensor, masked: Tensor, loudness: Literal["rms", "peak"]
+) -> tuple[float, float]:
+    """The factor that gives `masked` the loudness of the original, within the bounds of `hear`, and
+    how many dB it falls short of it."""
     peaks = original.abs().max().item(), masked.abs().max().item()
+    if not peaks[0]:
+        return 1.0, 0.0
     if not peaks[1]:
-        return 1.0
-    gain = peaks[0] / peaks[1]
+        return 1.0, math.inf
+    wanted = peaks[0] / peaks[1]
     if loudness == "rms":
-        gain = (original.square().mean() / masked.square().mean()).sqrt().item()
-    gain = min(gain, 10 ** (MAX_GAIN / 20), max(peaks[0], 1.0) / peaks[1])
-    return gain or 1.0
+        squares = [sound.double().square().mean().item() for sound in (original, masked)]
+        wanted = math.sqrt(squares[0] / squares[1])
+    gain = min(wanted, 10 ** (MAX_GAIN / 20), max(peaks[0], 1.0) / peaks[1])
+    return gain, 20 * math.log10(wanted / gain)

@@ -76,7 +76,8 @@ class Started:
 
 @dataclass(frozen=True)
 class Step:
-    """After one batch. seconds: spent in this run's own steps and evaluations so far."""
+    """After one batch. seconds: spent in this run's own steps and evaluations so far. loss:
+    cross-entropy of the batch, without extra_loss."""
 
     step: int
     seconds: float
@@ -194,15 +195,15 @@ def fit(
                     mel = spec_augment(mel, options, generator)
                     with autocast(model, precision):
                         logits = model(mel.to(device), frames)
-                        loss = F.cross_entropy(logits.float(), label.to(device))
-                        loss = loss + extra_loss(model)
+                        cross = F.cross_entropy(logits.float(), label.to(device))
+                        loss = cross + extra_loss(model)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
-                    value = loss.item()
+                    value, total = cross.item(), loss.item()
                 memory = memory or held[0]
-                if not math.isfinite(value):
-                    raise ValueError(f"the loss became {value} at step {step + 1}")
+                if not math.isfinite(total):
+                    raise ValueError(f"the loss became {total} at step {step + 1}")
                 step += 1
                 clips += len(label)
                 yield Step(step, clock.seconds, value, len(label))

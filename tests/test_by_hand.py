@@ -52,6 +52,15 @@ def test_three_routers_on_the_same_logits():
     assert [readings(kind) for kind in kinds] == [12, 4, 3]
 
 
+def test_without_sharpness_all_weights_are_even_and_top_1_takes_the_first():
+    logits = drawn_logits(1, 0.0)
+    even = torch.full((4, 3), 1 / 3)
+    assert torch.allclose(route(logits, "dense").expert_weights[0], even)
+    assert torch.allclose(route(logits, "soft").expert_weights[0], even)
+    first = torch.tensor([1 / 3, 0.0, 0.0]).expand(4, 3)
+    assert torch.allclose(route(logits, "top-1").expert_weights[0], first)
+
+
 def test_the_seed_draws_the_logits():
     assert drawn_logits(3, 2.0).shape == (len(TOKENS), len(FACTORS))
     assert torch.equal(drawn_logits(3, 2.0), 2 * drawn_logits(3, 1.0))

@@ -1,6 +1,7 @@
 """The Experts tab in a real browser, its numbers against the computation; and `/ablate`."""
 
 import errno
+import math
 import os
 import re
 import shutil
@@ -22,12 +23,13 @@ from softmoa.ablation import Intervention, causal_contribution, signed_contribut
 from softmoa.classify import Classification, classify, open_classifier
 from softmoa.contribution import expert_share
 from softmoa.evidence import Evidence, again
-from softmoa.listening import hear
+from softmoa.listening import MAX_GAIN, Heard, hear
 from softmoa.siblings import siblings
 from softmoa.tasks import TaskError
 from softmoa.tasks.archive import ZipLimits
 from softmoa.ui import balance
 from softmoa.ui.balance import sounds_of
+from softmoa.ui.hear import loudness_said
 from softmoa.weights import ASSETS
 
 EXAMPLES = ASSETS / "examples"
@@ -213,10 +215,26 @@ def heard(page: Page) -> tuple[np.ndarray, int]:
         path.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize(
+    "gain, short, said",
+    [
+        (3.0, 0.0, "raised by 3.0 dB to the loudness of the original"),
+        (3.0, 0.4, "raised by 3.0 dB to the loudness of the original"),
+        (-2.0, 0.0, "lowered by 2.0 dB to the loudness of the original"),
+        (3.0, 1.5, "raised by 3.0 dB, as far as its peaks allow, 1.5 dB below"),
+        (-2.0, 1.5, "lowered by 2.0 dB because of its peaks, 1.5 dB below"),
+        (MAX_GAIN, 9.0, "raised by 40.0 dB, the most that is done here, 9.0 dB below"),
+        (0.0, math.inf, "its loudness is as the filter leaves it"),
+    ],
+)
+def test_the_loudness_is_told_as_it_is(gain, short, said):
+    assert loudness_said(Heard(torch.zeros(1), gain, short)).startswith(said)
+
+
 def test_one_hears_what_the_dispatch_weights_keep(page, result, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     open_lens(page)
-    expect(page.locator("#hear-said")).to_contain_text("loudness of the original", timeout=WAIT)
+    expect(page.locator("#hear-said")).to_contain_text("the original's loudness", timeout=WAIT)
     expect(page.locator("#hear-filtered a[download]").first).to_be_attached(timeout=WAIT)
     weights = result.records[0].routing.dispatch_weights[0, :, 0, 0]
     picture = result.grid.unfold(weights)
@@ -225,7 +243,8 @@ def test_one_hears_what_the_dispatch_weights_keep(page, result, tmp_path, monkey
     assert rate == 16_000 and len(samples) == len(expected.waveform)
     assert np.abs(samples - expected.waveform.numpy()).max() < 2e-3
     said = page.locator("#hear-said").text_content()
-    assert f"{abs(expected.gain):.1f} dB" in said
+    assert f"raised by {expected.gain:.1f} dB, as far as its peaks allow" in said
+    assert f"{expected.short:.1f} dB below the original's loudness" in said
 
     page.locator("#hear-what label", has_text="rest").click()
     page.locator("#hear-loudness label", has_text="filter leaves").click()

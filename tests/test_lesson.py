@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from softmoa.by_hand import soft_by_hand
 from softmoa.classify import classify, open_classifier
-from softmoa.contribution import expert_share
+from softmoa.contribution import expert_norms, expert_share
 from softmoa.moa import Experts
 from softmoa.quiz import QUESTIONS
 from softmoa.ui import lesson_steps as steps
@@ -168,7 +168,14 @@ def test_removing_experts_is_measured(go):
     page.wait_for_timeout(1000)  # the change of clip clears what was measured
     page.locator("#lesson-measure").click(timeout=SLOW)
     expect(page.locator("#lesson-scatter .moa-points i")).to_have_count(42, timeout=2 * SLOW)
+    expect(page.locator("#lesson-ranks")).to_contain_text("over all experts of all layers")
     expect(page.locator("#lesson-ranks")).to_contain_text("class: rooster")
+    result = classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "rooster.ogg")
+    lengths = torch.cat([expert_norms(record) for record in result.records]).flatten()
+    points = page.locator("#lesson-scatter .moa-points i").all()
+    shown = [re.search(r": (\S+), ", point.get_attribute("title"))[1] for point in points]
+    assert [float(text) for text in shown] == pytest.approx(lengths.tolist(), rel=6e-3)
+    expect(page.locator("#lesson-scatter")).to_contain_text(f"across: {texts.ACROSS}")
 
 
 def test_a_link_opens_the_exact_view_of_explore(go):
@@ -191,7 +198,7 @@ def test_a_link_keeps_the_theme_and_can_be_copied(go):
     expect(page.locator("#copy-link")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.url and query_of(page)["__theme"] == "dark"
-    assert query_of(page)["step"] == "6" and query_of(page)["seed"] == "1"
+    assert query_of(page)["step"] == "6" and query_of(page)["seed"] == "8"
 
 
 def test_bad_values_of_a_link_are_ignored_with_a_sentence(go):

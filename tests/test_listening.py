@@ -124,7 +124,7 @@ def test_the_loudness_is_the_originals_and_the_gain_is_told(loudness):
     picture = picture_of(grid, bands=1)
     masked = hear(sound, picture, grid, loudness="masked")
     heard = hear(sound, picture, grid, loudness=loudness)
-    assert masked.gain == 0
+    assert masked.gain == masked.short == heard.short == 0
     assert torch.allclose(heard.waveform, 10 ** (heard.gain / 20) * masked.waveform)
     if loudness == "rms":
         assert decibels(heard.waveform, sound) == pytest.approx(0, abs=1e-3)
@@ -140,8 +140,11 @@ def test_gain_is_bounded_by_full_scale_and_by_what_leaks():
     grid = grid_of(len(sound))
     heard = hear(sound, picture_of(grid, bands=2), grid)
     assert heard.waveform.abs().max() <= 1 + 1e-6
-    nothing = hear(tone(3000), picture_of(grid_of(2 * RATE), bands=0), grid_of(2 * RATE))
-    assert nothing.gain <= MAX_GAIN + 1e-9
+    assert heard.short == pytest.approx(-decibels(heard.waveform, sound), abs=1e-3)
+    assert heard.short > 3
+    faded = tone(3000) * torch.hann_window(2 * RATE)  # without the clicks at its ends
+    leak = hear(faded, picture_of(grid_of(2 * RATE), bands=0), grid_of(2 * RATE))
+    assert leak.gain == pytest.approx(MAX_GAIN) and leak.short > 60
 
 
 @pytest.mark.parametrize("loudness", ["rms", "peak", "masked"])
@@ -153,3 +156,5 @@ def test_silence_stays_silent(loudness):
     ):
         heard = hear(sound, picture, grid, loudness=loudness)
         assert heard.waveform.abs().max() == 0 and heard.gain == 0
+        nothing_left = sound.any() and loudness != "masked"
+        assert heard.short == (math.inf if nothing_left else 0)

@@ -137,6 +137,17 @@ def test_without_examples_there_is_one_sentence():
     assert math.isnan(last.best_accuracy) and last.best_step == last.step == 1
 
 
+def test_the_loss_of_a_step_is_that_of_the_task_without_what_is_added():
+    def losses(extra):
+        options = TrainingOptions(epochs=1, batch=8, steps=2)
+        events = fit(toy_model(), toy_examples(24, 0), (), options, lambda model: extra)
+        return [event.loss for event in events if isinstance(event, Step)]
+
+    assert losses(5.0) == losses(0.0)
+    with pytest.raises(ValueError, match="the loss became inf at step 1"):
+        losses(float("inf"))
+
+
 def test_validation_is_in_the_precision_of_training():
     valid, losses = toy_examples(16, 1), []
     for precision in ("fp32", "bf16"):

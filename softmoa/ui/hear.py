@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gradio as gr
@@ -13,12 +14,14 @@ from softmoa import plots
 from softmoa.audio import SAMPLE_RATE, log_mel
 from softmoa.classify import Classification
 from softmoa.evidence import Evidence
-from softmoa.listening import hear
+from softmoa.listening import MAX_GAIN, Heard, hear
 from softmoa.plots import lens as draw
 from softmoa.ui.drawing import real_frames, row_names
 from softmoa.ui.figure import MATH, Figure
 from softmoa.ui.section import Section
 from softmoa.ui.texts import lens as texts
+
+SHORT = 0.5  # dB below the original's loudness that need no mention
 
 
 def build(evidence: gr.State, choice: list) -> Section:
@@ -78,8 +81,7 @@ def play(
     if loudness == "rms":
         raised = hear(sound, picture, result.grid, relative=False)
         heard = raised.waveform
-        says = texts.GAINED if raised.gain >= 0 else texts.LOWERED
-        says = says.format(gain=abs(raised.gain))
+        says = loudness_said(raised)
     kind = next(name for name, value in texts.HEAR_WHATS.items() if value == what)
     row_name = row_names(result)[row].lower()
     return [
@@ -93,6 +95,19 @@ def play(
             plots.spectrogram(log_mel(heard), title=texts.HEARD, real_frames=real_frames(result)),
         ),
     ]
+
+
+def loudness_said(heard: Heard) -> str:
+    """What was done to give a masked sound the original's loudness, and what it lacks of it."""
+    if math.isinf(heard.short):
+        return texts.UNGAINED
+    if heard.short <= SHORT:
+        says = texts.GAINED if heard.gain >= 0 else texts.LOWERED
+    elif heard.gain < 0:
+        says = texts.PEAKS_DEMAND
+    else:
+        says = texts.AT_MOST if heard.gain > MAX_GAIN - 1e-6 else texts.PEAKS_ALLOW
+    return says.format(gain=abs(heard.gain), short=heard.short)
 
 
 def mask(result: Classification, row: int, expert: int, slot: int) -> tuple[Tensor, str]:

@@ -21,6 +21,7 @@ from softmoa.ui.texts import lesson as texts
 
 LAST = len(texts.STEPS)
 RANDOM, CLIP_STEPS = (2, 4), (5, 7, 8)  # steps that use the seed, and an example clip
+SEED = 8  # of which top-1 starves half of its experts, and soft none
 START = ((2.0, 0.0, -1.0), (1.0, 1.0, 0.0), (-1.0, 2.0, 0.0), (0.0, -1.0, 2.0))
 
 TO_THE_TOP = "now => { document.querySelector('#lesson-step').scrollIntoView(); return now; }"
@@ -69,7 +70,13 @@ def build(tab: gr.Tab) -> Linked:
             )
             with gr.Column(visible=False) as random:
                 seed = gr.Slider(
-                    0, 99, 1, step=1, label=texts.SEED, info=texts.SEED_INFO, elem_id="lesson-seed"
+                    0,
+                    99,
+                    SEED,
+                    step=1,
+                    label=texts.SEED,
+                    info=texts.SEED_INFO,
+                    elem_id="lesson-seed",
                 )
             with gr.Column(visible=False) as choice:
                 clip = gr.Dropdown(
@@ -155,7 +162,7 @@ def _expert(shared: Shared) -> None:
 def _kinds(shared: Shared) -> None:
     Words(texts.KINDS)
     sharpness = gr.Slider(0, 5, 1, step=0.25, label=texts.SHARPNESS, elem_id="lesson-sharpness")
-    figure = Figure(steps.kinds(1, 1.0), elem_id="lesson-kinds-figure")
+    figure = Figure(steps.kinds(SEED, 1.0), elem_id="lesson-kinds-figure")
     for control in (shared.seed, sharpness):
         control.change(
             steps.kinds,

@@ -16,7 +16,7 @@ from softmoa.ast import SPECIAL_TOKENS, ASTConfig, Block
 from softmoa.balance import METRICS, MOST, Balance, dead_experts, effective_experts
 from softmoa.bundle import read_info
 from softmoa.classify import Classification, bundles, classify, load_backbone, open_classifier
-from softmoa.contribution import expert_contribution
+from softmoa.contribution import expert_norms
 from softmoa.moa import Experts, SoftRouter
 from softmoa.plots import lesson as drawn
 from softmoa.quiz import OTHER_LABEL, Question
@@ -245,22 +245,22 @@ def _picture(question: Question, result: Classification, shown: torch.Tensor, la
 
 
 def measure(bundle: str, clip: str) -> list[str]:
-    """Contribution of every expert against what its removal does to the first label's logit."""
+    """Length of what every expert adds against what its removal does to the first label's logit."""
     result = classified(bundle, clip)
     target = int(result.probabilities.argmax())
     effect = causal_contribution(result.classifier.model, result.mel).delta[..., target].abs()
-    loud = torch.cat([expert_contribution(record) for record in result.records])
+    loud = torch.cat([expert_norms(record) for record in result.records])
     sentence = texts.RANKS.format(
         value=rank_correlation(loud.flatten(), effect.flatten()),
         clip=clip.replace("_", " "),
         label=result.classifier.labels[target],
     )
     figure = drawn.scatter(
-        100 * loud,
+        loud,
         effect,
         title="Is a loud expert one that matters?",
-        across="contribution in its layer, %",
-        up="change of the class logit when it is removed",
+        across=texts.ACROSS,
+        up=texts.UP,
     )
     return [sentence, figure]
 

@@ -1,19 +1,22 @@
 """What the Compare tab says."""
 
 INTRO = (
-    "Every method starts from the same frozen backbone and the same linear head, and sees the same "
-    "clips in the same order. Watch them learn, see what each costs, and take one with you."
+    "Every method starts from the same backbone and, unless you switch it off, the same linear "
+    "head, and sees the same clips in the same order. Watch them learn, see what each costs, and "
+    "take one with you."
 )
 TASK = "Task"
 METHODS = "Methods"
-METHODS_INFO = "What is trained on top of the frozen backbone."
+METHODS_INFO = "What is trained beside the head: new parts, weights of the backbone, or nothing."
 ABOUT_METHODS = "What the methods do"
 SHOTS = "Training clips per class"
 SHOTS_ALL = "all"
 UNIT = "Each run ends after"
 AMOUNT = "How many"
 SEEDS = "Seeds"
-SEEDS_INFO = "Each method runs once per seed; the spread over seeds tells luck from merit."
+SEEDS_INFO = (
+    "Each method runs once per seed; where the order changes from seed to seed, it is luck."
+)
 MORE = "More settings"
 RECIPE = "Recipe"
 RECIPES = {"for short runs": "short", "the papers' own": "paper"}

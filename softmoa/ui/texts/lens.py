@@ -70,9 +70,9 @@ NOTES = {
         "point nowhere that matters for the label."
     ),
     "share": (
-        "$P_j = \\operatorname{mean}_i \\sum_k C_{ijk}$, as Soft MoE reports it: how much the "
-        "patches listen. Trust it for **balance**; it knows nothing of what the expert answers, "
-        "nor of the label."
+        "$P_j = \\operatorname{mean}_i \\sum_k C_{ijk}$: how much the patches listen; Soft MoE's "
+        "expert importance before it is divided by the smallest. Trust it for **balance**; it "
+        "knows nothing of what the expert answers, nor of the label."
     ),
 }
 
@@ -129,11 +129,18 @@ HEAR = (
 HEAR_WHAT = "Play"
 HEAR_WHATS = {"What it reads most": "kept", "The rest (complement)": "rest"}
 LOUDNESS = "Loudness"
-LOUDNESSES = {"As loud as the original (RMS)": "rms", "As the filter leaves it": "masked"}
+LOUDNESSES = {
+    "As loud as the original, where peaks allow (RMS)": "rms",
+    "As the filter leaves it": "masked",
+}
 ORIGINAL, HEARD = "The original", "Filtered"
 GAIN = "{kind} of {who}, {row}: {loudness}. Of the original's energy {energy:.1f} % passes."
 GAINED = "raised by {gain:.1f} dB to the loudness of the original"
 LOWERED = "lowered by {gain:.1f} dB to the loudness of the original"
+BELOW = "{short:.1f} dB below the original's loudness"
+PEAKS_ALLOW = "raised by {gain:.1f} dB, as far as its peaks allow, " + BELOW
+PEAKS_DEMAND = "lowered by {gain:.1f} dB because of its peaks, " + BELOW
+AT_MOST = "raised by {gain:.1f} dB, the most that is done here, " + BELOW
 UNGAINED = "its loudness is as the filter leaves it"
 HEAR_MEANS = (
     "**What this means**: you hear the places in time and pitch whose patches the expert reads "

@@ -5,7 +5,7 @@ STEPS = (
     "Dense, sparse, soft",
     "Dispatch and combine by hand",
     "How top-1 collapses",
-    "Why soft does not",
+    "Why soft collapses less",
     "Slots and experts",
     "Guess, then look",
     "What pictures cannot tell",
@@ -39,8 +39,8 @@ as the *routing logit* of token $i$ and expert $j$.
 
 All tables come from the same routing logits, so the answers of dense and soft have the same
 weights: what differs is what the experts read, and how often. *Sharpness* multiplies the routing
-logits: at 0 every choice is even, and at a large value soft routing comes close to a hard
-choice."""
+logits: at 0 all weights are even; top-1 must still choose, and takes the first expert. At a large
+value soft routing comes close to a hard choice."""
 SHARPNESS = "Sharpness"
 
 BY_HAND = r"""### 3. Dispatch and combine by hand
@@ -68,27 +68,33 @@ better, win more, and the rest never learn: they are *dead*.
 
 The usual cure is a **balancing loss** (Switch): $n \sum_j f_j p_j$, with $f_j$ the part of the
 tokens that expert $j$ gets and $p_j$ its mean probability. It is 1 when both are even and $n$ when
-one expert gets everything. **Soft** routing needs none.
+one expert gets everything. It is added to the loss times a small factor: 0.01 in Switch, 0.1 here,
+so that 200 steps suffice. **Soft** routing uses no such loss; it can still become uneven (step 5).
 
 The toy tokens share an offset, as patches of one spectrogram do; without it the collapse is milder.
-Shares are combine weights, averaged over the clips of a step."""
+Shares are combine weights, averaged over the clips of a step. The loss is that of the task alone,
+without the balancing loss."""
 BALANCED = "Add the balancing loss to top-1"
 TRAIN = "Train again"
 LINE = "step {step}: {dead} dead, {effective:.1f} effective experts, loss {loss:.2f}"
 
-EVEN = r"""### 5. Why soft does not collapse, and where it is still uneven
+EVEN = r"""### 5. Why soft collapses less, and where it is still uneven
 Each slot's dispatch weights sum to 1 by construction, so **every expert reads a full slot of every
-clip and learns from it**. The dispatch side can not be uneven; it also can not tell you anything.
+clip**. Softmax gives every answer a weight above zero, so no expert is cut off by a choice, as
+under top-1. The dispatch side cannot be uneven in this sense, so it says nothing about balance.
 
 What can be uneven is the other side: how much the tokens take from each expert,
-the **share** $P_j = \operatorname{mean}_i \sum_k C_{i,jk}$. Choose a clip and a layer and read the
-numbers.
+the **share** $P_j = \operatorname{mean}_i \sum_k C_{i,jk}$. How much an expert learns depends on it
+too: a share near zero is a gradient near zero. Some seeds of step 4 leave a soft expert almost
+without a share (try 7).
+
+Choose a clip and a layer and read the numbers.
 *Choices* counts, for each expert, the tokens that take most from it."""
 
 COUNTS = r"""### 6. Slots and experts
-An expert may have several slots: the *same* adapter then reads several different mixtures. More
-**slots** cost time and almost no parameters; more **experts** cost parameters. With $n$ experts of
-$p$ slots the combine softmax runs over all $n\,p$ of them.
+An expert may have several slots: the *same* adapter then reads several different mixtures. With
+$n$ experts of $p$ slots the combine softmax runs over all $n\,p$ of them. **Time** grows with all
+slots, $n\,p$; **parameters** grow with the experts $n$ and hardly with $p$.
 
 Soft-MoA's authors found many experts with few slots to work best (arXiv 2402.00828).
 
@@ -108,7 +114,7 @@ LIMITS = r"""### 8. What the pictures cannot tell
   made of it.
 - **Tokens are not patches for long.** From the second layer on, attention has already mixed them; a
   patch stands where it began, not for what it has heard since.
-- **A loud voice need not matter.** A large contribution may be cancelled by the next layer.
+- **A loud voice need not matter.** The next layer may cancel what an expert adds.
 - **Experts have no names.** Number 3 of one layer has nothing to do with number 3 of the next, and
   another seed gives other experts.
 
@@ -116,9 +122,11 @@ The test of *mattering* is to take the expert away and look: press the button. E
 expert of one layer on this clip."""
 MEASURE = "Remove every expert, one at a time"
 RANKS = (
-    "Rank correlation between contribution and effect: {value:.2f} (1 would mean that the louder "
+    "Rank correlation, over all experts of all layers, between the mean length of what an expert "
+    "adds and the size of the change of the class logit: {value:.2f} (1 would mean that the louder "
     "voice always matters more, 0 that loudness tells nothing). Clip: {clip}; class: {label}."
 )
+ACROSS, UP = "mean length of what it adds", "size of the change of the class logit"
 GLOSSARY_TITLE = "Glossary"
 GLOSSARY = """
 | word | meaning |
@@ -128,11 +136,12 @@ GLOSSARY = """
 | router, phi (φ) | the trained vectors that tokens are compared with |
 | routing logit | the product of a token and a slot's φ; softmax makes weights of these |
 | class logit | what the model says of a label, from which its probability is computed |
-| slot | the one input an expert reads: a mixture of all tokens |
+| slot | an input of an expert, a mixture of all tokens; an expert has one or more |
 | dispatch | weights of the tokens in a slot; over the tokens they sum to 1 |
 | combine | weights of the slots in a token's answer; over the slots they sum to 1 |
 | share, $P_j$ | combine weight of an expert, as a mean over the tokens |
 | contribution | mean length of what an expert adds, as a share of all experts' |
 | dead expert | one that gets less than 1 % of an equal share |
-| effective experts | e to the entropy of the shares: so many equal experts would be as uneven |
+| effective experts | e to the entropy of the shares: the number of equally used experts \
+that would have the same entropy |
 """

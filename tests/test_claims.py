@@ -33,6 +33,8 @@ def rows(condition: str, accuracies: list[float], clips: int = 200, a_group: int
         ([0.80, 0.80, 0.80], [0.80, 0.80, 0.80], "equal", "holds"),
         ([0.80, 0.86, 0.74], [0.80, 0.80, 0.80], "equal", "cannot be tested at this size"),
         ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "equal", "does not hold here"),
+        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "no less", "holds"),
+        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "no less", "does not hold here"),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(left, right, says, expected):

@@ -33,7 +33,7 @@ class Training:
 
 
 def _unharmed(a: str, b: str, text: str) -> Claim:
-    return Claim(text, "a departure of the public reference code", a, "equal", b)
+    return Claim(text, "a departure of the public reference code", a, "no less", b)
 
 
 TRAINING = (
@@ -250,7 +250,7 @@ TRAINING = (
                 "Switch's loss costs no accuracy",
                 "Switch, arXiv 2101.03961",
                 f"{TOP1}, Switch loss",
-                "equal",
+                "no less",
                 TOP1,
             ),
         ),

@@ -28,7 +28,7 @@ NEGLIGIBLE = 0.02  # an accuracy that differs by less is as good as equal
 
 @dataclass(frozen=True)
 class Claim:
-    """`a` has more (less, as much) of `measure` than `b`, another condition or a plain number.
+    """`a` has more (less, as much, no less) of `measure` than `b`, another condition or a number.
 
     margin: what counts as equal, in units of the measure. tasks: those that the claim is about; all
     if empty.
@@ -37,7 +37,7 @@ class Claim:
     text: str
     source: str
     a: str
-    says: Literal["more", "less", "equal"]
+    says: Literal["more", "less", "equal", "no less"]
     b: str | float
     measure: str = "test_accuracy"
     margin: float = NEGLIGIBLE
@@ -94,6 +94,8 @@ def verdict(found: Difference | None, claim: Claim) -> Verdict:
     if claim.says == "equal":
         says = -claim.margin <= low and high <= claim.margin
         against = low > claim.margin or high < -claim.margin
+    elif claim.says == "no less":
+        says, against = -claim.margin <= low, high < -claim.margin
     else:
         low, high = (low, high) if claim.says == "more" else (-high, -low)
         says, against = low > 0, high < 0

@@ -21,7 +21,7 @@ from softmoa.ui.texts import lesson as texts
 
 LAST = len(texts.STEPS)
 RANDOM, CLIP_STEPS = (2, 4), (5, 7, 8)  # steps that use the seed, and an example clip
-SEED = 8  # of which top-1 starves half of its experts, and soft none
+SEED = 8  # with which top-1 starves four of six experts, and soft none
 START = ((2.0, 0.0, -1.0), (1.0, 1.0, 0.0), (-1.0, 2.0, 0.0), (0.0, -1.0, 2.0))
 
 TO_THE_TOP = "now => { document.querySelector('#lesson-step').scrollIntoView(); return now; }"

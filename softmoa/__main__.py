@@ -22,6 +22,8 @@ from softmoa.weights import BACKBONES, WeightsError
 
 if TYPE_CHECKING:
     from softmoa.classify import Classification
+    from softmoa.events import ComparisonEvent
+    from softmoa.scoreboard import Scoreboard
 
 INTERRUPTED = 130  # as shells say it
 
@@ -260,7 +262,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Train several methods on one task and compare them."""
-    from softmoa import cost, events, experiment, plan, recipes, run_directory, scoreboard, weights
+    from softmoa import cost, experiment, plan, recipes, run_directory, scoreboard, weights
     from softmoa.methods import METHODS
 
     chosen = [name.strip() for name in methods.split(",")] if methods else list(METHODS)
@@ -297,31 +299,36 @@ def compare(
             expected = cost.estimate(base, data, comparison)
             memory = max(of.memory_mb for of in expected.costs)
             print(f"About {expected.seconds:.0f} s; a step holds up to {memory:.0f} MB.")
-        rows, board = [], scoreboard.Scoreboard()
-        try:
-            for event in run_directory.record(experiment.compare(base, data, comparison), out):
-                if isinstance(event, events.RunFinished):
-                    line = run_directory.as_line(event)
-                    rows.append({name: line[name] for name in run_directory.COLUMNS})
-                board.add(event)
-                _progress(event, quiet=as_json)
-        except KeyboardInterrupt:
-            print(f"Interrupted; what was finished is in {out}.", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
-        except OSError as error:
-            raise UserError(
-                f"The results cannot be stored in {out}: {error.strerror}; what was finished is "
-                "kept."
-            ) from None
+        board = _followed(experiment.compare(base, data, comparison), out, quiet=as_json)
     if as_json:
-        print(json.dumps(rows))
+        lines = map(run_directory.as_line, board.finished)
+        print(json.dumps([{name: line[name] for name in run_directory.COLUMNS} for line in lines]))
     else:
         titles = {name: METHODS[name].title for name in chosen}
         if verdict := scoreboard.conclusion(board, titles):
             print(verdict)
         print(f"Results, events and bundles are in {out}.")
-    if not rows:
+    if not board.finished:
         raise typer.Exit(1)
+
+
+def _followed(comparison: Iterator[ComparisonEvent], out: Path, quiet: bool) -> Scoreboard:
+    """Run a comparison into a folder, with a line for what a person waits for."""
+    from softmoa import run_directory, scoreboard
+
+    board = scoreboard.Scoreboard()
+    try:
+        for event in run_directory.record(comparison, out):
+            board.add(event)
+            _progress(event, quiet)
+    except KeyboardInterrupt:
+        print(f"Interrupted; what was finished is in {out}.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        raise UserError(
+            f"The results cannot be stored in {out}: {error.strerror}; what was finished is kept."
+        ) from None
+    return board
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import socket
 import sys
 import threading
 from contextlib import suppress
@@ -126,22 +127,45 @@ def launch(demo: gr.Blocks, **options):
     )
 
 
+def port(text: str) -> int:
+    """What --port names; argparse says what it cannot be."""
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is not from 1 to 65535")
+    return number
+
+
+def check_host(host: str) -> None:
+    """Raises OSError, or UnicodeError, if this machine has no such address: gradio would try every
+    port on it, five seconds each."""
+    found = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)
+    family, kind, _, _, address = found[0]
+    with socket.socket(family, kind) as probe:
+        probe.bind(address)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Soft-MoA Lab")
     parser.add_argument("--host", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--port", type=port, help="port (default: the first free one from 7860)")
     arguments = parser.parse_args()
     demo = build()
     try:
+        if arguments.host:
+            check_host(arguments.host)
         launch(
             demo,
             server_name=arguments.host,
             server_port=arguments.port,
             prevent_thread_lock=True,
         )
-    except OSError:  # what gradio raises; its message names settings that do not apply here
+    except (OSError, UnicodeError):  # gradio's message names settings that do not apply here
         where = f"port {arguments.port}" if arguments.port else "any port from 7860"
-        print(f"Cannot serve on {where}: choose another one with --port.", file=sys.stderr)
+        instead = "another one with --port"
+        if arguments.host:
+            where = f"{arguments.host}, {where}"
+            instead = "another address with --host or port with --port"
+        print(f"Cannot serve on {where}: choose {instead}.", file=sys.stderr)
         sys.exit(2)
     threading.Thread(target=warm_up, daemon=True).start()
     demo.block_thread()

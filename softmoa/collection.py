@@ -1,6 +1,7 @@
 """Sounds that a visitor records or uploads, by class, until they are a dataset.
 
 A `Collection` is a value; its clips are files in one folder, which goes when the collection does.
+`Current` holds the one that a visitor has by now.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -109,29 +112,26 @@ class Collection:
         rows = tuple(row for row in self.rows if row.label != label)
         return replace(self, labels=tuple(x for x in self.labels if x != label), rows=rows)
 
-    def add_zip(self, path: Path, limits: DataLimits) -> Collection:
-        """With all clips of a zip. Raises TaskError, and keeps nothing of it, if it is refused."""
-        target = Path(tempfile.mkdtemp(dir=self.folder)) / "zip"
-        try:
-            rows, remarks = own.rows_of_zip(path, target, limits)
-            labels = tuple(dict.fromkeys((*self.labels, *(row.label for row in rows))))
-            if len(labels) > limits.classes or len(self.rows) + len(rows) > limits.clips:
-                raise TaskError(
-                    f"With this zip there are {len(labels)} classes and "
-                    f"{len(self.rows) + len(rows)} clips; at most {limits.classes} and "
-                    f"{limits.clips} can be used."
-                )
-            if long := [label for label in labels if len(label) > LONGEST_LABEL]:
-                raise TaskError(
-                    f"The class '{long[0][:LONGEST_LABEL]}…' has more than {LONGEST_LABEL} letters."
-                )
-            moved = []
-            for row in rows:
-                free = self._free(row.label, row.path.name)
-                row.path.rename(free)
-                moved.append(replace(row, path=free))
-        finally:
-            shutil.rmtree(target.parent)
+    def add_clips(
+        self, rows: Sequence[Row], remarks: Sequence[Remark], limits: DataLimits
+    ) -> Collection:
+        """With all clips of a zip, moved here. Raises TaskError, and moves none, if refused."""
+        labels = tuple(dict.fromkeys((*self.labels, *(row.label for row in rows))))
+        if len(labels) > limits.classes or len(self.rows) + len(rows) > limits.clips:
+            raise TaskError(
+                f"With this zip there are {len(labels)} classes and "
+                f"{len(self.rows) + len(rows)} clips; at most {limits.classes} and "
+                f"{limits.clips} can be used."
+            )
+        if long := [label for label in labels if len(label) > LONGEST_LABEL]:
+            raise TaskError(
+                f"The class '{long[0][:LONGEST_LABEL]}…' has more than {LONGEST_LABEL} letters."
+            )
+        moved = []
+        for row in rows:
+            free = self._free(row.label, row.path.name)
+            row.path.rename(free)
+            moved.append(replace(row, path=free))
         everything, copies = own.without_unusable((*self.rows, *moved))
         for row in set(moved).difference(everything):
             row.path.unlink()
@@ -152,6 +152,36 @@ class Collection:
         self.folder.touch()  # in use: not to be swept away
         taken = {path.name.lower() for path in folder.iterdir()}
         return folder / own.free_path(own.safe_name(name), taken)
+
+
+class Current:
+    """What one visitor has collected by now.
+
+    A page's events overlap, and unpacking a zip takes seconds: under the lock, `now` is replaced by
+    what is made of its present value, never of the one at an event's start.
+    """
+
+    def __init__(self, now: Collection | None = None) -> None:
+        self.now = now
+        self.lock = Lock()
+
+    def __deepcopy__(self, memo: dict) -> Current:
+        """For a session of its own: gradio copies the first value of a State, a lock cannot be."""
+        return Current(self.now)
+
+
+@contextmanager
+def unpacked(path: Path, limits: DataLimits) -> Iterator[tuple[list[Row], list[Remark]]]:
+    """The clips of a zip and remarks on the others; what is not moved goes after the `with`.
+
+    Raises TaskError if it cannot be used.
+    """
+    folders.make_private(ROOT)
+    folder = Path(tempfile.mkdtemp(dir=ROOT))  # where clips move to a collection at no cost
+    try:
+        yield own.rows_of_zip(path, folder / "zip", limits)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new(keep_minutes: float, labels: tuple[str, ...] = ()) -> Collection:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +273,40 @@ def test_a_change_of_layer_sends_little():
     result = classify(open_classifier(), (16_000, noise))
     drawn = explore.draw_choice(result, 3, "mhsa", "dispatch", 2, 0, 40)
     assert len(json.dumps(drawn)) < 150_000
+
+
+@pytest.fixture
+def taken():
+    """A port that something else serves on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield str(other.getsockname()[1])
+
+
+ELSEWHERE = "choose another address with --host or port with --port."
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--port", "99999"], "app.py: error: argument --port: 99999 is not from 1 to 65535"),
+        (["--port", "TAKEN"], "Cannot serve on port TAKEN: choose another one with --port."),
+        (
+            ["--host", "127.0.0.1", "--port", "TAKEN"],
+            f"Cannot serve on 127.0.0.1, port TAKEN: {ELSEWHERE}",
+        ),
+        (
+            ["--host", "192.0.2.1"],  # of documentation, nobody's
+            f"Cannot serve on 192.0.2.1, any port from 7860: {ELSEWHERE}",
+        ),
+    ],
+)
+def test_where_it_cannot_serve_is_one_sentence(taken, arguments, words):
+    command = [sys.executable, "app.py", *(a.replace("TAKEN", taken) for a in arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    *usage, said = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said == words.replace("TAKEN", taken)
+    assert not usage or usage[0].startswith("usage: app.py") and len(usage) == 1
 
 
 def test_old_downloads_are_swept_away(tmp_path, monkeypatch):

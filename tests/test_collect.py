@@ -1,23 +1,29 @@
 """The tab "Your sounds" in a real browser with a real (fake-device) microphone; its handlers."""
 
+import asyncio
 import errno
 import os
 import shutil
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
 import soundfile
+from gradio.state_holder import SessionState
 from playwright.sync_api import Page, expect
 from test_accessibility import violations
+from test_collection import add_zip
 from test_hostile import call, sent, upload
 
 from analysis.running_app import browser_options
 from softmoa import collection
 from softmoa.bundle import read_info
+from softmoa.collection import Current
 from softmoa.tasks import own
 from softmoa.ui import collect, collect_train
 from softmoa.ui.microphone import Heard, Shown
@@ -179,7 +185,7 @@ def test_a_zip_is_added_and_its_takes_chosen_recorded_again_and_deleted(
 @pytest.fixture
 def mine(beeps, tmp_path, monkeypatch):
     monkeypatch.setattr(collection, "ROOT", tmp_path / "collections")
-    return collection.new(30).add_zip(beeps, collect.DATA)
+    return Current(add_zip(collection.new(30), beeps, collect.DATA))
 
 
 def test_stopping_a_training_ends_it_and_a_second_one_works(mine):
@@ -191,7 +197,7 @@ def test_stopping_a_training_ends_it_and_a_second_one_works(mine):
     trained = last[3]
     assert set(trained.files) == set(collect_train.METHODS_TRAINED)
     assert last[2].value in trained.files
-    clip = mine.rows[0]
+    clip = mine.now.rows[0]
     answer = collect_train.name_sound(trained, "soft-moa", str(clip.path))
     assert max(answer, key=answer.get) == clip.label and sum(answer.values()) == pytest.approx(1)
 
@@ -210,57 +216,128 @@ def test_the_live_window_is_the_last_moment_of_the_microphone(mine):
 def test_a_refused_upload_does_not_stay(mine, tmp_path):
     bad = tmp_path / "bad.zip"
     bad.write_text("no zip")
-    *_, says = collect.add_zip(mine, "low", str(bad))
+    *_, says = collect.add_zip(mine, str(bad))
     assert "not a zip" in says and not bad.exists()
+    assert places(mine) == {"high": TAKES, "low": TAKES}
 
 
 def test_what_a_stranger_sends_is_checked(mine):
     with pytest.raises(gr.Error, match="Train first"):
         collect_train.name_sound(None, "soft-moa", "x.wav")
-    [idle] = collect_train.train_all(None)
+    [idle] = collect_train.train_all(Current())
     assert idle[-2].visible and not idle[-1].visible
-    assert all(value == gr.skip() for value in collect.drop(mine, "low", 99))
+    for nobody in (mine, Current()):
+        assert all(value == gr.skip() for value in collect.drop(nobody, "low", None))
+    assert all(value == gr.skip() for value in collect.redraw(Current(), None, "", None))
 
 
-def places(now) -> dict[str, int]:
-    return {label: len(now.of(label)) for label in now.labels}
+def places(mine: Current) -> dict[str, int]:
+    return {label: len(mine.now.of(label)) for label in mine.now.labels}
 
 
 def test_a_class_with_takes_goes_at_the_second_press_only(mine):
-    before = mine.rows
+    before = mine.now.rows
     asked = collect.remove_class(mine, "low", "Remove this class")
     assert asked[0] == gr.skip() and all(row.path.exists() for row in before)
     question = asked[-3].value
     assert collect.remove_class(mine, "high", question)[0] == gr.skip()  # asked for another
-    now, *_, says = collect.remove_class(mine, "low", question)
-    assert places(now) == {"high": TAKES} and "Removed 'low'" in says
+    *_, says = collect.remove_class(mine, "low", question)
+    assert places(mine) == {"high": TAKES} and "Removed 'low'" in says
     assert [row.path.exists() for row in before] == [row.label == "high" for row in before]
 
 
 def test_everything_goes_at_the_second_press_only(mine):
+    before = mine.now
     asked = collect.start_over(mine, "Delete everything")
-    assert asked[0] == gr.skip() and mine.folder.exists()
-    now = collect.start_over(mine, asked[-2].value)[0]
-    assert not mine.folder.exists() and not now.labels
-    _, now, *_, says = collect.add_class(now, "bell")
-    assert now.labels == ("bell",) and now.folder.is_dir() and says == ""
+    assert asked[0] == gr.skip() and before.folder.exists()
+    collect.start_over(mine, asked[-2].value)
+    assert not before.folder.exists() and not mine.now.labels
+    *_, says = collect.add_class(mine, "bell")
+    assert mine.now.labels == ("bell",) and mine.now.folder.is_dir() and says == ""
 
 
 def test_takes_that_expired_are_said_and_the_next_one_begins_anew(mine, beeps, tmp_path):
-    collection.delete(mine)
-    take = tmp_path / "take.wav"
-    soundfile.write(take, sound("low", 0, 1.0), 48_000)
-    _, now, *_, says = collect.add_take(mine, "low", str(take), 3, True)
-    assert places(now) == {"high": 0, "low": 1} and now.folder.is_dir()
-    assert "30 minutes" in says and "Added take 1 of 'low'" in says
-    now, *_, says = collect.add_zip(mine, "low", str(beeps))
-    assert places(now) == {"high": TAKES, "low": TAKES} and "30 minutes" in says
-    now, *_, says = collect.drop(mine, "low", 0)
-    assert places(now) == {"high": 0, "low": 0} and "30 minutes" in says
+    before = mine.now
+    row = before.rows[3]
+    collection.delete(before)
     [idle] = collect_train.train_all(mine)
-    assert idle[-2].visible and not mine.folder.exists()
+    assert idle[-2].visible and not before.folder.exists()
     with pytest.raises(gr.Error, match="30 minutes"):
         collect.write_takes(mine)
+    take = tmp_path / "take.wav"
+    soundfile.write(take, sound("low", 0, 1.0), 48_000)
+    *_, says = collect.add_take(mine, "low", str(take), row, True)
+    assert places(mine) == {"high": 0, "low": 1} and mine.now.folder.is_dir()
+    assert "30 minutes" in says and "Added take 1 of 'low'" in says
+    mine.now = before
+    *_, says = collect.drop(mine, "low", row)
+    assert places(mine) == {"high": 0, "low": 0} and "30 minutes" in says
+    mine.now = before
+    *_, says = collect.add_zip(mine, str(beeps))
+    assert places(mine) == {"high": TAKES, "low": TAKES} and "30 minutes" in says
+
+
+def test_what_comes_while_a_zip_is_unpacked_stays(beeps, tmp_path, monkeypatch):
+    """Through gradio, which hands every event the State as it is at the event's start."""
+    monkeypatch.setattr(collection, "ROOT", tmp_path / "collections")
+    unpacking, enough, unpack = threading.Event(), threading.Event(), own.rows_of_zip
+
+    def slowly(*arguments):
+        unpacking.set()
+        assert enough.wait(60)
+        return unpack(*arguments)
+
+    monkeypatch.setattr(own, "rows_of_zip", slowly)
+    bells = [tmp_path / f"{k}.wav" for k in range(3)]
+    for k, path in enumerate(bells):
+        soundfile.write(path, sound("low", 6 + k, 1.0), 48_000)
+    with gr.Blocks() as demo:
+        own_tasks = gr.State([])
+        collect.build(own_tasks, gr.Tabs())
+    visitor, another = SessionState(demo), SessionState(demo)
+
+    async def event(name, session=visitor, label=None, file=None):
+        data = {"path": str(file), "meta": {"_type": "gradio.FileData"}}
+        given = {"class-name": "bell", "take-class": label, "take": data, "upload-zip": data}
+        of = next(of for of in demo.fns.values() if of.name == name)
+        inputs = [given.get(block.elem_id) for block in of.inputs]
+        await demo.process_api(of, inputs, state=session, explicit_call=True)
+
+    async def visit():
+        upload = asyncio.create_task(event("add_zip", file=beeps))
+        await asyncio.to_thread(unpacking.wait, 60)
+        await event("add_class")
+        await asyncio.gather(*(event("add_take", label="bell", file=path) for path in bells))
+        enough.set()
+        await upload
+        await event("tasks_of")
+        await event("tasks_of", another)
+
+    ThreadPoolExecutor(1).submit(asyncio.run, visit()).result()  # Playwright has a loop in this one
+    [task] = visitor[own_tasks._id]
+    assert task.labels == ("bell", "high", "low") and another[own_tasks._id] == []
+    assert sum(map(sum, task.counts.values())) == 2 * TAKES + 3
+    assert len(list(collection.ROOT.rglob("*.[wW][aA][vV]"))) == 2 * TAKES + 3
+    for component, value, _ in visitor.state_components:  # as gradio does when the visitor is gone
+        component.delete_callback(value)
+    assert list(collection.ROOT.iterdir()) == []
+
+
+def test_a_take_that_went_meanwhile_takes_no_other_with_it(mine):
+    first, second, *_ = mine.now.rows
+    for _ in range(2):  # the second one was under way
+        collect.drop(mine, "low", first)
+    assert mine.now.rows[0] == second and len(mine.now.rows) == 2 * TAKES - 1
+
+
+def test_what_was_chosen_while_a_zip_was_unpacked_stays_chosen(mine):
+    row = mine.now.rows[7]
+    _, label, takes, chosen, replacing, *_ = collect.redraw(mine, "low", "Added.", row)
+    assert label.value == "low" and chosen == row and replacing == gr.skip()
+    assert 'data-take="7" aria-pressed="true"' in takes
+    collect.drop(mine, "low", row)
+    _, _, _, chosen, replacing, *_, says = collect.redraw(mine, "low", "Added.", row)
+    assert chosen is None and replacing is False and says == "Added."
 
 
 def test_a_server_without_room_says_so(tmp_path, monkeypatch):
@@ -268,8 +345,8 @@ def test_a_server_without_room_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(collection, "ROOT", tmp_path / "file" / "collections")
     said = []
     monkeypatch.setattr(gr, "Warning", said.append)
-    assert collect.add_class(None, "bell")[1] == gr.skip()
-    assert collect.add_take(None, "bell", "take.wav", None, False)[1] == gr.skip()
+    assert collect.add_class(Current(), "bell")[1] == gr.skip()
+    assert collect.add_take(Current(), "bell", "take.wav", None, False)[1] == gr.skip()
     assert said == ["This server cannot store that now: Not a directory."] * 2
 
 
@@ -286,6 +363,6 @@ def test_a_zip_that_fills_the_disk_is_not_called_damaged(mine, beeps, monkeypatc
 
 
 def test_adapters_that_went_with_the_takes_are_said(mine):
-    trained = collect_train.Trained({}, {"linear": mine.folder / "gone.safetensors"})
+    trained = collect_train.Trained({}, {"linear": mine.now.folder / "gone.safetensors"})
     with pytest.raises(gr.Error, match="train again"):
         collect_train.bundle_file(trained, "linear")

@@ -110,7 +110,8 @@ def test_own_tasks_are_offered_beside_the_embedded_ones():
 
 def test_a_collection_of_ones_own_can_be_raced(tmp_path):
     now = collection.Collection(tmp_path)
-    assert collect.tasks_of(None) == collect.tasks_of(now) == []
+    mine = collection.Current()
+    assert collect.tasks_of(mine) == collect.tasks_of(collection.Current(now)) == []
     pitches = {"low": 300, "high": 2500}
     random = np.random.default_rng(0)
     for label, pitch in pitches.items():
@@ -119,7 +120,8 @@ def test_a_collection_of_ones_own_can_be_raced(tmp_path):
             sound = np.sin(2 * np.pi * pitch * (1 + 0.02 * k) * np.arange(16_000) / 16_000)
             sound = (0.3 * sound + random.normal(0, 0.02, 16_000)).astype(np.float32)
             now, _ = now.add_take(label, (16_000, sound), collect.DATA)
-    [task] = collect.tasks_of(now)
+    mine.now = now
+    [task] = collect.tasks_of(mine)
     assert set(task.labels) == set(pitches)
     assert (task.title, task.name) in compare_form._task_choices([task])
     form = [task.name, [task], ["linear"], 0, *FORM[4:]]

@@ -25,6 +25,7 @@ from softmoa.classify import bundles, classify, open_classifier
 from softmoa.hub import HubError, Repository
 from softmoa.limits import Limits
 from softmoa.ui import hub_bundles
+from softmoa.ui.backbones import Own, keep_own
 from softmoa.ui.texts import hub_bundles as texts
 from softmoa.weights import ASSETS
 
@@ -202,8 +203,8 @@ def quiet(monkeypatch):
     monkeypatch.setattr(hub_bundles, "_fetched", set())
 
 
-def last(name: object) -> list:
-    *_, outputs = hub_bundles.load_bundle(name, [])
+def last(name: object, own: list[Own] | None = None) -> list:
+    *_, outputs = hub_bundles.load_bundle(name, [] if own is None else own)
     return outputs
 
 
@@ -239,11 +240,33 @@ def test_the_token_of_the_server_is_not_lent(remote, quiet, monkeypatch):
 
 def test_a_loaded_bundle_is_pinned(remote, quiet):
     sharing.push(ESC10, NAME, "hf_ann")
-    words, own, _, base = last(f"{NAME}@v1")
+    own = []
+    words, _, base = last(f"{NAME}@v1", own)
     assert words.startswith(f"{NAME}@v1 is loaded") and base == "ast-small"
     [(_, key, _)] = own
     assert key == f"hub/{NAME}@{COMMIT}"
     assert hub_bundles.name_of_key(key) == f"{NAME}@{COMMIT}"
+
+
+def test_a_bundle_that_comes_while_another_is_fetched_stays(remote, quiet, monkeypatch):
+    sharing.push(ESC10, NAME, "hf_ann")
+    fetch = sharing.fetch_in_steps
+
+    def slowly(*arguments):
+        yield 0, 1
+        return (yield from fetch(*arguments))
+
+    monkeypatch.setattr(sharing, "fetch_in_steps", slowly)
+    own: list[Own] = []
+    steps = hub_bundles.load_bundle(NAME, own)
+    next(steps)
+    keep_own(own, ("yours", "run/1/soft-moa", "ast-small"))
+    *_, (_, bundle, _) = steps
+    keys = ["run/1/soft-moa", f"hub/{NAME}@{COMMIT}"]
+    assert [key for _, key, _ in own] == [key for _, key in bundle.choices[-2:]] == keys
+    assert bundle.value == keys[1]
+    last(NAME, own)
+    assert [key for _, key, _ in own] == keys
 
 
 @pytest.mark.parametrize("name", ["", "x", "/etc/passwd", "../a", None, ["a"], "a\nb/c", "x" * 999])

@@ -49,6 +49,14 @@ def bundle_choices(backbone: str, own: Sequence[Own] = ()) -> list[tuple[str, st
     return choices + [(title, key) for title, key, base in own if base == backbone]
 
 
+def keep_own(own: list[Own], entry: Own) -> None:
+    """Put a bundle last among a visitor's own, in place: an event that has read the list before,
+    and downloads for minutes, then knows of it too."""
+    if entry in own:
+        own.remove(entry)
+    own.append(entry)
+
+
 def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown, own: gr.State):
     """Wire the choice: what the backbone is, and the bundles trained on it. The chained event."""
     return backbone.input(

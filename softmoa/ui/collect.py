@@ -10,9 +10,9 @@ import gradio as gr
 
 from softmoa import collection
 from softmoa.audio import SAMPLE_RATE, AudioError
-from softmoa.collection import TAKE_SECONDS, Collection
+from softmoa.collection import TAKE_SECONDS, Collection, Current
 from softmoa.limits import LIMITS, LimitError
-from softmoa.tasks import Task, TaskError, own
+from softmoa.tasks import Row, Task, TaskError, own
 from softmoa.tasks.own import DataLimits
 from softmoa.ui import collect_train
 from softmoa.ui import collect_view as view
@@ -50,9 +50,9 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
 
     own_tasks: the list of this visitor's tasks that the Compare tab offers.
     """
-    mine = gr.State(delete_callback=collection.delete)
-    mine.change(tasks_of, mine, own_tasks, show_progress="hidden", api_visibility="private")
-    chosen = gr.State()
+    # Changed in place, and an output all the same: gradio deletes no State that never was one.
+    mine = gr.State(Current(), delete_callback=lambda mine: collection.delete(mine.now))
+    chosen = gr.State()  # a Row
     replacing = gr.State(False)
     gr.Markdown(texts.INTRO)
     with gr.Row():
@@ -118,41 +118,53 @@ def build(own_tasks: gr.State, tabs: gr.Tabs) -> None:
         "concurrency_limit": 4,
         "show_progress": "hidden",
     }
-    unpacking: dict[str, Any] = {**quick, "show_progress": "full"}
-    for event in (add.click, name.submit):
-        event(add_class, [mine, name], [name, *shown], **quick)
+    unpacking: dict[str, Any] = {**quick, "show_progress": "full", "show_progress_on": [takes]}
     record.click(None, [seconds], None, js=RECORD_ONE)
-    take.input(add_take, [mine, label, take, chosen, replacing], [take, *shown], **quick)
-    upload.upload(add_zip, [mine, label, upload], shown, **unpacking)
-    takes.select(choose, [mine, label], shown, **quick)
     again.click(record_again, [mine, chosen], [replacing, label, status], **quick).then(
         None, [seconds], None, js=RECORD_ONE
     )
-    delete.click(drop, [mine, label, chosen], shown, **quick)
-    remove.click(remove_class, [mine, label, remove], shown, **quick)
     label.input(lambda: _button(texts.REMOVE), None, remove, **quick)
-    clear.click(start_over, [mine, clear], shown, **quick)
+    for event in (
+        add.click(add_class, [mine, name], [name, *shown], **quick),
+        name.submit(add_class, [mine, name], [name, *shown], **quick),
+        take.input(add_take, [mine, label, take, chosen, replacing], [take, *shown], **quick),
+        upload.upload(add_zip, [mine, upload], [mine, status], **unpacking).then(
+            redraw, [mine, label, status, chosen], shown, **quick
+        ),
+        takes.select(choose, [mine], shown, **quick),
+        delete.click(drop, [mine, label, chosen], shown, **quick),
+        remove.click(remove_class, [mine, label, remove], shown, **quick),
+        clear.click(start_over, [mine, clear], shown, **quick),
+    ):
+        # One after another, so that the last to come offers what there is by then.
+        event.then(tasks_of, mine, own_tasks, **{**quick, "concurrency_limit": 1})
     save.click(write_takes, [mine], saved, **quick).success(
         None, js="() => document.querySelector('#file-takes').click()"
     )
 
 
-def tasks_of(now: Collection | None) -> list[Task]:
+def tasks_of(mine: Current) -> list[Task]:
     """The collection as a task, as soon as one can be trained on it."""
-    if now is None:
+    if mine.now is None:
         return []
     try:
-        task = now.build().task
+        task = mine.now.build().task
     except TaskError:
         return []
     return [replace(task, title=texts.RACE_TITLE.format(classes=", ".join(task.labels)))]
 
 
-def show(now: Collection, label: str | None, says: str, place: int | None = None) -> list:
-    """Everything the tab shows of a collection. place: of the chosen take."""
+def show(mine: Current, label: str | None, says: str, chosen: Row | None = None) -> list:
+    """Everything the tab shows of a collection."""
+    with mine.lock:
+        now = mine.now
+        assert now is not None  # before a visitor has one, nothing is shown
+        if now.swept:
+            now = mine.now = Collection(now.folder, now.labels)
+            says = EXPIRED
     label = label if label in now.labels else (now.labels[-1] if now.labels else None)
-    if now.swept:
-        now, says, place = Collection(now.folder, now.labels), EXPIRED, None
+    chosen = chosen if chosen in now.rows else None
+    place = now.rows.index(chosen) if chosen else None
     divided, table = False, ""
     if now.rows:
         try:
@@ -160,13 +172,13 @@ def show(now: Collection, label: str | None, says: str, place: int | None = None
         except TaskError as error:
             says = f"{says} {error}"
     return [
-        now,
+        mine,
         gr.Radio(list(now.labels), value=label),
         view.takes(now, place),
-        place,
+        chosen,
         False,
-        gr.Column(visible=place is not None),
-        None if place is None else str(now.rows[place].path),
+        gr.Column(visible=chosen is not None),
+        str(chosen.path) if chosen else None,
         gr.Column(visible=divided),
         table,
         gr.Row(visible=bool(now.rows)),
@@ -174,6 +186,14 @@ def show(now: Collection, label: str | None, says: str, place: int | None = None
         _button(texts.CLEAR),
         says,
     ]
+
+
+def redraw(mine: Current, label: str | None, says: str, chosen: Row | None) -> list:
+    """`show` after what took its time: what is chosen by now stays so, to be recorded again too."""
+    if mine.now is None:
+        return same()
+    shown = show(mine, label, says, chosen)
+    return shown if shown[3] is None else [*shown[:4], gr.skip(), *shown[5:]]
 
 
 def same(remove: Any = None, clear: Any = None, says: str | None = None) -> list:
@@ -207,96 +227,111 @@ def _sentence(error: Exception) -> str:
     return not_stored(error) if isinstance(error, OSError) else str(error)
 
 
-def add_class(now: Collection | None, name: str) -> list:
+def add_class(mine: Current, name: str) -> list:
     try:
-        now, says = kept(now)
-        now = now.add_label(name, DATA)
+        with mine.lock:
+            now, says = kept(mine.now)
+            mine.now = now = now.add_label(name, DATA)
     except (OSError, TaskError) as error:
         gr.Warning(_sentence(error))
         return [gr.skip(), *same()]
-    return ["", *show(now, now.labels[-1], says)]
+    return ["", *show(mine, now.labels[-1], says)]
 
 
 def add_take(
-    now: Collection | None, label: str, path: str | None, chosen: int | None, replacing: bool
+    mine: Current, label: str, path: str | None, chosen: Row | None, replacing: bool
 ) -> list:
     """A new recording, in the place of the chosen one if that is to be recorded again."""
     if path is None:
         return [gr.skip(), *same()]
     try:
-        now, says = kept(now)
-        place = chosen if replacing and chosen is not None and chosen < len(now.rows) else None
-        label = label if place is None else now.rows[place].label
-        now, seconds = now.add_take(label, path, DATA, place)
+        with mine.lock:
+            now, says = kept(mine.now)
+            place = None
+            if replacing and chosen in now.rows:
+                place, label = now.rows.index(chosen), chosen.label
+            mine.now, seconds = now, _ = now.add_take(label, path, DATA, place)
     except (AudioError, OSError, TaskError) as error:
         gr.Warning(_sentence(error))
         return [None, *same()]
     added = texts.ADDED.format(number=len(now.of(label)), label=label, seconds=seconds)
-    return [None, *show(now, label, f"{says} {added}".strip())]
+    return [None, *show(mine, label, f"{says} {added}".strip())]
 
 
-def add_zip(now: Collection | None, label: str, path: str) -> list:
-    """All clips of a zip; the upload itself does not stay."""
+def add_zip(mine: Current, path: str) -> list:
+    """All clips of a zip, and what is said of it; the upload itself does not stay."""
     try:
         LIMITS.check_upload(path)
-        now, says = kept(now)
-        after = now.add_zip(Path(path), DATA)
+        with collection.unpacked(Path(path), DATA) as (rows, remarks), mine.lock:
+            now, says = kept(mine.now)
+            mine.now = after = now.add_clips(rows, remarks, DATA)
     except (LimitError, OSError, TaskError) as error:
         gr.Warning(_sentence(error))
-        return same(says=_sentence(error))
+        return [gr.skip(), _sentence(error)]
     finally:
         Path(path).unlink(missing_ok=True)
     clips = after.rows[len(now.rows) :]
     classes = len({row.label for row in clips})
     added = texts.ADDED_ZIP.format(clips=len(clips), classes=classes)
-    return show(after, label, f"{says} {added}".strip())
+    return [mine, f"{says} {added}".strip()]
 
 
-def choose(now: Collection | None, label: str, event: gr.EventData) -> list:
+def choose(mine: Current, event: gr.EventData) -> list:
     """A click on a take: play it, or delete or record it again."""
+    now = mine.now
     text = str((event._data or {}).get("take"))
     place = int(text) if text.isdecimal() and len(text) < 7 else None
     if now is None or place is None or place >= len(now.rows):
         return same()
     row = now.rows[place]
     number = now.of(row.label).index(row) + 1
-    return show(now, row.label, texts.CHOSEN_NOTE.format(number=number, label=row.label), place)
+    return show(mine, row.label, texts.CHOSEN_NOTE.format(number=number, label=row.label), row)
 
 
-def record_again(now: Collection | None, chosen: int | None) -> list:
-    if now is None or chosen is None or chosen >= len(now.rows):
+def record_again(mine: Current, chosen: Row | None) -> list:
+    if mine.now is None or chosen is None or chosen not in mine.now.rows:
         return [False, gr.skip(), gr.skip()]
-    return [True, now.rows[chosen].label, texts.AGAIN_NOTE]
+    return [True, chosen.label, texts.AGAIN_NOTE]
 
 
-def drop(now: Collection | None, label: str, chosen: int | None) -> list:
-    if now is None or chosen is None or chosen >= len(now.rows):
-        return same()
-    return show(now.drop(chosen), label, "")
+def drop(mine: Current, label: str, chosen: Row | None) -> list:
+    with mine.lock:
+        now = mine.now
+        if now is None or chosen is None or chosen not in now.rows:
+            return same()
+        mine.now = now.drop(now.rows.index(chosen))
+    return show(mine, label, "")
 
 
-def remove_class(now: Collection | None, label: str, pressed: str) -> list:
+def remove_class(mine: Current, label: str, pressed: str) -> list:
     """Remove the chosen class; one with takes at the second press, when the button has asked."""
-    if now is None or label not in now.labels:
-        return same()
-    sure = texts.REMOVE_SURE.format(label=label, clips=len(now.of(label)))
-    if now.of(label) and pressed != sure:
-        return same(remove=_sure(sure))
-    return show(now.drop_label(label), None, texts.REMOVED.format(label=label))
+    with mine.lock:
+        now = mine.now
+        if now is None or label not in now.labels:
+            return same()
+        sure = texts.REMOVE_SURE.format(label=label, clips=len(now.of(label)))
+        if now.of(label) and pressed != sure:
+            return same(remove=_sure(sure))
+        mine.now = now.drop_label(label)
+    return show(mine, None, texts.REMOVED.format(label=label))
 
 
-def start_over(now: Collection | None, pressed: str) -> list:
+def start_over(mine: Current, pressed: str) -> list:
     """Delete everything, at the second press, when the button has asked."""
-    if now is None:
-        return same()
-    sure = texts.CLEAR_SURE.format(clips=len(now.rows))
-    if pressed != sure:
-        return same(clear=_sure(sure))
-    collection.delete(now)
-    return show(Collection(now.folder), None, texts.CLEARED)  # its folder comes with the next take
+    with mine.lock:
+        now = mine.now
+        if now is None:
+            return same()
+        sure = texts.CLEAR_SURE.format(clips=len(now.rows))
+        if pressed != sure:
+            return same(clear=_sure(sure))
+        collection.delete(now)
+        mine.now = Collection(now.folder)  # its folder comes with the next take
+    return show(mine, None, texts.CLEARED)
 
 
-def write_takes(now: Collection | None) -> str:
+def write_takes(mine: Current) -> str:
+    now = mine.now
     if now is None or not now.rows:
         raise refuse(texts.NO_TAKES)
     if now.swept:

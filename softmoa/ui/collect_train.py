@@ -13,7 +13,7 @@ import gradio as gr
 from softmoa import race, run_directory
 from softmoa.audio import SAMPLE_RATE, AudioError
 from softmoa.classify import Classifier, classify, open_classifier
-from softmoa.collection import Collection
+from softmoa.collection import Current
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
 from softmoa.plan import Choice, Comparison
@@ -43,7 +43,7 @@ class Trained:
 
 
 def build(mine: gr.State, tabs: gr.Tabs) -> None:
-    """Lay out this half of the tab and wire it. mine: the visitor's Collection."""
+    """Lay out this half of the tab and wire it. mine: a State of `Current`."""
     trained = gr.State()
     gr.Markdown(texts.TRAIN)
     gr.Markdown(texts.TRAIN_HELP.format(seconds=RUN_SECONDS), elem_classes="quiet")
@@ -118,10 +118,11 @@ def build(mine: gr.State, tabs: gr.Tabs) -> None:
     )
 
 
-def train_all(now: Collection | None) -> Iterator[list]:
+def train_all(mine: Current) -> Iterator[list]:
     """Train every method on the takes; what the page shows, at least once a second."""
     working = [gr.Button(visible=False), gr.Button(visible=True)]
     idle = [gr.Button(visible=True), gr.Button(visible=False)]
+    now = mine.now
     try:
         if now is None:
             raise TaskError(texts.NO_TAKES)

@@ -12,7 +12,7 @@ from softmoa import audio, run_directory
 from softmoa.jobs import Job
 from softmoa.scoreboard import Scoreboard
 from softmoa.ui import comparing, standings
-from softmoa.ui.backbones import Own, bundle_choices
+from softmoa.ui.backbones import Own, bundle_choices, keep_own
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import Figure
 from softmoa.ui.standings import TITLES
@@ -67,7 +67,7 @@ def build(job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> list:
     send.click(
         send_to_explore,
         [job_id, run, explored.own, explored.again],
-        [explored.own, explored.bundle, explored.backbone, tabs, explored.again],
+        [explored.bundle, explored.backbone, tabs, explored.again],
         **private,
     )
     for kind, button in makers.items():
@@ -139,9 +139,8 @@ def send_to_explore(job_id: str, name: str, own: list[Own], times: int) -> list:
         raise gr.Error(texts.NO_WEIGHTS, print_exception=False)
     title = texts.YOURS.format(title=TITLES[run.method], seed=run.seed, task=run.info.task)
     entry = title, comparing.bundle_key(job, run), comparing.BACKBONE
-    own = [*(kept for kept in own if kept != entry), entry]
+    keep_own(own, entry)
     return [
-        own,
         gr.Dropdown(bundle_choices(comparing.BACKBONE, own), value=entry[1]),
         comparing.BACKBONE,
         gr.Tabs(selected="explore"),

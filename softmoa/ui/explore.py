@@ -51,8 +51,8 @@ class Explored:
     """What other tabs build on: the last Classification, where its sound comes from, the events
     that make a new one, and the choice of a bundle.
 
-    own: this visitor's own bundles, a list of `backbones.Own`. again: when it changes, the sound is
-    classified anew.
+    own: this visitor's own bundles, a list of `backbones.Own` that `keep_own` changes in place.
+    again: when it changes, the sound is classified anew.
     """
 
     result: gr.State

@@ -19,7 +19,7 @@ from softmoa.hub import HubError, Repository
 from softmoa.limits import LIMITS
 from softmoa.methods import METHODS
 from softmoa.ui import backbones
-from softmoa.ui.backbones import Own, bundle_choices
+from softmoa.ui.backbones import Own, bundle_choices, keep_own
 from softmoa.ui.checks import refuse, text
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.texts import hub_bundles as texts
@@ -40,7 +40,7 @@ def build(bundle: gr.Dropdown, backbone: gr.Dropdown, own: gr.State):
         [load.click, name.submit],
         load_bundle,
         [name, own],
-        [status, own, bundle, backbone],
+        [status, bundle, backbone],
         concurrency_id="hub",
         concurrency_limit=2,
         show_progress="hidden",
@@ -98,13 +98,12 @@ def load_bundle(name: object, own: list[Own]) -> Iterator[list]:
             raise HubError(texts.NO_BASE.format(base=info.base[:60], problem=error)) from None
     except (BundleError, HubError) as error:
         gr.Warning(str(error))
-        yield [str(error), *[gr.skip()] * 3]
+        yield [str(error), *[gr.skip()] * 2]
         return
     entry = _words(texts.TITLE_OF, asked, info), f"hub/{found}", info.base
-    own = [*(kept for kept in own if kept != entry), entry]
+    keep_own(own, entry)
     yield [
         _words(texts.LOADED, asked, info),
-        own,
         gr.Dropdown(bundle_choices(info.base, own), value=entry[1]),
         info.base,
     ]
@@ -118,7 +117,7 @@ def _said(steps, name: Repository):
         except StopIteration as over:
             return over.value
         words = texts.FETCHING.format(name=name, done=done / 1e6, total=total / 1e6)
-        yield [words, *[gr.skip()] * 3]
+        yield [words, *[gr.skip()] * 2]
 
 
 def _words(template: str, name: Repository, info: BundleInfo) -> str:

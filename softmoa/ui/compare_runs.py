@@ -62,7 +62,7 @@ def build(job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> list:
     made = {kind: gr.DownloadButton(visible="hidden", elem_id=f"file-{kind}") for kind in makers}
 
     private: dict[str, Any] = {"api_visibility": "private"}
-    run.change(show_run, [job_id, run], [matrix, worst, bundle, clip], **private)
+    run.change(show_run, [job_id, run], [matrix, worst, bundle, send, clip], **private)
     worst.select(play, job_id, clip, **private)
     send.click(
         send_to_explore,
@@ -93,11 +93,11 @@ def shown(job: Job, board: Scoreboard) -> list:
 
 
 def show_run(job_id: str, name: str) -> list:
-    """Confusion matrix and worst clips of a run, and its bundle to download."""
+    """Confusion matrix and worst clips of a run, and its bundle to download or to try."""
     job = comparing.find(job_id)
     run = comparing.finished_run(job, name)
     if job is None or run is None:
-        return ["", "", gr.skip(), gr.skip()]
+        return ["", "", gr.skip(), gr.skip(), gr.skip()]
     plan = Scoreboard().add_all(job.events[:1]).plan
     assert plan is not None
     path = comparing.bundle_path(job, run)
@@ -105,6 +105,7 @@ def show_run(job_id: str, name: str) -> list:
         standings.confusion(run, plan),
         standings.worst_clips(run, plan),
         gr.DownloadButton(value=str(path) if path else None, interactive=path is not None),
+        gr.Button(interactive=path is not None),
         gr.Audio(visible=False),
     ]
 

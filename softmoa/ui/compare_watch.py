@@ -84,12 +84,13 @@ def progress_bar(job: Job, board: Scoreboard) -> list[str]:
     if job.state == "failed":
         return standings.progress_bar(share, job.message)
     if job.state == "stopped":
-        return standings.progress_bar(share, texts.STOPPED.format(**done))
+        return standings.progress_bar(share, texts.STOPPED.format(**done) + _on(board))
     if job.state == "interrupted":
-        return standings.progress_bar(share, texts.INTERRUPTED.format(**done))
+        return standings.progress_bar(share, texts.INTERRUPTED.format(**done) + _on(board))
     if job.state == "finished":
         time = sum(run.seconds for run in board.finished) if not job.seconds else job.seconds
-        return standings.progress_bar(1, texts.FINISHED.format(**done | {"time": duration(time)}))
+        words = texts.FINISHED.format(**done | {"time": duration(time)})
+        return standings.progress_bar(1, words + _on(board))
     if job.stopping:
         return standings.progress_bar(share, texts.STOPPING)
     words = f"{100 * share:.0f} %: {board.doing}"
@@ -98,3 +99,12 @@ def progress_bar(job: Job, board: Scoreboard) -> list[str]:
         spent = job.seconds - job.times[first]
         words += texts.LEFT.format(time=duration(spent * (1 - share) / share))
     return standings.progress_bar(share, words)
+
+
+def _on(board: Scoreboard) -> str:
+    """What a comparison was run on: the form beside it may say something else by now."""
+    if board.plan is None:
+        return ""
+    shots = board.plan.shots
+    clips = texts.ON_SHOTS.format(shots=shots) if shots else texts.ON_ALL
+    return texts.ON.format(title=board.plan.title, clips=clips)

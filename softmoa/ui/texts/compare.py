@@ -55,6 +55,8 @@ STOPPED = "Stopped: {done} of {total} runs were finished and are kept."
 INTERRUPTED = (
     "Interrupted: {done} of {total} runs were finished and are kept; the others were cut off."
 )
+ON = " {title}, {clips}."
+ON_SHOTS, ON_ALL = "{shots} training clips per class", "all training clips"
 LOST = "That comparison is no longer kept on this server."
 LEFT = ", about {time} left"
 

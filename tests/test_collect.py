@@ -351,15 +351,15 @@ def test_a_server_without_room_says_so(tmp_path, monkeypatch):
 
 
 def test_a_zip_that_fills_the_disk_is_not_called_damaged(mine, beeps, monkeypatch):
-    before = sorted(mine.folder.rglob("*"))
+    before = mine.now, sorted(mine.now.folder.rglob("*"))
 
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(shutil, "copyfileobj", fail)
-    *_, says = collect.add_zip(mine, "low", str(beeps))
+    *_, says = collect.add_zip(mine, str(beeps))
     assert says == "This server cannot store that now: No space left on device."
-    assert sorted(mine.folder.rglob("*")) == before
+    assert (mine.now, sorted(mine.now.folder.rglob("*"))) == before
 
 
 def test_adapters_that_went_with_the_takes_are_said(mine):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,9 @@ def _well_typed(info: BundleInfo) -> bool:
         and all(isinstance(table, dict) for table in tables)
         and all(isinstance(number, (int, float)) for number in numbers)
         and isinstance(info.multilabel, bool)
+        and not isinstance(info.clip_seconds, bool)
+        and info.clip_seconds >= 0
+        and re.fullmatch(r"([0-9a-f]{12})?", info.test_clips) is not None
         and len(info.labels) > 0
     )
 

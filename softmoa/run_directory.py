@@ -209,7 +209,8 @@ def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
             raise ValueError("a test clip of no class")
         _numbers(line["training"]["seconds"] or 0)
         groups = line.setdefault("groups", [])
-        if groups and len(groups) != len(line["truth"]) or not set(groups) <= set(range(2**20)):
+        numbered = all(type(group) is int and 0 <= group < len(groups) for group in groups)
+        if not numbered or groups and len(groups) != len(line["truth"]):
             raise ValueError("not one group for every test clip")
         for name in ("labels", "truth", "clips", "groups"):
             line[name] = tuple(line[name])

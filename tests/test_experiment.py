@@ -251,6 +251,9 @@ def test_any_name_of_a_task_survives_packing(base, task, tmp_path):
         ("RunFinished", {"confidence": ["x"] * 16}),
         ("RunFinished", {"test_accuracy": {}}),
         ("Planned", {"truth": [7]}),
+        ("Planned", {"groups": [0]}),
+        ("Planned", {"groups": [10**9] * 16}),
+        ("Planned", {"groups": [0.0] * 16}),
         ("Planned", {"training": {}}),
     ],
 )

@@ -1,12 +1,12 @@
-"""The pretraining audio: Debian packages -> mono 16 kHz clips of at most 10 s and a manifest.
+"""The pretraining audio: packages -> mono 16 kHz clips of at most 10 s and a manifest.
 
     python -m analysis.corpus
     python -m analysis.corpus --check      # is a clip of ESC-10 or of the gallery among them?
 
-Packages are downloaded and read, never installed (`apt-get download`; run `apt-get update` once
-before). Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
+Debian packages are downloaded and read, never installed (`apt-get download`; run `apt-get update`
+once before); repositories of GitHub come as the archive of one commit. Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
 
-    debs/            the packages
+    debs/            the packages and archives
     packages/*.npz   the clips of one package each
     corpus.i16       all clips that are no copies, end to end, 16-bit
     corpus.csv       one row a clip: start and length in corpus.i16, source, licence, hash
@@ -22,11 +22,13 @@ import csv
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated
+from urllib.request import urlopen
 
 import numpy as np
 import typer
@@ -36,6 +38,7 @@ from analysis.packages import HELD_OUT, PACKAGES, Package
 from analysis.unpack import decode, members
 from softmoa.audio import SAMPLE_RATE
 
+GITHUB = "https://codeload.github.com"
 CLIP_SECONDS = 10
 MIN_SECONDS = 0.15
 MIN_RMS = 1e-3  # below: silence
@@ -51,12 +54,34 @@ def download(packages: tuple[Package, ...]) -> None:
     debs = folder() / "debs"
     debs.mkdir(parents=True, exist_ok=True)
     for package in packages:
-        if deb_of(package.name) is None:
-            got = subprocess.run(
-                ["apt-get", "download", package.name], cwd=debs, capture_output=True, text=True
-            )
-            if got.returncode:
-                typer.echo(f"{package.name} cannot be downloaded: {got.stderr.strip()}", err=True)
+        if archive_of(package) is None:
+            try:
+                _fetch(package, debs)
+            except (subprocess.CalledProcessError, OSError) as error:
+                reason = getattr(error, "stderr", None) or str(error)
+                typer.echo(f"{package.name} cannot be downloaded: {reason.strip()}", err=True)
+
+
+def _fetch(package: Package, debs: Path) -> None:
+    if not package.commit:
+        command = ["apt-get", "download", package.name]
+        subprocess.run(command, cwd=debs, check=True, capture_output=True, text=True)
+        return
+    target = debs / f"{package.stem}.tar.gz"
+    partial = target.with_suffix(".part")
+    with (
+        urlopen(f"{GITHUB}/{package.name}/tar.gz/{package.commit}", timeout=60) as answer,
+        partial.open("wb") as file,
+    ):
+        shutil.copyfileobj(answer, file)
+    partial.rename(target)
+
+
+def archive_of(package: Package) -> Path | None:
+    """The downloaded file of a package, if it is there."""
+    if package.commit:
+        return next((folder() / "debs").glob(f"{package.stem}.tar.gz"), None)
+    return deb_of(package.name)
 
 
 def deb_of(name: str) -> Path | None:
@@ -80,12 +105,14 @@ def kind_of(package: Package, path: str) -> str:
 
 def decode_package(package: Package) -> str:
     """Decode one package into packages/NAME.npz; says how much there was."""
-    target = folder() / "packages" / f"{package.name}.npz"
-    deb = deb_of(package.name)
-    if target.exists() or deb is None:
-        return f"{package.name}: {'decoded before' if deb else 'not there'}"
-    clips, rows, licence = [], [], ""
-    for path, data in members(deb):
+    target = folder() / "packages" / f"{package.stem}.npz"
+    archive = archive_of(package)
+    if target.exists() or archive is None:
+        return f"{package.name}: {'decoded before' if archive else 'not there'}"
+    clips, rows, licence = [], [], package.licence
+    for path, data in members(archive):
+        if not path.startswith(package.under):
+            continue
         if path.endswith("/copyright"):
             licence = licences(data.decode("utf-8", "replace"))
             continue
@@ -117,9 +144,9 @@ def merge(packages: tuple[Package, ...]) -> None:
     re-encoded copies.
     """
     files = {
-        package.name: folder() / "packages" / f"{package.name}.npz"
+        package.name: folder() / "packages" / f"{package.stem}.npz"
         for package in packages
-        if (folder() / "packages" / f"{package.name}.npz").exists()
+        if (folder() / "packages" / f"{package.stem}.npz").exists()
     }
     # Hashes taken already and by which file; a held-out file takes its hash from all others.
     taken = {

@@ -1,4 +1,4 @@
-"""The Debian packages whose sounds make the corpus, and the recordings that stay out of it."""
+"""The packages whose sounds make the corpus, and the recordings that stay out of it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ class Package:
     """A Debian package, what most of its sound is, and the share of its files that is used.
 
     test: its clips are never trained on; they tell how well tags are learned.
+    commit: `name` is a repository OWNER/NAME of GitHub at this commit and no Debian package.
+    under: only its files below this folder.
+    licence: of a repository; a Debian package says it itself.
     """
 
     name: str
     kind: str = "effects"  # or "speech"; a path that says music is music in any package
     keep: float = 1.0
     test: bool = False
+    commit: str = ""
+    under: str = ""
+    licence: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Of the names of its files on disk."""
+        return self.name.replace("/", "+")
 
 
 PACKAGES = (
@@ -176,17 +187,50 @@ PACKAGES = (
     Package("plee-the-bear-data", test=True),
     Package("etw-data", test=True),
     Package("gnome-shell-pomodoro-data", test=True),
-    Package("tuxpaint-stamps-default", kind="speech", keep=0.1),
+    Package("tuxpaint-stamps-default", kind="speech"),
     Package("hedgewars-data", kind="speech"),
-    Package("klettres-data", kind="speech", keep=0.3),
-    Package("ktuberling-data", kind="speech", keep=0.3),
-    Package("fillets-ng-data", kind="speech", keep=0.3),
-    Package("fillets-ng-data-cs", kind="speech", keep=0.2),
+    Package("klettres-data", kind="speech"),
+    Package("ktuberling-data", kind="speech"),
+    Package("fillets-ng-data", kind="speech"),
+    Package("fillets-ng-data-cs", kind="speech"),
     Package("asterisk-core-sounds-en-g722", kind="speech"),
-    Package("asterisk-core-sounds-es-g722", kind="speech", keep=0.5),
-    Package("asterisk-core-sounds-fr-g722", kind="speech", keep=0.5),
-    Package("asterisk-core-sounds-it-g722", kind="speech", keep=0.5),
-    Package("asterisk-core-sounds-ru-g722", kind="speech", keep=0.5),
+    Package("asterisk-core-sounds-es-g722", kind="speech"),
+    Package("asterisk-core-sounds-fr-g722", kind="speech"),
+    Package("asterisk-core-sounds-it-g722", kind="speech"),
+    Package("asterisk-core-sounds-ru-g722", kind="speech"),
+    Package(
+        "abdulkaderghandoura/arabic-speech-commands-dataset",
+        kind="speech",
+        commit="72f3438212ff6cf8fbe5ae8068361840646429bd",
+        under="dataset/",
+        licence="CC-BY-4.0",
+    ),
+    Package(
+        "Picovoice/wake-word-benchmark",
+        kind="speech",
+        commit="84919190fb1891bf0936dcb577d9268e467f876f",
+        under="audio/",
+        licence="Apache-2.0",
+    ),
+    Package(
+        "Picovoice/speech-to-intent-benchmark",
+        kind="speech",
+        commit="47b1ca63afe4f08cb83e1f70fec16764879bd130",
+        under="data/speech/clean/",
+        licence="Apache-2.0",
+    ),
+    Package(
+        "gveres/donateacry-corpus",
+        commit="6baf5aca0460964ad072653585837f968a87c2af",
+        under="donateacry_corpus_cleaned_and_updated_data/",
+        licence="ODbL-1.0",
+    ),
+    Package(
+        "rafaelmardojai/blanket",
+        commit="8b1c27aedde1d6ad8053ce5ad351a2924bcdb766",
+        under="data/resources/sounds/",
+        licence="CC0-1.0 CC-BY-3.0 CC-BY-SA-3.0 public-domain",
+    ),
 )
 
 TEST_PACKAGES = frozenset(package.name for package in PACKAGES if package.test)

@@ -18,21 +18,24 @@ from softmoa.audio import SAMPLE_RATE, log_mels, pad_batch
 
 COLUMN_FRAMES = 16  # of a column of patches
 WIDEST_MASK = 40  # frames that SpecAugment hides of a scene
+WORDS = 0.4  # of the batches of speech: crops as short as a word
+WORD_FRAMES = (24, 129)
 EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's tails are long
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the teachers said of a batch: tags (b, patches, 521) as probabilities, embedding
-    (b, patches, 1024), and speech (b, columns, 384) where Whisper listened, else None."""
+    """What the teachers said of a batch: tags (b, patches, 521) as probabilities and embedding
+    (b, patches, 1024), None for crops shorter than a patch, and speech (b, columns, 384) where
+    Whisper listened, else None."""
 
-    tags: Tensor
-    embedding: Tensor
+    tags: Tensor | None
+    embedding: Tensor | None
     speech: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        speech = None if self.speech is None else change(self.speech)
-        return Targets(change(self.tags), change(self.embedding), speech)
+        parts = (self.tags, self.embedding, self.speech)
+        return Targets(*(None if part is None else change(part) for part in parts))
 
 
 class Scenes:
@@ -84,7 +87,8 @@ class Batch:
 
 
 class Batches:
-    """Random crops of random scenes, 1 to 10 s, augmented on the log-mel.
+    """Random crops of random scenes, 1 to 10 s, augmented on the log-mel; of speech also crops as
+    short as a word.
 
     scenes_per_step: of 5 s; shorter crops come in larger batches of the same cost.
     rank: of this process; each draws scenes of its own.
@@ -113,6 +117,8 @@ class Batches:
 
     def draw(self) -> Batch:
         rng, size = self.rng, self.scenes_per_step
+        if self.scenes.speech and rng.random() < WORDS:
+            return self._words()
         kind = rng.random()
         if kind < 0.5:
             patches, parts, clips = SCENE_PATCHES, 1, size
@@ -143,11 +149,29 @@ class Batches:
             augment(join(mel), self.rng, WIDEST_MASK), self.standardise(targets.map(join)), parts
         )
 
+    def _words(self) -> Batch:
+        """Crops of 0.24 to 1.28 s, each scene cut at a place of its own; Whisper alone is told."""
+        frames = int(self.rng.integers(*WORD_FRAMES))
+        columns = -(-frames // COLUMN_FRAMES)
+        mel, targets = self.scenes.take(self._next(self.scenes_per_step * 30 // columns))
+        first = self.rng.integers(0, mel.shape[1] // COLUMN_FRAMES - columns + 1, len(mel))
+        assert targets.speech is not None
+        crops = torch.stack(
+            [x[c * COLUMN_FRAMES :][:frames] for x, c in zip(mel, first, strict=True)]
+        )
+        heard = torch.stack(
+            [x[c : c + columns] for x, c in zip(targets.speech, first, strict=True)]
+        )
+        crops = augment(crops, self.rng, min(WIDEST_MASK, frames // 5))
+        return Batch(crops, self.standardise(Targets(None, None, heard)), 1)
+
     def standardise(self, targets: Targets) -> Targets:
-        speech = targets.speech
+        embedding, speech = targets.embedding, targets.speech
+        if embedding is not None:
+            embedding = self.embedding_scale(embedding)
         if speech is not None and self.speech_scale is not None:
             speech = self.speech_scale(speech)
-        return Targets(targets.tags, self.embedding_scale(targets.embedding), speech)
+        return Targets(targets.tags, embedding, speech)
 
     def _next(self, count: int) -> np.ndarray:
         """Indices without repetition within an epoch, or by their weights."""

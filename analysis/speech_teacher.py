@@ -121,11 +121,22 @@ def hear(scenes: list[Tensor]) -> Tensor:
     return torch.stack(columns)
 
 
-def speech_scene(rng: np.random.Generator, corpus: np.ndarray, rows: list) -> Tensor:
+def clip_weights(rows: list[dict[str, str]]) -> np.ndarray:
+    """How often each utterance is drawn: the square root of its package's size, shared out, so that
+    a package of 12,000 words of one language does not fill the scenes."""
+    packages, counts = np.unique([row["package"] for row in rows], return_counts=True)
+    weight = dict(zip(packages.tolist(), counts**-0.5, strict=True))
+    weights = np.array([weight[row["package"]] for row in rows])
+    return weights / weights.sum()
+
+
+def speech_scene(
+    rng: np.random.Generator, corpus: np.ndarray, rows: list, weights: np.ndarray
+) -> Tensor:
     """(SCENE_SAMPLES,) utterances with short pauses between them; |x| <= 1."""
     mix, at = np.zeros(teacher.SCENE_SAMPLES, np.float32), 0
     while at < len(mix):
-        clip = teacher.clip_of(corpus, rows[rng.integers(len(rows))]).numpy()
+        clip = teacher.clip_of(corpus, rows[rng.choice(len(rows), p=weights)]).numpy()
         if rng.random() < 0.5:
             clip = soxr.resample(clip, SAMPLE_RATE * 2 ** rng.uniform(-0.25, 0.25), SAMPLE_RATE)
         clip = clip[: len(mix) - at]
@@ -150,7 +161,8 @@ def _make_shard(number: int) -> int:
     rng = np.random.default_rng([1, number])
     corpus, rows = read()
     spoken = [r for r in rows if r["kind"] == "speech" and r["package"] not in TEST_PACKAGES]
-    mixes = [speech_scene(rng, corpus, spoken) for _ in range(teacher.SHARD)]
+    weights = clip_weights(spoken)
+    mixes = [speech_scene(rng, corpus, spoken, weights) for _ in range(teacher.SHARD)]
     arrays = teacher.targets(mixes) | {"speech": hear(mixes).numpy()}
     teacher.store(speech_folder() / f"{number:04d}", arrays)
     return number

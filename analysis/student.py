@@ -28,33 +28,40 @@ class Student(nn.Module):
         self.to_tags = nn.Linear(encoder.config.width, TAGS)
         self.to_speech = nn.Linear(encoder.config.width, SPEECH)
 
-    def forward(self, mel: Tensor, parts: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """mel (b, frames, 128), `parts` scenes end to end -> means of the tokens under each patch
-        of the teacher (b, patches, d), of all (b, d) and of each column (b, columns, d)."""
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """mel (b, frames, 128) -> means of the tokens of each column (b, columns, d), and of all
+        (b, d)."""
         tokens, _ = self.encoder.features(mel)
+        columns = tokens[:, SPECIAL_TOKENS:].unflatten(1, (self.encoder.config.bands, -1))
+        return columns.mean(dim=1), self.encoder.pool(tokens)
+
+    def patches(self, columns: Tensor, parts: int = 1) -> Tensor:
+        """Columns (b, columns, d) of `parts` scenes end to end -> means of those under each patch
+        of the teacher (b, patches, d)."""
         config = self.encoder.config
-        columns = tokens[:, SPECIAL_TOKENS:].unflatten(1, (config.bands, -1)).mean(dim=1)
         each = columns.unflatten(1, (parts, -1))  # (b, parts, columns of one, d)
         span, hop = PATCH_FRAMES // config.patch, HOP_FRAMES // config.patch
-        local = each.unfold(2, span, hop).mean(dim=-1)  # (b, parts, patches of one, d)
-        return local.flatten(1, 2), self.encoder.pool(tokens), columns
+        return each.unfold(2, span, hop).mean(dim=-1).flatten(1, 2)
 
 
 def loss_of(student: Student, batch: Batch) -> Tensor:
-    """Patch by patch, with the same weight for the clip as a whole, and column by column."""
-    local, pooled, columns = student(batch.mel, batch.parts)
-    targets = batch.targets
+    """Patch by patch and column by column, with the same weight for the clip as a whole."""
+    columns, pooled = student(batch.mel)
+    tags, embedding, speech = batch.targets.tags, batch.targets.embedding, batch.targets.speech
     total = torch.zeros(())
-    for tokens, tags, embedding in (
-        (local, targets.tags, targets.embedding),
-        (pooled, targets.tags.mean(dim=1), targets.embedding.mean(dim=1)),
-    ):
-        error = F.mse_loss(student.to_embedding(tokens).float(), embedding)
-        entropy = F.binary_cross_entropy_with_logits(student.to_tags(tokens).float(), tags)
-        total = total + error + TAG_WEIGHT * TAGS * entropy
-    if targets.speech is not None:
-        error = F.mse_loss(student.to_speech(columns).float(), targets.speech)
-        total = total + SPEECH_WEIGHT * error
+    if tags is not None and embedding is not None:
+        local = student.patches(columns, batch.parts)
+        for tokens, said, felt in (
+            (local, tags, embedding),
+            (pooled, tags.mean(dim=1), embedding.mean(dim=1)),
+        ):
+            error = F.mse_loss(student.to_embedding(tokens).float(), felt)
+            entropy = F.binary_cross_entropy_with_logits(student.to_tags(tokens).float(), said)
+            total = total + error + TAG_WEIGHT * TAGS * entropy
+    if speech is not None:
+        for tokens, heard in ((columns, speech), (pooled, speech.mean(dim=1))):
+            error = F.mse_loss(student.to_speech(tokens).float(), heard)
+            total = total + SPEECH_WEIGHT * error
     return total
 
 
@@ -82,11 +89,12 @@ def fit_heads(student: Student, batches: Batches, count: int = 600) -> None:
 
     for part in np.array_split(indices, -(-count // 20)):
         mel, raw = scenes.take(part)
-        local, _, columns = student(mel)
+        columns, _ = student(mel)
         targets = batches.standardise(raw)
         if targets.speech is not None:
             add(student.to_speech, columns, targets.speech)
         else:
+            local = student.patches(columns)
             add(student.to_embedding, local, targets.embedding)
             add(student.to_tags, local, targets.tags.logit(eps=1e-4))
     for head, (inputs, outputs) in rows.items():

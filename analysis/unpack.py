@@ -1,4 +1,4 @@
-"""The sounds inside a Debian package: found in its archives and catalogues, and decoded."""
+"""The sounds inside a package: found in its archives and catalogues, and decoded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,29 @@ AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".mp3", ".g722", ".au", ".aif
 ARCHIVES = (".zip", ".pk3", ".pk4", ".wz")
 
 
-def members(deb: Path) -> Iterator[tuple[str, bytes]]:
-    """(path, bytes) of every sound and copyright file, archives inside the package opened."""
-    unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
+@contextmanager
+def opened(package: Path) -> Iterator[tarfile.TarFile]:
+    """The files of a .deb or a .tar.gz as one stream."""
+    if package.suffix == ".gz":
+        with tarfile.open(package, mode="r|gz") as tar:
+            yield tar
+        return
+    unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
     with tarfile.open(fileobj=unpack.stdout, mode="r|") as tar:
+        yield tar
+    unpack.wait()
+
+
+def members(package: Path) -> Iterator[tuple[str, bytes]]:
+    """(path, bytes) of every sound and copyright file, archives inside the package opened.
+
+    The folder that holds everything in an archive of GitHub is not part of the path.
+    """
+    with opened(package) as tar:
         for member in tar:
             path = member.name.removeprefix("./")
+            if package.suffix == ".gz":
+                path = path.partition("/")[2]
             name = path.lower()
             file = tar.extractfile(member) if member.isfile() else None
             if file is None:  # a folder or a link
@@ -48,7 +66,6 @@ def members(deb: Path) -> Iterator[tuple[str, bytes]]:
                         yield path + inner, data
             elif name.endswith(".cat"):
                 yield from openttd_sounds(path, file.read())
-    unpack.wait()
 
 
 def qt_resources(data: bytes) -> Iterator[tuple[str, bytes]]:

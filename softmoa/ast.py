@@ -59,8 +59,16 @@ class ASTConfig:
         return (self.mels - self.patch) // self.stride_frequency + 1
 
     def columns(self, frames: int) -> int:
-        """Patches along time of so many frames; frames that fill no patch are left out."""
-        return max((frames - self.patch) // self.stride_time + 1, 0)
+        """Patches along time of so many frames, none below one patch.
+
+        The end of a clip that fills no patch gets one of its own, filled up with zeros: a spoken
+        digit has 40 frames. From the checkpoint's longest clip on it is left out, as AST does.
+        """
+        if frames < self.patch:
+            return 0
+        whole, rest = divmod(frames - self.patch, self.stride_time)
+        longest = (self.max_frames - self.patch) // self.stride_time
+        return whole + 1 + (rest > 0 and whole < longest)
 
 
 class Linear(nn.Linear):
@@ -246,11 +254,15 @@ class AST(nn.Module):
             raise ValueError(f"expected mel (b, frames, {self.config.mels}), got {(*mel.shape,)}")
         if not self.config.columns(mel.shape[1]):
             raise ValueError(f"{mel.shape[1]} frames are fewer than one patch")
-        x = self.patches(mel.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)  # (b, f t, d)
         width = self.config.columns(mel.shape[1])
         lengths = [width] * len(mel)
         if frames is not None:
             lengths = [min(self.config.columns(n), width) for n in frames.tolist()]
+            beyond = torch.arange(mel.shape[1], device=mel.device) >= frames[:, None]
+            mel = mel.masked_fill(beyond[..., None], 0)
+        covered = (width - 1) * self.config.stride_time + self.config.patch
+        mel = F.pad(mel, (0, 0, 0, max(covered - mel.shape[1], 0)))
+        x = self.patches(mel.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)  # (b, f t, d)
         x = x + torch.stack([self._positions(columns, width) for columns in lengths])
         special = torch.stack([self.cls, self.dist]) + self.pos_special
         x = torch.cat([special.expand(len(x), -1, -1), x], dim=1)

@@ -79,9 +79,23 @@ def test_padding_beyond_the_stated_frames_is_never_read(model):
 
 def test_token_count_and_mask(model):
     tokens, mask = model.features(torch.zeros(1, 100, 128))
-    assert tokens.shape == (1, 2 + 12 * 9, 32) and mask is None
+    assert tokens.shape == (1, 2 + 12 * 10, 32) and mask is None
     _, mask = model.features(torch.zeros(2, 100, 128), torch.tensor([100, 46]))
-    assert mask.sum(dim=1).tolist() == [2 + 12 * 9, 2 + 12 * 4]
+    assert mask.sum(dim=1).tolist() == [2 + 12 * 10, 2 + 12 * 4]
+
+
+def test_the_end_of_a_clip_is_heard(model):
+    """Frames that fill no patch are completed with zeros, up to the checkpoint's longest clip."""
+    columns = model.config.columns
+    assert [columns(n) for n in (15, 16, 17, 26, 27)] == [0, 1, 2, 2, 3]
+    assert [columns(n) for n in (246, 251, 256, 265, 266)] == [24, 25, 25, 25, 26]
+    assert ASTConfig().columns(1024) == 101 and ASTConfig().columns(998) == 100
+    mel, other = torch.randn(2, 1, 43, 128)
+    other[:, :42] = mel[:, :42]
+    with torch.inference_mode():
+        assert not torch.allclose(model(mel), model(other))
+        padded = torch.nn.functional.pad(mel, (0, 0, 0, 3))
+        assert torch.allclose(model(mel), model(padded), atol=1e-6)
 
 
 def test_positions_are_cut_in_the_middle_or_interpolated(model):

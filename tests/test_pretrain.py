@@ -85,12 +85,19 @@ def test_crops_keep_sound_and_speech_target_together(shards, monkeypatch):
     batches = Batches(Scenes(shards), 2)
     monkeypatch.setattr("analysis.scenes.augment", lambda mel, rng, widest: mel)
     monkeypatch.setattr(batches, "standardise", lambda targets: targets)
-    for _ in range(30):
+    short = 0
+    for _ in range(60):
         batch = batches.draw()
-        scene = batch.mel[:, : len(batch.mel[0]) // 16 * 16, 0].unflatten(1, (-1, 16)).mean(dim=2)
-        assert scene.shape == batch.targets.speech.shape[:2]
+        speech, frames = batch.targets.speech[..., 0], batch.mel.shape[1]
+        assert speech.shape == (len(batch.mel), -(-frames // 16))
+        scene = batch.mel[:, : frames // 16 * 16, 0].unflatten(1, (-1, 16)).mean(dim=2)
         # A crop may begin within a column: half of one is the most it can be off.
-        assert (scene - batch.targets.speech[..., 0]).abs().max() <= 0.5
+        assert (scene - speech[:, : scene.shape[1]]).abs().max() <= 0.5
+        if batch.targets.tags is None:
+            short += 1
+            assert frames <= 128 and batch.targets.embedding is None
+            assert len(batch.mel) * speech.shape[1] <= 60  # no more tokens than of two scenes
+    assert 10 < short < 40
 
 
 def test_a_speech_batch_trains_the_speech_head_and_others_do_not(shards):
@@ -105,6 +112,10 @@ def test_a_speech_batch_trains_the_speech_head_and_others_do_not(shards):
     spoken = Targets(targets.tags, targets.embedding, torch.randn(2, 30, 384))
     loss_of(student, Batch(mel, spoken, 1)).backward()
     assert student.to_speech.weight.grad.abs().sum() > 0
+    word = Batch(torch.randn(2, 43, 128), Targets(None, None, torch.randn(2, 3, 384)), 1)
+    student.zero_grad()
+    loss_of(student, word).backward()
+    assert student.to_speech.weight.grad.abs().sum() > 0 and student.to_tags.weight.grad is None
 
 
 def test_the_schedule_warms_up_in_steps_and_ends_at_zero():

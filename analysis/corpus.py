@@ -109,22 +109,30 @@ def decode_package(package: Package) -> str:
     archive = archive_of(package)
     if target.exists() or archive is None:
         return f"{package.name}: {'decoded before' if archive else 'not there'}"
-    clips, rows, licence = [], [], package.licence
+    clips, licence = [], package.licence
     for path, data in members(archive):
         if not path.startswith(package.under):
             continue
         if path.endswith("/copyright"):
             licence = licences(data.decode("utf-8", "replace"))
             continue
-        if zlib.crc32(path.encode()) % 1000 >= 1000 * package.keep:
-            continue
-        samples = decode(path, data)
+        if zlib.crc32(path.encode()) % 1000 < 1000 * package.keep:
+            clips.append((path, kind_of(package, path), decode(path, data)))
+    return f"{package.name}: {store_clips(package.stem, clips, licence)}"
+
+
+def store_clips(name: str, sounds: list[tuple[str, str, np.ndarray]], licence: str) -> str:
+    """Cut sounds, (path, kind, samples), into packages/NAME.npz without silence; says how much
+    there is."""
+    clips, rows = [], []
+    for path, kind, samples in sounds:
         digest = hashlib.sha256(np.round(samples * 2000).astype(np.int16).tobytes()).hexdigest()
         for start in range(0, len(samples), CLIP_SECONDS * SAMPLE_RATE):
             clip = samples[start : start + CLIP_SECONDS * SAMPLE_RATE]
             if len(clip) >= MIN_SECONDS * SAMPLE_RATE and np.sqrt(np.mean(clip**2)) > MIN_RMS:
                 clips.append(np.round(clip * 32767).astype(np.int16))
-                rows.append((path, kind_of(package, path), digest[:16], start / SAMPLE_RATE))
+                rows.append((path, kind, digest[:16], start / SAMPLE_RATE))
+    target = folder() / "packages" / f"{name}.npz"
     partial = target.with_suffix(".part.npz")
     np.savez(
         partial,
@@ -134,7 +142,7 @@ def decode_package(package: Package) -> str:
         licence=licence,
     )
     partial.rename(target)
-    return f"{package.name}: {len(clips)} clips, {sum(map(len, clips)) / SAMPLE_RATE / 60:.1f} min"
+    return f"{len(clips)} clips, {sum(map(len, clips)) / SAMPLE_RATE / 60:.1f} min"
 
 
 def merge(packages: tuple[Package, ...]) -> None:
@@ -197,7 +205,7 @@ def main(
             typer.echo(f"[{done}/{len(jobs)}] {job.result()}")
     merge(PACKAGES)
     _, rows = read()
-    for kind in ("effects", "music", "speech"):
+    for kind in ("effects", "music", "speech", "notes"):
         lengths = [int(row["samples"]) for row in rows if row["kind"] == kind]
         hours = sum(lengths) / SAMPLE_RATE / 3600
         typer.echo(f"{kind}: {len(lengths)} clips, {hours:.2f} h")

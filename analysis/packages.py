@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Package:
     """A Debian package, what most of its sound is, and the share of its files that is used.
 
+    kind: a path that says music is music in any package.
     test: its clips are never trained on; they tell how well tags are learned.
     commit: `name` is a repository OWNER/NAME of GitHub at this commit and no Debian package.
     under: only its files below this folder.
@@ -16,7 +17,7 @@ class Package:
     """
 
     name: str
-    kind: str = "effects"  # or "speech"; a path that says music is music in any package
+    kind: str = "effects"  # or "speech", or "notes", which `analysis.notes` renders of a soundfont
     keep: float = 1.0
     test: bool = False
     commit: str = ""
@@ -231,6 +232,7 @@ PACKAGES = (
         under="data/resources/sounds/",
         licence="CC0-1.0 CC-BY-3.0 CC-BY-SA-3.0 public-domain",
     ),
+    Package("fluid-soundfont-gm", kind="notes"),
 )
 
 TEST_PACKAGES = frozenset(package.name for package in PACKAGES if package.test)

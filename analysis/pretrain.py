@@ -57,10 +57,10 @@ class Options:
     name: str = "ast-small"
     minutes: float = 60  # of training, whatever the machine does in them
     scenes_per_step: int = 8  # of 5 s; shorter crops come in larger batches of the same cost
-    rate: float = 2e-4  # of the last block; each block below learns `decay` times as fast
+    rate: float = 1e-4  # of the last block; each block below learns `decay` times as fast
     decay: float = 0.85
     head_rate: float = 3e-4
-    warmup: int = 100  # steps
+    warmup: int = 400  # steps
     weight_decay: float = 0.02
     speech_share: float = 0.5  # of the steps that see scenes of speech
     average: float = 0.999

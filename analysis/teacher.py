@@ -49,7 +49,7 @@ SCENE_SAMPLES = 5 * SAMPLE_RATE
 SCENE_PATCHES = 9
 SCENE_FRAMES = HOP_FRAMES * (SCENE_PATCHES - 1) + PATCH_FRAMES  # 480
 SHARD = 500
-KIND_WEIGHTS = {"effects": 0.68, "music": 0.12, "speech": 0.2}
+KIND_WEIGHTS = {"effects": 0.6, "music": 0.12, "speech": 0.13, "notes": 0.15}
 
 
 # --- the teacher --------------------------------------------------------------------------------

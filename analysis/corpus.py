@@ -4,7 +4,8 @@
     python -m analysis.corpus --check      # is a clip of ESC-10 or of the gallery among them?
 
 Debian packages are downloaded and read, never installed (`apt-get download`; run `apt-get update`
-once before); repositories of GitHub come as the archive of one commit. Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
+once before); repositories of GitHub come as the archive of one commit; `python -m analysis.notes`
+renders a soundfont, before. Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
 
     debs/            the packages and archives
     packages/*.npz   the clips of one package each
@@ -109,6 +110,8 @@ def decode_package(package: Package) -> str:
     archive = archive_of(package)
     if target.exists() or archive is None:
         return f"{package.name}: {'decoded before' if archive else 'not there'}"
+    if package.kind == "notes":
+        return f"{package.name}: not rendered yet, by python -m analysis.notes"
     clips, licence = [], package.licence
     for path, data in members(archive):
         if not path.startswith(package.under):

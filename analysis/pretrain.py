@@ -35,7 +35,7 @@ import torch
 import torch.distributed as dist
 import typer
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.corpus import folder
 from analysis.evaluate_backbone import esc10, fsdd, mels_of, pooled_features, probe
@@ -44,6 +44,7 @@ from analysis.scenes import Batches, Scenes, shards_of
 from analysis.speech_teacher import speech_folder
 from analysis.student import Student, explained, fit_heads, held_out_loss, interpolate, loss_of
 from analysis.teacher import scene_folder
+from analysis.words import Words, fit_words, word_loss
 from softmoa.ast import AST
 from softmoa.weights import load_embedded, save_embedded
 
@@ -62,7 +63,8 @@ class Options:
     head_rate: float = 3e-4
     warmup: int = 400  # steps
     weight_decay: float = 0.02
-    speech_share: float = 0.5  # of the steps that see scenes of speech
+    speech_share: float = 0.35  # of the steps that see scenes of speech
+    word_share: float = 0.25  # of those that name words
     average: float = 0.999
     held_out_shards: int = 1  # the last ones
     seed: int = 0
@@ -120,7 +122,30 @@ def slowest(seconds: float) -> float:
     return longest.item()
 
 
-def train(start: Student, options: Options, sounds: Batches, speech: Batches | None) -> Student:
+@dataclass(frozen=True)
+class Sources:
+    """What the steps hear in turn."""
+
+    sounds: Batches
+    speech: Batches | None
+    words: Words | None
+
+    def restart(self, step: int) -> None:
+        for source in filter(None, (self.sounds, self.speech, self.words)):
+            source.restart(step)
+
+    def loss(self, student: Student, draw: float, options: Options) -> tuple[Tensor, float]:
+        """Of the step that a draw from 0 to 1 falls to, and the seconds of sound heard."""
+        with torch.autocast("cpu", torch.bfloat16):
+            if self.words is not None and draw < options.word_share:
+                spoken = self.words.draw()
+                return word_loss(student, spoken), spoken.frames.sum().item() / 100
+            is_speech = self.speech is not None and draw < options.word_share + options.speech_share
+            batch = (self.speech if is_speech else self.sounds).draw()
+            return loss_of(student, batch), len(batch.mel) * batch.mel.shape[1] / 100
+
+
+def train(start: Student, options: Options, sources: Sources) -> Student:
     """Run to the end of the schedule, resuming if there is a checkpoint; the averaged student."""
     last = run_folder(options) / "last.pt"
     student, average = copy.deepcopy(start), copy.deepcopy(start)
@@ -132,8 +157,7 @@ def train(start: Student, options: Options, sounds: Batches, speech: Batches | N
         average.load_state_dict(saved["average"])
         optimiser.load_state_dict(saved["optimiser"])
         seconds, steps, audio = saved["seconds"], saved["steps"], saved["audio"]
-        for batches in filter(None, (sounds, speech)):
-            batches.restart(steps)
+        sources.restart(steps)
     budget = 60 * options.minutes
     turn = np.random.default_rng([options.seed, steps])  # alike in all processes
     recent: list[float] = []
@@ -142,10 +166,7 @@ def train(start: Student, options: Options, sounds: Batches, speech: Batches | N
         scale = schedule(steps, seconds / budget, options.warmup)
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * scale
-        spoken = turn.random() < options.speech_share
-        batch = (speech if speech is not None and spoken else sounds).draw()
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(student, batch)
+        loss, heard = sources.loss(student, turn.random(), options)
         loss.backward()
         if dist.is_initialized():
             average_gradients(student)
@@ -153,7 +174,7 @@ def train(start: Student, options: Options, sounds: Batches, speech: Batches | N
         optimiser.step()
         optimiser.zero_grad()
         steps += 1
-        audio += processes() * batch.mel.shape[0] * batch.mel.shape[1] / 100
+        audio += processes() * heard
         # Early steps count for little, or the average would remember the start for long.
         keep = min(options.average, (1 + steps) / (10 + steps))
         with torch.no_grad():
@@ -161,7 +182,7 @@ def train(start: Student, options: Options, sounds: Batches, speech: Batches | N
                 slow.lerp_(fast, 1 - keep)
         recent.append(loss.item())
         seconds = slowest(seconds + time.monotonic() - began)
-        if sounds.rank:
+        if sources.sounds.rank:
             continue
         if steps % 50 == 0:
             typer.echo(
@@ -228,6 +249,7 @@ def main(
     speech_share: Annotated[float, typer.Option(help="0: no second teacher")] = (
         Options.speech_share
     ),
+    word_share: Annotated[float, typer.Option(help="0: no labelled words")] = Options.word_share,
     seed: int = Options.seed,
 ) -> None:
     """Train or go on training, then choose and write."""
@@ -235,7 +257,14 @@ def main(
         dist.init_process_group("gloo")
     rank = dist.get_rank() if dist.is_initialized() else 0
     options = Options(
-        name, minutes, scenes_per_step, rate, decay, speech_share=speech_share, seed=seed
+        name,
+        minutes,
+        scenes_per_step,
+        rate,
+        decay,
+        speech_share=speech_share,
+        word_share=word_share,
+        seed=seed,
     )
     torch.manual_seed(options.seed + rank)
     run_folder(options).mkdir(parents=True, exist_ok=True)
@@ -245,14 +274,18 @@ def main(
     speech = None
     if options.speech_share:
         speech = Batches(Scenes(shards_of(speech_folder())), scenes_per_step, seed, rank)
-    first = Student(load_embedded(start).model if start else from_dinov2())
+    words = Words(4 * scenes_per_step, seed, rank) if options.word_share else None
+    encoder = load_embedded(start).model if start else from_dinov2()
+    first = Student(encoder, len(words) if words else 1)
     fit_heads(first, sounds)
     if speech is not None:
         fit_heads(first, speech)
+    if words is not None:
+        fit_words(first, words)
     if rank == 0:
         typer.echo(f"{options}\n{len(sounds.scenes)} scenes to train on, {len(held_out)} held out")
         typer.echo(f"heads fitted; held-out loss {held_out_loss(first, held_out, sounds):.3f}")
-    end = train(first, options, sounds, speech)
+    end = train(first, options, Sources(sounds, speech, words))
     if rank == 0:
         typer.echo(f"held-out loss {held_out_loss(end, held_out, sounds):.3f}")
         student = choose(first, end, held_out, sounds)

@@ -19,14 +19,15 @@ SPEECH_WEIGHT = 1.0  # of Whisper's mean squared error beside YAMNet's two
 
 
 class Student(nn.Module):
-    """The encoder and linear heads that read mean tokens: embedding and tags, and speech."""
+    """The encoder and linear heads that read mean tokens: embedding and tags, speech, and words."""
 
-    def __init__(self, encoder: AST):
+    def __init__(self, encoder: AST, words: int = 1):
         super().__init__()
         self.encoder = encoder
         self.to_embedding = nn.Linear(encoder.config.width, EMBEDDING)
         self.to_tags = nn.Linear(encoder.config.width, TAGS)
         self.to_speech = nn.Linear(encoder.config.width, SPEECH)
+        self.to_words = nn.Linear(encoder.config.width, words)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """mel (b, frames, 128) -> means of the tokens of each column (b, columns, d), and of all

@@ -289,7 +289,8 @@ def narrow(mix: np.ndarray, rate: int) -> np.ndarray:
 def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Noise of unit power whose spectrum falls by 0 to 6 dB an octave."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
-    shaped = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 1) ** rng.uniform(0, 1))
+    slope = np.maximum(np.arange(len(spectrum)), 1) ** rng.uniform(0, 1)
+    shaped = np.fft.irfft(spectrum / slope, samples)
     return (shaped / np.sqrt(np.mean(shaped**2))).astype(np.float32)
 
 

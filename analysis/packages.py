@@ -221,6 +221,13 @@ PACKAGES = (
         licence="Apache-2.0",
     ),
     Package(
+        "zhongyuchen/DSPSpeech-20",
+        kind="speech",
+        commit="8165959c2567190524898e8187021c8ffb19b262",
+        under="speech_data/",
+        licence="MIT",
+    ),
+    Package(
         "gveres/donateacry-corpus",
         commit="6baf5aca0460964ad072653585837f968a87c2af",
         under="donateacry_corpus_cleaned_and_updated_data/",

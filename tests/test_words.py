@@ -11,7 +11,7 @@ from analysis import words as module
 from analysis.initialise import AST_SMALL
 from analysis.pretrain import Options, Sources
 from analysis.student import Student
-from analysis.words import PACKAGES, Words, fit_words, word_loss
+from analysis.words import WORD_OF, Words, fit_words, word_loss
 from softmoa.ast import AST
 
 
@@ -21,11 +21,14 @@ def words(tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTMOA_CORPUS", str(tmp_path))
     monkeypatch.setattr(module, "FEWEST", 2)
     time = np.arange(9_601) / 16_000
-    sounds, rows = [], []
+    sounds, rows, (arabic, wake, students) = [], [], WORD_OF
     for word, hertz, count in (("low", 300, 9), ("high", 2_000, 3), ("rare", 900, 1)):
         for k in range(count):
             tone = 8_000 * np.sin(2 * np.pi * (hertz + 5 * k) * time)
-            rows.append((len(time) * len(sounds), len(time), PACKAGES[k % 2], f"audio/{word}/{k}"))
+            package, path = (
+                (wake, f"audio/{word}/{k}") if k % 2 else (students, f"ann-{word}-{k}.wav")
+            )
+            rows.append((len(time) * len(sounds), len(time), package, path))
             sounds.append(tone.astype(np.int16))
     np.concatenate(sounds).tofile(tmp_path / "corpus.i16")
     with (tmp_path / "corpus.csv").open("w", newline="") as table:

@@ -21,7 +21,7 @@ def words(tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTMOA_CORPUS", str(tmp_path))
     monkeypatch.setattr(module, "FEWEST", 2)
     time = np.arange(9_601) / 16_000
-    sounds, rows, (arabic, wake, students) = [], [], WORD_OF
+    sounds, rows, (_, wake, students) = [], [], WORD_OF
     for word, hertz, count in (("low", 300, 9), ("high", 2_000, 3), ("rare", 900, 1)):
         for k in range(count):
             tone = 8_000 * np.sin(2 * np.pi * (hertz + 5 * k) * time)

@@ -362,7 +362,7 @@ def test_prompts_stand_behind_the_tokens_and_are_dropped():
 def test_prompts_leave_no_token_behind(base, name):
     model = randomised(attached(base, name, {"length": 5}))
     tokens, mask = model.features(torch.randn(2, 64, 128), torch.tensor([64, 40]))
-    assert tokens.shape[1] == mask.shape[1] == 2 + 12 * 6
+    assert tokens.shape[1] == mask.shape[1] == 2 + 12 * 5
 
 
 def test_the_place_of_prompts_does_not_matter(base):

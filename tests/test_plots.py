@@ -16,7 +16,7 @@ from softmoa.ast import ASTConfig
 from softmoa.contribution import PatchGrid, mel_edge_hz
 from softmoa.plots import scales
 
-SMALL = PatchGrid.of(ASTConfig(stride_frequency=16, stride_time=16), 498)  # 8 x 31
+SMALL = PatchGrid.of(ASTConfig(stride_frequency=16, stride_time=16), 496)  # 8 x 31
 BASE = PatchGrid.of(ASTConfig(), 1016)  # 12 x 101, overlapping
 NOISE = np.random.default_rng(0).normal(size=(1016, 128)).astype(np.float32)
 HOSTILE = "</b><script>alert(\"x\")</script>' onclick='alert(1)' &amp; $\\frac{$"

@@ -108,6 +108,25 @@ def _print_one(result: Classification, top_k: int) -> None:
         print(note, file=sys.stderr)
 
 
+@app.command("app")
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on.  [default: this machine only]")
+    ] = "",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0: the first free one from 7860.")
+    ] = 0,
+) -> None:
+    """Start the app: the same, and more, in a browser."""
+    from softmoa.ui import page
+
+    demo = page.build()
+    try:
+        page.serve(demo, host or None, port or None)
+    except page.ServeError as error:
+        raise UserError(str(error)) from None
+
+
 @app.command()
 def bundles(as_json: Json = False) -> None:
     """The embedded bundles."""

@@ -13,8 +13,6 @@ if "MALLOC_ARENA_MAX" not in os.environ:
     # One arena for every thread is glibc's way, and each keeps memory that is free.
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from softmoa import zero  # noqa: F401, I001  (ZeroGPU's package must come before CUDA is touched)
 

@@ -156,9 +156,9 @@ def entry(folder: Path) -> Iterator[str]:
         yield "app.py makes no `demo`."
     first = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     if not any(
-        getattr(call.func, "attr", getattr(call.func, "id", "")) == "launch" for call in first
+        getattr(call.func, "attr", getattr(call.func, "id", "")) == "serve" for call in first
     ):
-        yield "app.py launches nothing."
+        yield "app.py serves nothing."
 
 
 def files(folder: Path) -> Iterator[str]:

@@ -135,7 +135,8 @@ class Collection:
         everything, copies = own.without_unusable((*self.rows, *moved))
         for row in set(moved).difference(everything):
             row.path.unlink()
-        return replace(self, labels=labels, rows=tuple(everything), remarks=(*remarks, *copies))
+        said = tuple(dict.fromkeys((*self.remarks, *remarks, *copies)))
+        return replace(self, labels=labels, rows=tuple(everything), remarks=said)
 
     def build(self, seed: int = 0) -> OwnData:
         """All clips in their splits. Raises TaskError if there are too few."""

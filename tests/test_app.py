@@ -298,10 +298,15 @@ ELSEWHERE = "choose another address with --host or port with --port."
             ["--host", "192.0.2.1"],  # of documentation, nobody's
             f"Cannot serve on 192.0.2.1, any port from 7860: {ELSEWHERE}",
         ),
+        (
+            ["-m", "softmoa", "app", "--port", "TAKEN"],
+            "Error: Cannot serve on port TAKEN: choose another one with --port.",
+        ),
     ],
 )
 def test_where_it_cannot_serve_is_one_sentence(taken, arguments, words):
-    command = [sys.executable, "app.py", *(a.replace("TAKEN", taken) for a in arguments)]
+    front = arguments if arguments[0] == "-m" else ["app.py", *arguments]
+    command = [sys.executable, *(a.replace("TAKEN", taken) for a in front)]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
     *usage, said = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout) == (2, "")

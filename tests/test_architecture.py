@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def room(path: Path) -> str:
 
 @pytest.mark.parametrize("path", modules("softmoa"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_one_way(path):
-    if room(path) in ("ui", "__main__", "__init__"):
+    if room(path) in ("ui", "commands", "__main__", "__init__"):
         return
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("softmoa.")}
     ours.discard("ASSETS")  # a path, not a module
@@ -133,6 +134,12 @@ def test_the_requirements_are_what_is_imported():
         used |= {name.split(".")[0] for name in imports(path)}
     used -= sys.stdlib_module_names | {"softmoa", "__future__"}
     assert {NAMED.get(name, name) for name in used} - EXTRAS == asked
+
+
+def test_every_package_is_in_the_wheel():
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    ours = {".".join(p.parent.relative_to(ROOT).parts) for p in modules("softmoa")}
+    assert set(named) == ours | {"softmoa.assets"}
 
 
 def test_only_the_interface_imports_gradio():

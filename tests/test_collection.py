@@ -156,6 +156,11 @@ def test_a_collection_is_written_and_read_into_another_with_the_same_splits(two,
     twice = add_zip(other, tmp_path / "mine.zip", DataLimits(3, 40))
     assert len(twice.rows) == 10 == len(files(other.folder))
     assert twice.remarks[-1].kind == "duplicate"
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as zipped:
+        zipped.writestr("low/notes.txt", b"x")
+        zipped.writestr("low/new.wav", two.rows[0].path.read_bytes()[:-2])
+    more = add_zip(twice, tmp_path / "more.zip", DataLimits(3, 40))
+    assert [r.kind for r in more.remarks] == ["duplicate", "ignored"]  # of both zips
 
 
 def test_nothing_of_a_refused_zip_stays(two, tmp_path):

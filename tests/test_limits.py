@@ -86,6 +86,23 @@ def test_no_front_door_opens_on_a_mistyped_limit(command):
     assert result.stderr == "Error: SOFTMOA_MAX_QUEUE must be a whole number, not 'many'.\n"
 
 
+@pytest.mark.parametrize("door", ["app", "softmoa.__main__"])
+def test_no_front_door_tells_anybody_what_is_done(door):
+    script = (
+        f"import {door}; import softmoa.ui.page; from gradio import analytics; "
+        "from huggingface_hub import constants; "
+        "print(constants.HF_HUB_DISABLE_TELEMETRY, analytics.analytics_enabled())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.stdout == "True False\n", result.stderr
+
+
 def test_the_seconds_of_a_sound_come_from_the_environment():
     script = (
         "import numpy; from softmoa import audio; "

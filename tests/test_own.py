@@ -194,6 +194,25 @@ def test_sounds_in_no_class_folder_are_remarked(tmp_path, splits, places, messag
     assert said.startswith(message) and len(mine.rows) == 6
 
 
+def test_hidden_folders_are_no_classes(tmp_path):
+    for k, split in enumerate(SPLITS):
+        for label in ("x", "y", ".cache", "x/.thumbs"):
+            tone(tmp_path / split / label / f"{k}.wav", 200 + 9 * k + 100 * len(label))
+        tone(tmp_path / split / "y" / f"{k}.wav", 900 + 9 * k)
+    mine = read(tmp_path)
+    assert mine.task.labels == ("x", "y") and len(mine.rows) == 6 and not mine.remarks[1:]
+
+
+def test_sounds_that_a_table_does_not_name_are_remarked(birds):
+    rows = read(birds).rows
+    lines = [f"{row.path.relative_to(birds)},{row.label}" for row in rows[:-2]]
+    (birds / "clips.csv").write_text("\n".join(["path,label", *lines]))
+    mine = read(birds)
+    [said] = [remark.message for remark in mine.remarks if remark.kind == "ignored"]
+    assert said == "2 sounds lie beside those that clips.csv names and were left out."
+    assert len(mine.rows) == len(rows) - 2
+
+
 def test_a_group_in_two_splits_is_remarked(birds):
     rows = [
         Row(row.path, row.label, SPLITS[min(k % 5, 2)], "ann")

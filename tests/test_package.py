@@ -33,3 +33,4 @@ def test_a_wheel_works_outside_the_repository(tmp_path):
     dog = tmp_path / "site" / "softmoa" / "assets" / "examples" / "dog_bark.ogg"
     assert "dog bark" in run("classify", str(dog), "--bundle", "esc10-soft-moa").splitlines()[0]
     assert '"name": "tones"' in run("tasks", "--json")
+    assert "--port" in run("app", "--help")

@@ -55,7 +55,7 @@ def space(tmp_path) -> Path:
         ("requirements.txt", "soxr>=0.5,<2", "no-such-package-x>=1,<2", "not installed here"),
         ("packages.txt", "ffmpeg", "ffmpeg  # for sounds", "not the name of a Debian package"),
         ("app.py", "demo", "page", "makes no `demo`"),
-        ("app.py", "launch", "start", "launches nothing"),
+        ("app.py", "serve", "start", "serves nothing"),
     ],
 )
 def test_what_would_break_a_space_is_noticed(space, file, old, new, words):

@@ -119,7 +119,7 @@ def rows_of(folder: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
     """Every clip of a folder that can be read, without copies, and remarks on the others."""
     folder = _within(folder)
     tables = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and _shown(p))
-    rows, ignored = (_from_table(tables, folder), []) if tables else _from_folders(folder)
+    rows, ignored = _from_table(tables, folder) if tables else _from_folders(folder)
     if not rows:
         raise TaskError(
             "No sounds were found: put those of each class into a folder with its name."
@@ -216,18 +216,19 @@ def _from_folders(folder: Path) -> tuple[list[Row], list[Remark]]:
     loose = sum(p.suffix.lower() in SOUNDS and p.is_file() and _shown(p) for p in beside)
     for top in tops:
         name = SPLIT_NAMES[top.name.lower()] if by_split else ""
-        classes = sorted(p for p in top.iterdir() if p.is_dir()) if by_split else [top]
-        for place in classes:
-            for path in sorted(p for p in place.rglob("*") if p.is_file() and _shown(p)):
+        inside = sorted(p for p in top.iterdir() if p.is_dir() and _shown(p))
+        for place in inside if by_split else [top]:
+            for path in _files(place):
                 if path.suffix.lower() in SOUNDS:
                     rows.append(Row(path, _label(place.name), name))
                 else:
                     ignored += 1
-    return rows, [*_ignored(ignored), *_loose(loose)]
+    return rows, [*_ignored(ignored), *_not_used(loose, "in no class folder")]
 
 
-def _from_table(tables: Sequence[Path], folder: Path) -> list[Row]:
-    """Rows of the one table; raises TaskError if a path leaves the folder or is not there."""
+def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], list[Remark]]:
+    """Rows of the one table, and a remark on sounds that it does not name; raises TaskError if a
+    path leaves the folder or is not there."""
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise TaskError(f"There are {len(tables)} tables ({names}); keep one, with path and label.")
@@ -245,7 +246,18 @@ def _from_table(tables: Sequence[Path], folder: Path) -> list[Row]:
             raise TaskError(f"The clip '{r['path']}' of {tables[0].name} has no label.")
         group = (r.get("group") or "").strip()
         rows.append(Row(path, _label(r["label"]), SPLIT_NAMES.get(name, ""), group))
-    return rows
+    listed = {row.path for row in rows}
+    unlisted = [p for p in _files(folder) if p.suffix.lower() in SOUNDS and p not in listed]
+    return rows, _not_used(len(unlisted), f"beside those that {tables[0].name} names")
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder, in order, but for hidden ones and those in hidden folders."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and all(_shown(Path(part)) for part in path.relative_to(folder).parts)
+    )
 
 
 def _label(text: str) -> str:
@@ -287,12 +299,12 @@ def _ignored(count: int) -> list[Remark]:
     return [Remark("ignored", f"{words} left out.")]
 
 
-def _loose(count: int) -> list[Remark]:
+def _not_used(count: int, where: str) -> list[Remark]:
     if not count:
         return []
-    words = "1 sound lies in no class folder and was"
+    words = f"1 sound lies {where} and was"
     if count > 1:
-        words = f"{count} sounds lie in no class folder and were"
+        words = f"{count} sounds lie {where} and were"
     return [Remark("ignored", f"{words} left out.")]
 
 

@@ -67,6 +67,16 @@ def test_clips_of_one_group_are_one_draw():
     assert one.half == single.half == pytest.approx(1.96 * math.sqrt((squares + 1) / 484))
 
 
+def test_seeds_that_test_different_speakers_hold_the_luck_of_the_clips():
+    """Then the t interval of the three differences is all: 0.10, 0.20, 0.00 give 4.303 * 0.0577."""
+    claim = Claim("", "", "a", "more", "b")
+    both = rows("a", [0.8, 0.9, 0.7], 20) + rows("b", [0.7, 0.7, 0.7], 20)
+    same = difference(both, claim)
+    apart = difference([row | {"test": f"speaker {row['seed']}"} for row in both], claim)
+    assert apart.half == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
+    assert same.half > apart.half and same.mean == apart.mean == pytest.approx(0.1)
+
+
 def test_a_claim_without_rows_or_against_a_number():
     assert difference([], Claim("", "", "a", "more", "b")) is None
     claim = Claim("", "", "a", "equal", 0.0, "dead", margin=0.05)

@@ -183,6 +183,13 @@ def test_fsdd_layout(tree):
     assert [file.label for file in task.train + task.valid + task.test] == [7, 3, 0]
 
 
+def test_the_parts_that_are_tested_in_turn(tree):
+    own = tasks.load("esc10").test[0].group
+    assert tasks.parts("esc10")[0] == own
+    assert sorted(tasks.parts("esc10")) == sorted(tasks.load("esc10").groups)
+    assert tasks.parts("tones") == ()
+
+
 def test_groups_that_do_not_fit_are_refused(tree):
     with pytest.raises(TaskError, match="no '9' in 'esc10'; there are 1, 4, 5"):
         tasks.load("esc10", test="9")

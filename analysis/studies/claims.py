@@ -2,7 +2,7 @@
 
 A claim compares two conditions in one measure. The difference is taken between runs of the same
 task and seed, which had the same clips, and comes with a 95 % interval that holds the luck of the
-seeds and, for accuracies, that of the test clips.
+seeds and, for accuracies, that of the test clips, or of the folds and speakers that were tested.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
 
     Half width: sqrt((t SE_seeds)^2 + (1.96 SE_clips)^2), t of as many degrees of freedom as there
     are seeds but one; SE_clips of the differences clip by clip, see `scoreboard.clip_error`. Of a
-    task that tests a single group, such as one speaker, it says nothing about other groups.
+    task that tests another fold or speaker with every seed, the seeds hold that luck already. Of
+    one that tests a single group, the interval says nothing about other groups.
     """
     left, right = _by_cell(rows, claim, claim.a), _by_cell(rows, claim, claim.b)
     if not isinstance(claim.b, str):
@@ -124,6 +125,8 @@ def _clip_error(
     total = 0.0
     for task in tasks:
         seeds = [cell for cell in cells if cell[0] == task]
+        if len({left[cell].get("test", "") for cell in seeds}) > 1:
+            continue
         apart = np.stack([_hits(left[c]) - _hits(right[c]) for c in seeds])
         total += clip_error(apart, left[seeds[0]]["groups"]) ** 2
     return math.sqrt(total) / len(tasks)

@@ -87,7 +87,8 @@ class Arm:
 class Trial:
     """learning_rate: 0 for the method's own. backbone: an embedded one, or a file of
     `weights.save_embedded`. weights: what its sha256 begins with. watched: whether every metric of
-    balance is taken at each evaluation.
+    balance is taken at each evaluation. test: the fold or speaker that is tested, "" for the
+    task's own.
     """
 
     task: str
@@ -99,6 +100,7 @@ class Trial:
     epochs: int = 4
     backbone: str = "ast-small"
     weights: str = ""
+    test: str = ""
 
     def __str__(self) -> str:
         return f"{self.arm} on {self.task}, seed {self.seed}"
@@ -110,7 +112,7 @@ class Trial:
 
     def execute(self) -> Result:
         """Raises ValueError if the loss became infinite."""
-        base, task = backbone(self.backbone), load_task(self.task)
+        base, task = backbone(self.backbone), load_task(self.task, self.test)
         if not base.sha256.startswith(self.weights):
             raise ValueError(f"{self.backbone} is not the file that the grid was made for")
         comparison = Comparison(
@@ -228,7 +230,7 @@ def backbone(name: str) -> Loaded:
 
 
 @lru_cache(maxsize=8)
-def load_task(name: str) -> Task:
+def load_task(name: str, test: str = "") -> Task:
     """With some of the validation clips, since those are gone through after every epoch."""
-    task = tasks.load(name)
+    task = tasks.load(name, test)
     return replace(task, valid=task.valid[:: -(-len(task.valid) // VALIDATED)])

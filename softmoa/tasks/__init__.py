@@ -166,6 +166,16 @@ def load(name: str, test: str = "", valid: str = "") -> Task:
     return task_of(name, source.title, labels, rows, source.about)
 
 
+def parts(name: str) -> tuple[str, ...]:
+    """The folds or speakers of a task that can be tested in turn, its own test first, then in order
+    from there; none where the split is fixed. Raises TaskError as `load` does."""
+    task, source = load(name), TASKS[name]
+    if isinstance(source, Embedded) or not source.test:
+        return ()
+    first = task.groups.index(source.test)
+    return task.groups[first:] + task.groups[:first]
+
+
 def available() -> tuple[str, ...]:
     """Names of the tasks whose data are at hand, in the order of TASKS."""
     found = []

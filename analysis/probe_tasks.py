@@ -67,7 +67,11 @@ def main(
             valid, test = probe(task, dict(zip(task.files, values, strict=True)))
             typer.echo(f"  {kind}: validation {valid:.3f}, test {test:.3f}")
         features = dict(zip(task.files, learned, strict=True))
+        fewest = min(task.counts["train"])
         for count in map(int, shots.split(",")):
+            if count > fewest:
+                typer.echo(f"  {count} shots: a class has {fewest} training clips")
+                continue
             scores = [probe(tasks.few_shot(task, count, s), features) for s in range(SEEDS)]
             valid, test = np.mean(scores, axis=0)
             spread = np.std([test for _, test in scores], ddof=1)

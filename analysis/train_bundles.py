@@ -74,7 +74,7 @@ RECIPES = {
     "esc10": Recipe(5, 3e-4, masks=(24, 80)),
     "tones": Recipe(5, 3e-4),
     "instruments": Recipe(4, 3e-4),
-    "digits": Recipe(8, 1e-3, masks=(48, 80)),
+    "digits": Recipe(4, 3e-4, masks=(48, 80)),
 }
 
 

@@ -140,8 +140,9 @@ class Sources:
             if self.words is not None and draw < options.word_share:
                 spoken = self.words.draw()
                 return word_loss(student, spoken), spoken.frames.sum().item() / 100
-            is_speech = self.speech is not None and draw < options.word_share + options.speech_share
-            batch = (self.speech if is_speech else self.sounds).draw()
+            of_speech = draw < options.word_share + options.speech_share
+            source = self.speech if self.speech is not None and of_speech else self.sounds
+            batch = source.draw()
             return loss_of(student, batch), len(batch.mel) * batch.mel.shape[1] / 100
 
 

@@ -26,16 +26,16 @@ EMBEDDING_LIMIT = 5.0  # standardised features beyond are clipped: the teacher's
 @dataclass(frozen=True)
 class Targets:
     """What the teachers said of a batch: tags (b, patches, 521) as probabilities and embedding
-    (b, patches, 1024), None for crops shorter than a patch, and speech (b, columns, 384) where
-    Whisper listened, else None."""
+    (b, patches, 1024), of no patch where crops are shorter than one, and speech (b, columns, 384)
+    where Whisper listened, else None."""
 
-    tags: Tensor | None
-    embedding: Tensor | None
+    tags: Tensor
+    embedding: Tensor
     speech: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        parts = (self.tags, self.embedding, self.speech)
-        return Targets(*(None if part is None else change(part) for part in parts))
+        speech = None if self.speech is None else change(self.speech)
+        return Targets(change(self.tags), change(self.embedding), speech)
 
 
 class Scenes:
@@ -163,12 +163,11 @@ class Batches:
             [x[c : c + columns] for x, c in zip(targets.speech, first, strict=True)]
         )
         crops = augment(crops, self.rng, min(WIDEST_MASK, frames // 5))
-        return Batch(crops, self.standardise(Targets(None, None, heard)), 1)
+        unheard = targets.tags[:, :0], targets.embedding[:, :0]
+        return Batch(crops, self.standardise(Targets(*unheard, heard)), 1)
 
     def standardise(self, targets: Targets) -> Targets:
-        embedding, speech = targets.embedding, targets.speech
-        if embedding is not None:
-            embedding = self.embedding_scale(embedding)
+        embedding, speech = self.embedding_scale(targets.embedding), targets.speech
         if speech is not None and self.speech_scale is not None:
             speech = self.speech_scale(speech)
         return Targets(targets.tags, embedding, speech)

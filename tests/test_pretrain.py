@@ -134,11 +134,11 @@ def test_clips_of_test_packages_are_never_drawn():
     rows = [
         {"package": package, "kind": kind}
         for package in (held_out, PACKAGES[0].name)
-        for kind in ("effects", "music", "speech")
+        for kind in ("effects", "music", "speech", "notes")
     ]
-    weights = clip_weights(np.eye(6, 521), rows)
-    assert weights[:3].tolist() == [0, 0, 0]
-    assert weights[3:] == pytest.approx([0.68, 0.12, 0.2])
+    weights = clip_weights(np.eye(8, 521), rows)
+    assert weights[:4].tolist() == [0, 0, 0, 0]
+    assert weights[4:] == pytest.approx([0.6, 0.12, 0.13, 0.15])
 
 
 def test_a_model_file_of_ctranslate2_is_read(tmp_path):

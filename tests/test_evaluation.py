@@ -73,8 +73,8 @@ def test_no_more_of_a_clip_is_heard_than_the_bundle_knows():
 
 def test_whether_clips_are_unheard():
     info, task = bundle.read_info(classify.bundles()["tones-soft-moa"]), tasks.load("tones")
-    assert unheard(info, task, task.test) is None  # its header does not tell
-    info = replace(info, test_clips=tasks.digest(task.test))
+    assert info.test_clips == tasks.digest(task.test)
+    assert unheard(replace(info, test_clips=""), task, task.test) is None  # as older ones are
     assert unheard(info, task, task.test[::-1]) is True
     assert unheard(info, task, task.files) is False
     assert unheard(replace(info, task="initials"), task, task.test) is None

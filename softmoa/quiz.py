@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from softmoa.ablation import Intervention, intervene
 from softmoa.audio import log_mel
@@ -51,6 +52,9 @@ def loud_half(result: Classification, record: LayerRecord) -> Answer:
     grid = result.grid
     dispatch = grid.unfold(_slots(record).dispatch_weights[0].flatten(1).mean(dim=1))
     mel = result.mel.T[: grid.bands * grid.stride_frequency]
+    # The last patch may reach beyond the clip, whose end is as loud as the frame that it ends with.
+    beyond = (grid.columns - 1) * grid.stride_time + grid.patch - mel.shape[1]
+    mel = F.pad(mel[None], (0, max(beyond, 0)), mode="replicate")[0]
     size = grid.patch, grid.patch
     loudness = (
         mel.unfold(0, size[0], grid.stride_frequency)

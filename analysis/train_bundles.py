@@ -62,7 +62,8 @@ class Recipe:
     the six speakers (lucas, george), whose folds are the less blind for it.
 
     masks: widest bands SpecAugment hides, mels and frames; as in the paper none for short clips,
-    but for digits, whose speakers differ: there they are worth ten points, and wide ones more.
+    but for digits, whose speakers differ: there they were worth ten points with an earlier
+    backbone (results/pretraining.md).
     """
 
     epochs: int

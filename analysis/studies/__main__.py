@@ -118,10 +118,12 @@ def train(
     conditions = study.conditions(base.model.config)
     tested = {task: _tested(task, seeds) for task in task_names}
     cells = [
-        (condition, _trial(task, condition, seed, setting | budgets[task] | {"test": test}))
+        (
+            condition,
+            _trial(task, condition, seed, setting | budgets[task] | {"test": tested[task][seed]}),
+        )
         for seed in seeds
         for task in task_names
-        for test in (tested[task][seed],)
         for condition in conditions
     ]
     grid = run_grid([trial for _, trial in cells], folder / f"{study.name}.jsonl", engine)
@@ -166,8 +168,8 @@ def _trial(task: str, condition: Condition, seed: int, setting: dict[str, Any]) 
 def _tested(task: str, seeds: Sequence[int]) -> dict[int, str]:
     """By seed the fold or speaker that is tested, each in its turn; "" where the split is fixed.
 
-    The first five of digits and the first four of esc10 are not the part whose clips helped to
-    choose the rates of the methods (`analysis.tune_rates`), which validates the first.
+    The sixth of digits is the speaker whose clips helped to choose the rates of the methods
+    (`analysis.tune_rates`): it validates the first.
     """
     parts = tasks.parts(task) or ("",)
     return {seed: parts[seed % len(parts)] for seed in seeds}

@@ -124,18 +124,17 @@ def measure(model: AST, title: str, takes: int) -> Iterator[Row]:
 
 def measure_teacher(takes: int) -> Iterator[Row]:
     """The same probes on the mean embedding of YAMNet: what the student was taught from."""
-    from analysis.teacher import Teacher, teacher_patches
-
-    teacher = Teacher()
-
-    def embeddings(files: Sequence[Path]) -> np.ndarray:
-        return np.stack([teacher(teacher_patches(load(f).waveform))[1].mean(0) for f in files])
+    from analysis.teacher import embeddings
 
     for data, (files, labels, groups) in (
         ("ESC-10, official 5 folds", esc10()),
         (f"FSDD, one speaker held out, {takes} takes", fsdd(takes)),
     ):
-        yield Row("YAMNet's embedding", data, probe(embeddings(files), labels, groups))
+        yield Row(
+            "YAMNet's embedding",
+            data,
+            probe(embeddings(load(f).waveform for f in files), labels, groups),
+        )
 
 
 def write(rows: Sequence[Row], command: str) -> None:

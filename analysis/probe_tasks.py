@@ -1,11 +1,12 @@
 """What the embedded tasks ask for: linear probes on features from crude to learned.
 
-    python -m analysis.probe_tasks
+    python -m analysis.probe_tasks --teacher
 
 A logistic regression is fitted on the training clips, its strength of regularisation chosen on the
 validation clips, and the test clips are looked at once. Features: the course of loudness (mean of
 each log-mel frame), the mean and standard deviation of each log-mel band, and the mean final token
 of the frozen embedded backbone; the last also with a few training clips of each class, five seeds.
+With `--teacher` the mean embedding of YAMNet, too, which the backbone was taught from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from softmoa import tasks, weights
+from softmoa.audio import load
 from softmoa.probe import pooled_features
 from softmoa.tasks import LabelledFile, Task
 
@@ -48,6 +50,7 @@ def probe(task: Task, features: dict[LabelledFile, np.ndarray]) -> tuple[float, 
 def main(
     backbone: str = "ast-small",
     shots: Annotated[str, typer.Option(help="training clips per class, by commas")] = "5,10,20",
+    teacher: Annotated[bool, typer.Option(help="probe YAMNet's embedding, too")] = False,
 ) -> None:
     model = weights.load(backbone).model
     model.pooling = "mean"
@@ -62,6 +65,12 @@ def main(
             ],
             f"frozen {backbone}": list(learned),
         }
+        if teacher:
+            from analysis.teacher import embeddings
+
+            kinds["YAMNet's embedding"] = list(
+                embeddings(load(file.path).waveform for file in task.files)
+            )
         typer.echo(f"{name}: {task.summary} Majority {task.majority:.3f}.")
         for kind, values in kinds.items():
             valid, test = probe(task, dict(zip(task.files, values, strict=True)))

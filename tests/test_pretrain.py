@@ -18,7 +18,7 @@ from analysis.scenes import Batch, Batches, Clips, Scenes, Targets
 from analysis.speech_teacher import ctranslate2_tensors
 from analysis.student import Student, loss_of
 from analysis.teacher import TAGS, clip_weights
-from analysis.train_tags import HEARD, present_in, rarity
+from analysis.train_tags import HEARD, present_in, rarity, solve
 from softmoa.ast import AST
 
 
@@ -200,3 +200,18 @@ def test_single_clips_come_whole_with_their_own_tags_and_without_test_packages(
         assert ((said[:, 1] == 1) == (frames == 198)).all()
     sorted_out = [next(batches)[1].unique().numel() for _ in range(9)]
     assert sorted_out.count(1) >= 6  # at most one of three batches holds both lengths
+
+
+def test_the_head_of_the_tags_is_the_logistic_solution():
+    """Probabilities that a linear layer made are fitted by that layer; features far from zero and
+    of unlike spread, and a tag that is never heard."""
+    torch.manual_seed(0)
+    x = torch.randn(800, 6) * torch.tensor([0.1, 0.5, 1.0, 2.0, 5.0, 20.0]) + 3
+    weight, bias = torch.randn(3, 6) / x.std(dim=0), torch.tensor([-1.0, 0.0, 2.0])
+    tags = ((x - 3) @ weight.T + bias).sigmoid()
+    never = torch.zeros(len(x), 1)
+    found, offset = solve(x, torch.cat([tags, never], dim=1), rate=3e-2, batch=800)
+    said = (x @ found.T + offset).sigmoid()
+    assert (said[:, :3] - tags).abs().max() < 0.01
+    assert said[:, 3].max() < 0.01
+    assert torch.allclose(found[:3], weight, atol=0.02, rtol=0.05)

@@ -17,7 +17,7 @@ Under torchrun every process draws scenes of its own and the gradients are avera
 
 Interrupted runs go on from $SOFTMOA_CORPUS/pretrain/NAME/last.pt. At the end every interpolation is
 measured on held-out scenes and by the probes of `analysis.evaluate_backbone`; the one with the
-best mean rank is written to `--out`, and the heads beside the checkpoint.
+best mean rank is written to `--out` and beside the checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import typer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from analysis.corpus import folder
@@ -290,17 +289,6 @@ def main(
     if rank == 0:
         typer.echo(f"held-out loss {held_out_loss(end, held_out, sounds):.3f}")
         student = choose(first, end, held_out, sounds)
-        scale = sounds.embedding_scale
-        heads = {
-            "tags.weight": student.to_tags.weight,
-            "tags.bias": student.to_tags.bias,
-            "embedding.weight": student.to_embedding.weight,
-            "embedding.bias": student.to_embedding.bias,
-            "embedding.mean": scale.mean,
-            "embedding.std": scale.std,
-        }
-        heads = {key: value.detach().contiguous() for key, value in heads.items()}
-        save_file(heads, run_folder(options) / "heads.safetensors")
         write(student.encoder, run_folder(options) / "backbone.safetensors")
         if out is not None:
             write(student.encoder, out)

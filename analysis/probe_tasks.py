@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from analysis.teacher import embeddings
 from softmoa import tasks, weights
 from softmoa.audio import load
 from softmoa.probe import pooled_features
@@ -66,8 +67,6 @@ def main(
             f"frozen {backbone}": list(learned),
         }
         if teacher:
-            from analysis.teacher import embeddings
-
             kinds["YAMNet's embedding"] = list(
                 embeddings(load(file.path).waveform for file in task.files)
             )

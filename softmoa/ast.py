@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -131,7 +132,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     q, k, v = q * q.shape[-1] ** -0.5, k.mT.contiguous(), v.contiguous()
     parts = q.split(128, dim=2)
     if torch.is_grad_enabled() and k.shape[-1] > KEPT_TOKENS:
-        answers = [checkpoint(_answer, p, k, v, mask, use_reentrant=False) for p in parts]
+        again = partial(checkpoint, _answer, use_reentrant=False, preserve_rng_state=False)
+        answers = [again(p, k, v, mask) for p in parts]
     else:
         answers = [_answer(p, k, v, mask) for p in parts]
     return torch.cat(answers, dim=2)
@@ -258,7 +260,7 @@ class AST(nn.Module):
         lengths = [width] * len(mel)
         if frames is not None:
             lengths = [min(self.config.columns(n), width) for n in frames.tolist()]
-            beyond = torch.arange(mel.shape[1], device=mel.device) >= frames[:, None]
+            beyond = torch.arange(mel.shape[1], device=mel.device) >= frames.to(mel.device)[:, None]
             mel = mel.masked_fill(beyond[..., None], 0)
         covered = (width - 1) * self.config.stride_time + self.config.patch
         mel = F.pad(mel, (0, 0, 0, max(covered - mel.shape[1], 0)))

@@ -84,11 +84,14 @@ def expert_probabilities(record: LayerRecord) -> Tensor:
 
 def max_combine(record: LayerRecord) -> Tensor:
     """Mean over real tokens of the largest part of a token's combine weights that falls on one slot
-    or expert, (b,). Top-k gates do not sum to 1, so the part is taken, not the weight."""
+    or expert, (b,). Top-k gates do not sum to 1, so the part is taken, not the weight; a token
+    whose chosen experts are all switched off does not count."""
     _, combine = record.routing.per_slot()
-    real, weights = _real(record), combine.flatten(2)
-    part = weights.amax(dim=-1) / weights.sum(dim=-1)
-    return torch.where(real > 0, part, 0).sum(dim=1) / real.sum(dim=1)
+    weights = combine.flatten(2)
+    total = weights.sum(dim=-1)
+    counted = _real(record) * (total > 0)
+    part = torch.where(counted > 0, weights.amax(dim=-1) / total, 0)
+    return part.sum(dim=1) / counted.sum(dim=1)
 
 
 def max_dispatch(routing: Slots) -> Tensor:

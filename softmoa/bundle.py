@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -31,6 +31,10 @@ FEATURES = {
     "mean": audio.AUDIOSET_MEAN,
     "std": audio.AUDIOSET_STD,
 }
+
+
+LARGEST = 2.0**64  # number in a header, where JSON has no bound
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can name half a character, which no file holds
 
 
 class BundleError(ValueError):
@@ -86,7 +90,7 @@ def read_info(path: str | os.PathLike) -> BundleInfo:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError):
+    except weights.UNREADABLE:
         raise BundleError(f"{name} cannot be read as a safetensors file.") from None
     if metadata.get("format") != FORMAT:
         raise BundleError(f"{name} is not an adapter bundle of this version ({FORMAT}).")
@@ -115,9 +119,10 @@ def _well_typed(info: BundleInfo) -> bool:
     numbers = [info.seed, info.clip_seconds]
     numbers += info.metrics.values() if isinstance(info.metrics, dict) else []
     return (
-        all(isinstance(value, str) for value in (*texts, *info.labels))
+        all(isinstance(value, str) and not SURROGATE.search(value) for value in texts)
+        and len(set(info.labels)) == len(info.labels)
         and all(isinstance(table, dict) for table in tables)
-        and all(isinstance(number, (int, float)) for number in numbers)
+        and all(isinstance(n, (int, float)) and not abs(n) > LARGEST for n in numbers)
         and isinstance(info.multilabel, bool)
         and not isinstance(info.clip_seconds, bool)
         and info.clip_seconds >= 0

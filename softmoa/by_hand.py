@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from softmoa.moa import Gates, Slots, SoftRouter, TokenRouter
+from softmoa.seeding import seeded
 
 TOKENS = ("bark, low", "bark, high", "rain", "silence")
 VALUES = ((9.0, 2.0), (8.0, 6.0), (4.0, 8.0), (0.0, 0.0))  # loudness and height of each token
@@ -60,7 +61,8 @@ def route(logits: Tensor, kind: Kind) -> Slots | Gates:
     m, n = logits.shape
     x = _tokens()
     width = x.shape[-1]
-    router = SoftRouter(width, n) if kind == "soft" else TokenRouter(width, n, TOP[kind])
+    with seeded(0):  # overwritten below, but drawn from the generator that others may be using
+        router = SoftRouter(width, n) if kind == "soft" else TokenRouter(width, n, TOP[kind])
     with torch.no_grad():
         router.phi.zero_()
         router.phi[:m] = logits.view(router.phi[:m].shape)

@@ -260,7 +260,7 @@ def report(result: Classification, file: str, top_k: int = 5) -> dict:
             {
                 "layer": record.layer,
                 "site": record.site,
-                "share": [round(x, 6) for x in expert_share(record)[0].tolist()],
+                "share": [round(x, 6) for x in expert_share(record)[0].nan_to_num().tolist()],
                 "contribution": [round(x, 6) for x in expert_contribution(record)[0].tolist()],
             }
             for record in result.records

@@ -21,7 +21,8 @@ def expert_share(record: LayerRecord) -> Tensor:
     """Combine mass of each expert, (b, n), as fractions of all mass: mean over tokens of
     sum_k C[i, j, k], or of the gates of a token router.
 
-    What Soft MoE calls expert importance (arXiv 2308.00951, section 3.5).
+    What Soft MoE calls expert importance (arXiv 2308.00951, section 3.5). NaN where every expert is
+    switched off.
     """
     mass = _token_mean(record, record.routing.expert_weights)
     return mass / mass.sum(dim=-1, keepdim=True)

@@ -32,6 +32,7 @@ from softmoa.methods.budget import parameters_of
 from softmoa.plan import Choice, Comparison, run_name
 from softmoa.probe import fit_linear, pooled_features
 from softmoa.recording import mixtures, record_routing
+from softmoa.seeding import seeded
 from softmoa.tasks import LabelledFile, Task
 from softmoa.training import Example
 from softmoa.weights import Loaded
@@ -133,7 +134,10 @@ class _Bench:
     def __init__(self, base: Loaded, task: Task, clip_seconds: float):
         self.base, self.task, self.clip_seconds = base, task, clip_seconds
         self.frozen = share(base.model)
-        self.frozen.reset_head(len(task.labels))  # pools as the runs do, not as the old head did
+        with seeded(0):  # whose draws are overwritten by zeros
+            self.frozen.reset_head(
+                len(task.labels)
+            )  # pools as the runs do, not as the old head did
         self.mels: dict[Any, Tensor] = {}
         self.features: dict[Any, Tensor] = {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import io
 import os
 import queue
@@ -70,6 +71,7 @@ class Repository:
         name, _, revision = text.strip().partition("@")
         part = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
         well_formed = re.fullmatch(f"{part}/{part}", name, re.ASCII) and len(name) <= 96
+        well_formed = well_formed and not name.endswith(".git")
         if not well_formed or not re.fullmatch(r"[\w.-]{0,64}", revision, re.ASCII):
             raise HubError("A repository of the Hub is written user/name or user/name@revision.")
         if ".." in revision or ("@" in text and not revision):
@@ -200,7 +202,7 @@ def reachable() -> bool:
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return True  # an answer, if not a kind one
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         _silent_until = time.monotonic() + PROBE_AGAIN_SECONDS
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +14,19 @@ from softmoa.moa import Folded, MoA, Routing
 
 Place = tuple[int, str]  # of a mixture: layer, from 0, and site
 _SITES = {"beside_attn": "mhsa", "beside_mlp": "ffn"}
+_PLACE = re.compile(r"(?:^|\.)blocks\.(\d+)\.(beside_attn|beside_mlp)(?:\.|$)")
 
 
 def mixtures(model: nn.Module) -> dict[Place, MoA]:
     """Every mixture in a slot of a model or within what fills it, in the order of the forward
-    pass. Raises ValueError if one slot holds two."""
+    pass; `model` may be wrapped, as by `torch.compile`. Raises ValueError if one slot holds two or
+    a mixture lies in none."""
     found: dict[Place, MoA] = {}
     for path, module in model.named_modules():
         if isinstance(module, MoA):
-            _, layer, slot, *_ = path.split(".")
-            place = int(layer), _SITES[slot]
+            if not (named := _PLACE.search(path)):
+                raise ValueError(f"the mixture at '{path}' is in no block of an encoder")
+            place = int(named[1]), _SITES[named[2]]
             if place in found:
                 raise ValueError(f"there is more than one mixture at {place}")
             found[place] = module

@@ -129,11 +129,13 @@ class Scoreboard:
         methods = dict.fromkeys(run.method for run in self.finished)
         return [self._row([r for r in self.finished if r.method == m]) for m in methods]
 
-    def gap(self, a: str, b: str) -> tuple[float, float]:
-        """Test accuracy of method a less that of b over the seeds that both finished, and the half
-        width of its 95 % interval: sqrt((1.96 SE_clips)^2 + (t SE_seeds)^2), t of as many degrees
-        of freedom as there are seeds but one. Of a single seed it holds the luck of the clips
-        alone; without a common seed it is infinite.
+    def gap(self, a: str, b: str) -> tuple[float, float, int]:
+        """Test accuracy of method a less that of b over the seeds that both finished, the half
+        width of its 95 % interval, and the number of those seeds.
+
+        Half width: sqrt((1.96 SE_clips)^2 + (t SE_seeds)^2), t of as many degrees of freedom as
+        there are seeds but one. Of a single seed it holds the luck of the clips alone; without a
+        common seed it is infinite.
         """
         assert self.plan is not None
         right = {
@@ -142,13 +144,13 @@ class Scoreboard:
         }
         seeds = [seed for method, seed in right if method == a and (b, seed) in right]
         if not seeds:
-            return 0.0, math.inf
+            return 0.0, math.inf, 0
         apart = np.stack([right[a, seed] - right[b, seed] for seed in seeds])  # (seeds, clips)
         half = 1.96 * clip_error(apart, self.plan.groups)
         if len(seeds) > 1:
             t = STUDENT[min(len(seeds), len(STUDENT) + 1) - 2]
             half = math.hypot(half, t * math.sqrt(apart.mean(axis=1).var(ddof=1) / len(seeds)))
-        return float(apart.mean()), half
+        return float(apart.mean()), half, len(seeds)
 
     @staticmethod
     def _row(runs: Sequence[RunFinished]) -> Row:
@@ -175,9 +177,10 @@ def conclusion(board: Scoreboard, titles: dict[str, str]) -> str:
     best, second = rows[:2]
     names = f"{titles[best.method]} ({best.test_accuracy:.1%})"
     other = f"{titles[second.method]} ({second.test_accuracy:.1%})"
-    size = f"{len(board.plan.truth)} test clips and {best.seeds} seed" + "s" * (best.seeds > 1)
-    gap, half = board.gap(best.method, second.method)
-    if gap > half and best.seeds > 1:
+    gap, half, seeds = board.gap(best.method, second.method)
+    common = " that both finished" if seeds < max(best.seeds, second.seeds) else ""
+    size = f"{len(board.plan.truth)} test clips and {seeds} seed{'s' * (seeds != 1)}{common}"
+    if gap > half and seeds > 1:
         return (
             f"{names} was clearly better than {other}: the difference of {gap:.1%} ± {half:.1%} "
             f"is more than the luck of {size}."
@@ -185,11 +188,11 @@ def conclusion(board: Scoreboard, titles: dict[str, str]) -> str:
     if gap > half:
         return (
             f"{names} was ahead of {other} on these {len(board.plan.truth)} test clips, by more "
-            f"than their luck ({gap:.1%} ± {half:.1%}). With one seed that is no clear win: "
-            "another seed may turn it round, so run three."
+            f"than their luck ({gap:.1%} ± {half:.1%}). With one seed{common} that is no clear "
+            "win: another seed may turn it round, so run three."
         )
     gaps = {row.method: board.gap(best.method, row.method) for row in rows[1:]}
-    tied = [best.method] + [method for method, (gap, half) in gaps.items() if gap <= half]
+    tied = [best.method] + [method for method, (gap, half, _) in gaps.items() if gap <= half]
     *first, last = (titles[method] for method in tied)
     return (
         f"No clear difference between {', '.join(first)} and {last}: with {size}, {names} against "

@@ -324,8 +324,8 @@ def spec_augment(mel: Tensor, options: TrainingOptions, generator: torch.Generat
     """Hide one band of mels and one of frames per clip, with the mean (Park et al. 2019).
 
     mel: (b, frames, mels). Widths are drawn evenly from 0 to the options' masks, of frames at most
-    a fifth of the clip, then places where they fit. Torchaudio's own masks draw from the global
-    generator, which other threads draw from too.
+    a fifth of the batch's longest clip, then places where they fit in that. Torchaudio's own masks
+    draw from the global generator, which other threads draw from too.
     """
     clips, frames, mels = mel.shape
     for axis, size, widest in (

@@ -26,6 +26,9 @@ from softmoa.hub import HubError, HubOffline, Progress, Repository
 from softmoa.limits import LIMITS
 from softmoa.seeding import seeded
 
+# What safetensors and torch raise at a file that is damaged, or made to look possible and be none.
+UNREADABLE = (SafetensorError, OSError, RuntimeError, TypeError)
+
 
 class WeightsError(ValueError):
     """A checkpoint that cannot be used; the message is one sentence for its owner."""
@@ -157,7 +160,7 @@ def inspect_hub_folder(folder: Path) -> tuple[ASTConfig, tuple[str, ...]]:
         with safe_open(path, framework="pt") as file, torch.device("meta"):
             slices = {key: file.get_slice(key) for key in file.keys()}
             state = {key: torch.empty(piece.get_shape()) for key, piece in slices.items()}
-    except (SafetensorError, OSError):
+    except UNREADABLE:
         raise WeightsError(f"{path.name} cannot be read as a safetensors file.") from None
     if config.depth > len(state):  # before the blocks are built, if only in outline
         raise WeightsError("The config.json of this checkpoint asks for more layers than it holds.")
@@ -237,7 +240,8 @@ def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
         elif short == "embeddings.distillation_token":
             ours["dist"] = value.flatten()
         elif short == "embeddings.position_embeddings":
-            if value.ndim != 3 or (value.shape[1] - 2) % bands or value.shape[1] < 3:
+            _, tokens, _ = value.shape if value.ndim == 3 else (0, 0, 0)
+            if len(value) != 1 or tokens < 3 or (tokens - 2) % bands:
                 raise WeightsError("The position embeddings of this checkpoint form no grid.")
             ours["pos_special"], ours["pos_grid"] = value[0, :2], value[0, 2:]
             ours["pos_grid"] = ours["pos_grid"].unflatten(0, (bands, -1))
@@ -281,7 +285,7 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError):
+    except UNREADABLE:
         raise WeightsError(f"{Path(path).name} cannot be read as a safetensors file.") from None
 
 

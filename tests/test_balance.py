@@ -16,6 +16,7 @@ from softmoa.balance import (
     effective_experts,
     entropy,
     expert_choices,
+    max_combine,
     max_min_ratio,
     max_violation,
     slot_cosines,
@@ -143,6 +144,13 @@ def test_choices_with_an_expert_switched_off():
     top_2 = torch.tensor([[[0.5, 0.3, 0], [0.2, 0.6, 0], [0, 0.4, 0.5]]])
     off = without(Gates(top_2, top_2, k=2), torch.tensor([True, False, False]))
     assert torch.allclose(expert_choices(record(off)), torch.tensor([[0, 3, 1]]) / 4)
+
+
+def test_tokens_without_an_expert_have_no_largest_part():
+    """Top-1 with the first expert off: the one token left listens to its own alone."""
+    gates = torch.tensor([[[0.5, 0], [0, 0.4], [0.9, 0]]])
+    off = without(Gates(gates, gates, k=1), torch.tensor([True, False]))
+    assert max_combine(record(off)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("k", [1, 2])

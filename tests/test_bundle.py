@@ -121,7 +121,10 @@ def test_a_missing_or_foreign_tensor_is_refused(base, trained):
         ({"options": {"nonsense": 1}}, "not usable"),
         ({"options": {"experts": 10**12}}, "does not fit"),
         ({"options": {"experts": 10**30}}, "not usable"),
-        ({"labels": ["one"] * 10**6}, "does not fit"),
+        ({"labels": [str(i) for i in range(10**6)]}, "does not fit"),
+        ({"labels": ["one", "one", "two"]}, "wrong kind"),
+        ({"labels": ["one", "two", "\ud800"]}, "wrong kind"),
+        ({"metrics": {"test_accuracy": 10**400}}, "wrong kind"),
         ({"features": {"mels": 64}}, "features"),
     ],
 )

@@ -61,6 +61,14 @@ def test_without_sharpness_all_weights_are_even_and_top_1_takes_the_first():
     assert torch.allclose(route(logits, "top-1").expert_weights[0], first)
 
 
+@pytest.mark.parametrize("kind", ["dense", "top-1", "soft"])
+def test_nothing_is_drawn_that_others_would_miss(kind):
+    """A slider that is moved must not change a training that another visitor started by a seed."""
+    before = torch.get_rng_state()
+    route(torch.zeros(4, 3), kind)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_seed_draws_the_logits():
     assert drawn_logits(3, 2.0).shape == (len(TOKENS), len(FACTORS))
     assert torch.equal(drawn_logits(3, 2.0), 2 * drawn_logits(3, 1.0))

@@ -167,7 +167,10 @@ def test_compare_json_contract(capsys, tmp_path):
         (["--task", "tones", "--seeds", "one"], "whole numbers"),
         (["--task", "tones", "--methods", "linear,linear"], "named twice"),
         (["--task", "tones", "--seeds", "99999999999999999999"], "below 2^32"),
+        (["--task", ""], "no task ''"),
         (["--task", "tones", "--rate", "-1"], "above 0"),
+        (["--task", "tones", "--rate", "nan"], "above 0"),
+        (["--task", "tones", "--seconds", "inf"], "above 0"),
         (["--task", "tones", "--epochs", "1", "--seconds", "3"], "not by two"),
         (["--task", "tones", "--seconds", "-3"], "--seconds"),
         (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
@@ -194,6 +197,12 @@ def test_no_comparison_is_written_over_another_or_over_a_file(capsys, tmp_path):
     code, _, err = run(capsys, *BRIEF, str(tmp_path))
     assert code == 2 and "holds a comparison already" in err
     assert (tmp_path / "events.jsonl").read_text() == "mine"
+
+
+def test_a_refused_comparison_leaves_its_folder_free(capsys, tmp_path):
+    refused = ("compare", "--task", "tones", "--methods", "linear", "--shots", "9999", "--json")
+    assert run(capsys, *refused, "--out", str(tmp_path))[0] == 2
+    assert run(capsys, *BRIEF, str(tmp_path), "--epochs", "1", "--json")[0] == 0
 
 
 def test_nothing_finished_is_no_success(capsys, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -85,7 +86,7 @@ def test_a_repository_is_written_as_it_was_read(text):
 @pytest.mark.parametrize(
     "text",
     ["", "name", "a/b/c", "../b", "a/..", "/etc/passwd", "a/b@", "a/b@../x", "a/b@x/y", "a b/c",
-     "a/b\nc", "http://x/y", "a/" + "b" * 100, "ä/b", "a/b@" + "c" * 65],
+     "a/b\nc", "a/b.git", "http://x/y", "a/" + "b" * 100, "ä/b", "a/b@" + "c" * 65],
 )  # fmt: skip
 def test_what_is_no_repository_is_refused(text):
     with pytest.raises(HubError, match="is"):
@@ -206,6 +207,16 @@ def test_offline_costs_one_probe(server, monkeypatch, tmp_path):
     assert time.monotonic() - began < 2 * hub.PROBE_SECONDS
     monkeypatch.setattr(hub.urllib.request, "urlopen", None)  # it is not asked again
     assert "cannot be reached" in refusal("lab/other")
+
+
+def test_what_answers_in_the_place_of_the_hub_is_not_the_hub(server, monkeypatch, tmp_path):
+    """A captive network that speaks something else."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(
+            target=lambda: other.accept()[0].sendall(b"garbage\r\n\r\n"), daemon=True
+        ).start()
+        point_at(monkeypatch, f"http://127.0.0.1:{other.getsockname()[1]}", tmp_path / "cache")
+        assert "cannot be reached" in refusal("lab/other")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from softmoa import tasks
-from softmoa.tasks import TaskError
+from softmoa import ASSETS, bundle, tasks
+from softmoa.tasks import TaskError, layouts
+from softmoa.tasks.layouts import ESC10_NAMES
 
 
 @pytest.fixture
@@ -56,8 +57,19 @@ def test_the_fold_before_the_test_fold_validates(esc50):
 
 
 def test_esc10_is_found_in_esc50(esc50):
-    assert tasks.load("esc10").labels == ("dog", "chainsaw")
-    assert len(tasks.load("esc10").files) == 10
+    """Under the names that it was published with, which the bundles know: a dog is a dog bark."""
+    task = tasks.load("esc10")
+    assert task.labels == ("dog bark", "chainsaw") and len(task.files) == 10
+    assert {task.labels[f.label] for f in task.files if "-1000-" in f.path.name} == {"dog bark"}
+    known = bundle.read_info(ASSETS / "bundles" / "esc10-soft-moa.safetensors").labels
+    assert {*task.labels, *ESC10_NAMES.values()} <= {*known}
+
+
+def test_a_speaker_of_digits_may_have_any_name(root):
+    for name in ("7_anna_maria_0", "3_li_12"):
+        sound(root / "fsdd" / "recordings" / f"{name}.wav")
+    _, rows = layouts.fsdd(root / "fsdd")
+    assert {(row.label, row.group) for row in rows} == {("seven", "anna_maria"), ("three", "li")}
 
 
 def test_urbansound8k_validates_on_a_training_fold(root):
@@ -138,6 +150,9 @@ def test_what_is_missing_or_damaged_is_named(root, esc50):
         tasks.load("esc50")
     (root / "SpeechCommands").mkdir()
     with pytest.raises(TaskError, match="no validation_list.txt"):
+        tasks.load("speech-commands")
+    (root / "SpeechCommands" / "validation_list.txt").write_bytes(b"\xff")
+    with pytest.raises(TaskError, match="validation_list.txt in .* is not a text in UTF-8"):
         tasks.load("speech-commands")
     (root / "fluent_speech_commands_dataset").mkdir()
     with pytest.raises(TaskError, match="no train_data.csv"):

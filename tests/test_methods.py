@@ -136,6 +136,22 @@ def test_a_clip_does_not_depend_on_its_batch(base, name, options):
 
 
 @EVERY
+def test_a_batch_need_not_tell_its_lengths_on_the_device_of_the_model(name, options):
+    """As on a GPU: torch's device without memory refuses a mix of devices, too."""
+    with torch.device("meta"):
+        model = attached(AST(ASTConfig(32, 2, 4, 64, max_frames=64)), name, options)
+    mel, frames = pad_batch([torch.randn(n, 128) for n in (64, 48)])
+    assert model(mel.to("meta"), frames).device.type == "meta"
+
+
+@EVERY
+def test_a_method_takes_the_precision_of_its_encoder(base, name, options):
+    half = attached(AST(base.config).bfloat16(), name, options)
+    assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
+    assert half(torch.randn(1, 40, 128, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@EVERY
 def test_a_bundle_brings_the_same_logits_back(base, name, options, tmp_path):
     chosen = METHODS[name].options(**options)
     model = randomised(attached(base, name, options))

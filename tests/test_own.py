@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -124,6 +125,47 @@ def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, text, words):
     (tmp_path / "t" / "t.csv").write_text(text)
     with pytest.raises(TaskError, match=words):
         read(tmp_path / "t")
+
+
+def test_a_class_that_vanishes_is_said(birds):
+    (birds / "wren").mkdir()
+    (birds / "jay").mkdir()
+    for k in range(3):
+        (birds / "jay" / f"{k}.wav").write_bytes(b"no sound")
+    said = [remark.message for remark in read(birds).remarks]
+    assert "No sound of 'jay' is left." in said
+    assert "The folder 'wren' holds no sound." in said
+
+
+def test_links_are_followed_once(birds, tmp_path):
+    """To a folder elsewhere, and to one that holds the link."""
+    for k in range(2):
+        tone(tmp_path / "elsewhere" / f"{k}.wav", 500 + 5 * k)
+    (birds / "crow" / "more").symlink_to(tmp_path / "elsewhere")
+    (birds / "crow" / "again").symlink_to(birds / "crow")
+    rows = read(birds).rows
+    assert sum(row.label == "crow" for row in rows) == 7 and len(rows) == 12
+
+
+def test_a_table_of_a_spreadsheet(birds):
+    """Empty rows at its end, and accents in the one of two forms that the disk does not have."""
+    stored, written = (unicodedata.normalize(form, "Käuzchen.wav") for form in ("NFD", "NFC"))
+    tone(birds / "owl" / stored, 400)
+    lines = [f"{path.relative_to(birds)},{path.parent.name}" for path in birds.glob("crow/*.WAV")]
+    lines += [f"owl/{written},owl", "owl/0.flac,owl", "owl/2.flac,owl", ",", " , "]
+    (birds / "t.csv").write_text("\n".join(["path,label", *lines]))
+    assert sorted(row.label for row in read(birds).rows) == ["crow"] * 5 + ["owl"] * 3
+
+
+def test_a_name_that_no_text_can_hold_is_refused(birds):
+    os.rename(birds / "owl", os.fsencode(birds) + b"/k\xe4uzchen")
+    with pytest.raises(TaskError, match="k\ufffduzchen.* is not in UTF-8; please rename it"):
+        read(birds)
+
+
+def test_a_time_in_a_name_is_no_drive(birds, tmp_path):
+    (birds / "crow" / "0.WAV").rename(birds / "crow" / "12:30.WAV")
+    assert len(read(zip_of(birds, tmp_path / "b.zip")).rows) == 10
 
 
 def test_what_is_collected_is_written_and_read_again(birds, tmp_path):

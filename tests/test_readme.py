@@ -28,6 +28,11 @@ def test_commands_run(command, monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out
 
 
+def test_every_comparison_names_its_folder():
+    said = [" ".join(part.split()) for part in re.findall(r"`([^`]*compare --[^`]*)`", README)]
+    assert said and all(" --out " in part for part in said)
+
+
 def at(address: str, code: str) -> str:
     clip = ROOT / "assets" / "examples" / "dog_bark.ogg"
     return code.replace("http://127.0.0.1:7860", address.rstrip("/")).replace("bark.ogg", str(clip))

@@ -127,6 +127,12 @@ def test_a_mixture_within_what_fills_a_slot_is_found(model):
     assert torch.allclose(causal_contribution(model, mel[0]).delta, plain.delta, atol=1e-6)
 
 
+def test_a_wrapped_encoder_is_looked_into(model):
+    assert list(mixtures(nn.Sequential(model))) == list(mixtures(model))
+    with pytest.raises(ValueError, match="in no block of an encoder"):
+        mixtures(nn.Sequential(model.blocks[0].beside_attn))
+
+
 def test_without_mixtures_there_is_nothing_to_remove():
     torch.manual_seed(0)
     bare = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=3))

@@ -65,10 +65,10 @@ def raced(**right: str | tuple[str, ...]) -> Scoreboard:
 def test_the_gap_counts_clips_that_one_got_right_and_the_other_wrong():
     """Of 160 clips 3 for a and 1 for b: sum d = 2, sum d^2 = 4; then one either way is added."""
     same = "+" * 100 + "-" * 56
-    gap, half = raced(a=same + "+++-", b=same + "---+").gap("a", "b")
+    gap, half, _ = raced(a=same + "+++-", b=same + "---+").gap("a", "b")
     assert gap == pytest.approx(2 / 160)
     assert half == pytest.approx(1.96 * math.sqrt(4 - 2**2 / 160 + 1) / 162)
-    gap, half = raced(a=same, b=same).gap("a", "b")
+    gap, half, _ = raced(a=same, b=same).gap("a", "b")
     assert gap == 0 and half == pytest.approx(1.96 / 158)
 
 
@@ -83,10 +83,14 @@ def test_clips_of_one_group_are_one_draw():
 
 def test_over_seeds_their_spread_is_added():
     """Seeds differ by 2 and by 0 of 4 clips: variance 1 / 8 over 2 seeds, t of one degree 12.71."""
-    gap, half = raced(a=("++++", "++--"), b=("++--", "++--")).gap("a", "b")
+    gap, half, seeds = raced(a=("++++", "++--"), b=("++--", "++--")).gap("a", "b")
     of_clips = 1.96 * math.sqrt(4 * 0.25**2 + 1) / 6
-    assert gap == 0.25 and half == pytest.approx(math.hypot(of_clips, 12.71 * math.sqrt(1 / 16)))
-    assert raced(a="++", b=()).gap("a", "b") == (0.0, math.inf)
+    assert (
+        gap == 0.25
+        and seeds == 2
+        and half == pytest.approx(math.hypot(of_clips, 12.71 * math.sqrt(1 / 16)))
+    )
+    assert raced(a="++", b=()).gap("a", "b") == (0.0, math.inf, 0)
 
 
 def test_the_quantiles_are_students():
@@ -108,6 +112,17 @@ def test_one_seed_makes_no_clear_winner():
     said = conclusion(raced(a="+" * 90 + "-" * 10, b="+" * 50 + "-" * 50), TITLES)
     assert said.startswith("A (90.0%) was ahead of B (50.0%) on these 100 test clips")
     assert "another seed may turn it round" in said
+
+
+def test_only_seeds_that_both_finished_count():
+    """One of B's seeds is missing: what A did with it is no reason to believe in A."""
+    good, poor = "+" * 90 + "-" * 10, "+" * 50 + "-" * 50
+    said = conclusion(raced(a=(good, good), b=poor), TITLES)
+    assert said.startswith("A (90.0%) was ahead of B (50.0%)")
+    assert "With one seed that both finished that is no clear win" in said
+    said = conclusion(raced(a=(good,) * 3, b=(poor,) * 2), TITLES)
+    assert "clearly" in said and "100 test clips and 2 seeds that both finished" in said
+    assert "both finished" not in conclusion(raced(a=(good,) * 2, b=(poor,) * 2), TITLES)
 
 
 def test_answers_to_the_same_clips_tell_more_than_their_numbers():

@@ -78,6 +78,28 @@ def test_a_checkpoint_that_does_not_fit_is_refused(hub, change, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ([0, 2**62, 2**62], "cannot be read"),  # whose size torch cannot hold
+        ([0, 2**63], "cannot be read"),  # nor the number
+        ([0, 14, 32], "no grid"),
+    ],
+)
+def test_impossible_shapes_are_refused(hub, shape, words):
+    folder, _ = hub
+    name = "audio_spectrogram_transformer.embeddings.position_embeddings"
+    rewrite(folder, lambda state: {k: v for k, v in state.items() if k != name})
+    path = folder / "model.safetensors"
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    entries = json.loads(path.read_bytes()[8 : 8 + size])
+    entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + path.read_bytes()[8 + size :])
+    with pytest.raises(WeightsError, match=words):
+        weights.load(str(folder))
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path, hub):
     with pytest.raises(WeightsError, match="no backbone 'nonsense'"):
         weights.load("nonsense")

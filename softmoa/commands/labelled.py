@@ -21,7 +21,7 @@ def chosen_task(name: str, test: str, valid: str, split_seed: int | None) -> Ite
         if split_seed is not None:
             raise TaskError(f"The split of '{name}' is fixed; --split-seed is for your own sounds.")
         yield tasks.load(name, test, valid)
-    elif not path.exists():
+    elif not name or not path.exists():  # an empty name is the path of the current folder
         raise TaskError(
             f"There is no task '{name}', nor a folder or zip of that name; "
             f"there are {', '.join(tasks.TASKS)}."
@@ -37,7 +37,7 @@ def chosen_task(name: str, test: str, valid: str, split_seed: int | None) -> Ite
 @contextmanager
 def labelled(name: str, everything: bool, test: str, split_seed: int | None) -> Iterator[Task]:
     """A task, or one's own sounds: to take all of them, they need not suffice to train on."""
-    if not everything or name in tasks.TASKS or not Path(name).exists():
+    if not (everything and name and Path(name).exists()) or name in tasks.TASKS:
         with chosen_task(name, test, "", split_seed) as task:
             yield task
         return

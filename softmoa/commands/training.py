@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ INTERRUPTED = 130  # as shells say it
 def compare(
     task: Annotated[str, typer.Option(help="Name of a task, or a folder or zip of your sounds.")],
     out: Annotated[Path, typer.Option(help="Folder for results.csv, events.jsonl, bundles/.")],
-    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "",
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas; without it all, full included.")
+    ] = "",
     preset: Annotated[str, typer.Option(help="Recipe: short or paper.")] = "short",
     epochs: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Steps of each run, not epochs; 0: no.")] = 0,
@@ -35,7 +38,7 @@ def compare(
     backbone: Annotated[str, typer.Option(help="Backbone, as for classify.")] = "ast-small",
     batch: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
     rate: Annotated[
-        float, typer.Option(help="Learning rate, in the papers' own; 0: the recipe's.")
+        float, typer.Option(help="Learning rate, as a factor of the papers'; 0: the recipe's.")
     ] = 0,
     equal_parameters: Annotated[
         bool, typer.Option("--equal-parameters", help="Resize methods to Soft-MoA's parameters.")
@@ -54,8 +57,8 @@ def compare(
         raise UserError(f"There is no method '{unknown[0]}'; there are {', '.join(METHODS)}.")
     if not all(seed.strip().isdecimal() and int(seed) < 2**32 for seed in seeds.split(",")):
         raise UserError("Seeds are whole numbers below 2^32 separated by commas, such as 0,1,2.")
-    if rate < 0:
-        raise UserError("The rate must be above 0.")
+    if not (0 <= rate < math.inf and seconds < math.inf):
+        raise UserError("A rate and seconds are numbers above 0.")
     if sum(map(bool, (epochs, steps, seconds))) > 1:
         raise UserError("A run is limited by one of --epochs, --steps and --seconds, not by two.")
     _make_folder(out)
@@ -121,7 +124,8 @@ def _make_folder(out: Path) -> None:
         (out / "bundles").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The folder {out} cannot be made: {error.strerror}.") from None
-    if (out / "events.jsonl").exists():
+    events = out / "events.jsonl"
+    if events.exists() and events.stat().st_size:  # empty: refused before it began
         raise UserError(f"The folder {out} holds a comparison already; name another one.")
 
 

@@ -248,7 +248,7 @@ def attach(model: AST, name: str, options: Any, classes: int, seed: int = 0) -> 
     with seeded(seed):
         method.plug(model, options)
         model.reset_head(classes)
-    model.to(model.cls.device)
+    model.to(model.cls.device, model.cls.dtype)
     for part in method.trains(options):
         for key, weight in list(model.named_parameters()):
             if part in f".{key}":

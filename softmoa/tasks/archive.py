@@ -107,7 +107,8 @@ def _path(entry: zipfile.ZipInfo, limits: ZipLimits) -> PurePosixPath:
     kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the packer was no Unix
     if kind not in (0, stat.S_IFREG):
         raise TaskError(f"The zip holds a link or a device, '{_shown(name)}'.")
-    if path.is_absolute() or ".." in path.parts or set(name) & set("\\:\0") or not path.parts:
+    elsewhere = path.is_absolute() or ".." in path.parts or name[1:2] == ":"  # a drive
+    if elsewhere or set(name) & set("\\\0") or not path.parts:
         raise TaskError(f"The zip holds a path that leads elsewhere, '{_shown(name)}'.")
     if len(path.parts) > limits.depth:
         raise TaskError(f"The zip holds folders more than {limits.depth - 1} deep.")

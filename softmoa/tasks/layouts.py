@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from softmoa.tasks.task import Row, TaskError, in_order
 
+# Of ESC-50 and, where they differ, of ESC-10.
+ESC10_NAMES = {
+    "dog": "dog bark",
+    "crying baby": "baby cry",
+    "crackling fire": "fire crackling",
+    "sneezing": "person sneeze",
+}
 Contents = tuple[tuple[str, ...], list[Row]]
 Reader = Callable[[Path], Contents]
 
@@ -64,8 +72,10 @@ def esc50(folder: Path, only_esc10: bool = False) -> Contents:
 
 
 def esc10_of_esc50(folder: Path) -> Contents:
-    """The clips of ESC-50 that are marked as ESC-10's."""
-    return esc50(folder, only_esc10=True)
+    """The clips of ESC-50 that are marked as ESC-10's, under the names they have there."""
+    labels, rows = esc50(folder, only_esc10=True)
+    named = {label: ESC10_NAMES.get(label, label) for label in labels}
+    return tuple(named.values()), [replace(row, label=named[row.label]) for row in rows]
 
 
 def urbansound8k(folder: Path) -> Contents:
@@ -102,7 +112,10 @@ def speech_commands(folder: Path) -> Contents:
     for name, split in (("validation_list.txt", "valid"), ("testing_list.txt", "test")):
         if not (folder / name).is_file():
             raise TaskError(f"There is no {name} in {folder}.")
-        listed = (folder / name).read_text(encoding="utf-8").split()
+        try:
+            listed = (folder / name).read_text(encoding="utf-8").split()
+        except UnicodeDecodeError:
+            raise TaskError(f"{name} in {folder} is not a text in UTF-8.") from None
         splits |= dict.fromkeys(listed, split)
     words = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(("_", ".")))
     rows = []
@@ -134,7 +147,8 @@ def fsdd(folder: Path) -> Contents:
     labels = tuple("zero one two three four five six seven eight nine".split())
     rows = []
     for path in sorted(folder.glob("[0-9]_*_*.wav")):
-        digit, speaker, _ = path.stem.split("_")
+        digit, _, rest = path.stem.partition("_")
+        speaker, _, _ = rest.rpartition("_")
         rows.append(Row(path, labels[int(digit)], group=speaker))
     return labels, rows
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 import unicodedata
@@ -125,8 +126,11 @@ def rows_of(folder: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
             "No sounds were found: put those of each class into a folder with its name."
         )
     _check_size(rows, limits)
-    rows, remarks = without_unusable(rows)
-    return rows, [*remarks, *ignored]
+    _check_names(rows)
+    kept, remarks = without_unusable(rows)
+    lost = {row.label: "" for row in rows}.keys() - {row.label for row in kept}
+    remarks += [Remark("unreadable", f"No sound of '{label}' is left.") for label in sorted(lost)]
+    return kept, [*remarks, *ignored]
 
 
 def build(rows: Sequence[Row], remarks: Sequence[Remark], name: str, seed: int = 0) -> OwnData:
@@ -208,22 +212,24 @@ def _within(folder: Path) -> Path:
 
 
 def _from_folders(folder: Path) -> tuple[list[Row], list[Remark]]:
-    """Rows, and remarks on what is no sound and on sounds beside the folders of classes."""
+    """Rows, and remarks on what is no sound, on folders without any, and on sounds beside them."""
     tops = sorted(path for path in folder.iterdir() if path.is_dir() and _shown(path))
     by_split = bool(tops) and all(path.name.lower() in SPLIT_NAMES for path in tops)
-    rows, ignored = [], 0
+    rows, ignored, empty = [], 0, []
     beside = [p for place in (folder, *(tops if by_split else ())) for p in place.iterdir()]
     loose = sum(p.suffix.lower() in SOUNDS and p.is_file() and _shown(p) for p in beside)
     for top in tops:
         name = SPLIT_NAMES[top.name.lower()] if by_split else ""
         inside = sorted(p for p in top.iterdir() if p.is_dir() and _shown(p))
         for place in inside if by_split else [top]:
-            for path in _files(place):
-                if path.suffix.lower() in SOUNDS:
-                    rows.append(Row(path, _label(place.name), name))
-                else:
-                    ignored += 1
-    return rows, [*_ignored(ignored), *_not_used(loose, "in no class folder")]
+            files = _files(place)
+            sounds = [path for path in files if path.suffix.lower() in SOUNDS]
+            rows += [Row(path, _label(place.name), name) for path in sounds]
+            ignored += len(files) - len(sounds)
+            if not sounds:
+                text = f"The folder '{place.relative_to(folder)}' holds no sound."
+                empty.append(Remark("ignored", text))
+    return rows, [*_ignored(ignored), *empty, *_not_used(loose, "in no class folder")]
 
 
 def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], list[Remark]]:
@@ -234,8 +240,10 @@ def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], list[R
         raise TaskError(f"There are {len(tables)} tables ({names}); keep one, with path and label.")
     rows = []
     for r in table(tables[0], "path", "label"):
+        if not any(text and text.strip() for text in r.values() if not isinstance(text, list)):
+            continue  # as a spreadsheet leaves them at the end
         relative, name = Path(r["path"].strip()), (r.get("split") or "").strip().lower()
-        path = folder / relative
+        path = _as_stored(folder / relative)
         if relative.is_absolute() or ".." in relative.parts or "\\" in r["path"]:
             raise TaskError(f"The path '{r['path']}' in {tables[0].name} leads elsewhere.")
         if not path.is_file():
@@ -251,13 +259,25 @@ def _from_table(tables: Sequence[Path], folder: Path) -> tuple[list[Row], list[R
     return rows, _not_used(len(unlisted), f"beside those that {tables[0].name} names")
 
 
+def _as_stored(path: Path) -> Path:
+    """The path with its accents as the disk has them: macOS may write them as letters of their
+    own."""
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((form for form in (path, *forms) if form.is_file()), path)
+
+
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder, in order, but for hidden ones and those in hidden folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and all(_shown(Path(part)) for part in path.relative_to(folder).parts)
-    )
+    """All files below a folder, in order, through links too, but for hidden ones and those in
+    hidden folders."""
+    found, been = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [name for name in folders if _shown(Path(name)) and real not in been]
+        if real not in been:  # as a link to a folder above itself is
+            paths = (Path(place, name) for name in names if _shown(Path(name)))
+            found += [path for path in paths if path.is_file()]
+        been.add(real)
+    return sorted(found)
 
 
 def _label(text: str) -> str:
@@ -274,6 +294,15 @@ def _check_size(rows: Sequence[Row], limits: DataLimits) -> None:
     classes = len({row.label for row in rows})
     if classes > limits.classes:
         raise TaskError(f"There are {classes} classes; at most {limits.classes} can be used.")
+
+
+def _check_names(rows: Sequence[Row]) -> None:
+    for row in rows:
+        try:
+            str(row.path).encode()
+        except UnicodeEncodeError:
+            name = os.fsencode(row.path).decode(errors="replace")
+            raise TaskError(f"The name '{name}' is not in UTF-8; please rename it.") from None
 
 
 def _examined(path: Path) -> tuple[str, str]:

@@ -8,9 +8,9 @@ Each method trains from the warm head at the same factors of its paper's rate, f
 asked on at most 120 validation clips; the test clips are never looked at. Chosen is the factor of
 FACTORS with the highest validation accuracy after the last epoch, mean over tasks and seeds; ties
 go to the lower loss. The best epoch would favour rates that leap about: the best of several noisy
-values is high. Other `--factors` show whether the grid ends too early. Runs that are in rates.csv
-already are not run again. The two prompts take minutes a run on short clips and were tuned on tones
-alone.
+values is high. Other `--factors` show whether the grid ends too early. Runs of the same backbone
+that are in rates.csv already are not run again, and rates.md is of one backbone. The two prompts
+take minutes a run on short clips and were tuned on tones alone.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from softmoa.experiment import compare
 from softmoa.methods import METHODS
 from softmoa.plan import Choice, Comparison
 from softmoa.training import Evaluated, Finished, TrainingOptions
+from softmoa.weights import Loaded
 
 RESULTS = Path(__file__).parent / "results"
 FACTORS = (0.1, 0.3, 1.0)  # of the paper's rate
 COLUMNS: tuple[str, ...] = (
+    "backbone",  # what its sha256 begins with
     "task",
     "shots",
     "epochs",
@@ -45,6 +47,7 @@ COLUMNS: tuple[str, ...] = (
     "accuracy",
     "loss",
 )
+KEY = COLUMNS[:7]
 FAILED = "failed"  # in the place of an accuracy: the loss became infinite
 
 Row = dict[str, str]
@@ -58,12 +61,18 @@ def read(path: Path) -> list[Row]:
 
 
 def tune(
-    path: Path, names: Sequence[str], factors: Sequence[float], seeds: Sequence[int], *,
-    methods: Sequence[str], shots: int, epochs: int,
-) -> None:  # fmt: skip
+    path: Path,
+    base: Loaded,
+    names: Sequence[str],
+    factors: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    methods: Sequence[str],
+    shots: int,
+    epochs: int,
+) -> None:
     """Append a row to `path` for every run that is not there yet."""
-    base = weights.load("ast-small")
-    done = {tuple(row[name] for name in COLUMNS[:6]) for row in read(path)}
+    done = {tuple(row[name] for name in KEY) for row in read(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.is_file()
     with path.open("a", buffering=1, newline="") as table:
@@ -74,7 +83,7 @@ def tune(
             task = replace(load_task(name), test=())
             for seed in seeds:
                 for factor in factors:
-                    key = name, str(shots), str(epochs), str(seed)
+                    key = base.sha256[:12], name, str(shots), str(epochs), str(seed)
                     missing = [m for m in methods if (*key, m, f"{factor:g}") not in done]
                     if not missing:
                         continue
@@ -91,7 +100,7 @@ def tune(
                         if not isinstance(event, (RunEvent, RunFailed)):
                             continue
                         rate = factor * METHODS[event.method].learning_rate
-                        row = dict(zip(COLUMNS, (*key, event.method, f"{factor:g}"), strict=False))
+                        row = dict(zip(KEY, (*key, event.method, f"{factor:g}"), strict=True))
                         row["rate"] = f"{rate:g}"
                         if isinstance(event, RunFailed):
                             rows.writerow(row | {"accuracy": FAILED, "loss": FAILED})
@@ -118,12 +127,13 @@ def scores(rows: Sequence[Row], method: str) -> dict[float, tuple[float, float]]
 
 
 def report(rows: Sequence[Row]) -> str:
-    """The table of rates.md; the chosen rate is the `short_rate` of the method's row."""
+    """The table of rates.md, of the rows of one backbone."""
     factors = sorted({float(row["factor"]) for row in rows})
     what = sorted({(row["task"], row["shots"], row["epochs"], row["seed"]) for row in rows})
     lines = [
         "# Learning rates of short runs",
         "",
+        f"Backbone ast-small, sha256 {rows[0]['backbone']}. "
         "Validation accuracy (%) after the last epoch of runs from the warm head, at factors of "
         "the paper's rate, the same for every method. Runs: "
         + "; ".join(
@@ -188,8 +198,10 @@ def main(
     epochs: int = 8,
     out: Path = RESULTS,
 ) -> None:
+    base = weights.load("ast-small")
     tune(
         out / "rates.csv",
+        base,
         names.split(","),
         [float(f) for f in factors.split(",")],
         [int(s) for s in seeds.split(",")],
@@ -197,7 +209,8 @@ def main(
         shots=shots,
         epochs=epochs,
     )
-    text = report(read(out / "rates.csv"))
+    rows = [row for row in read(out / "rates.csv") if row["backbone"] == base.sha256[:12]]
+    text = report(rows)
     (out / "rates.md").write_text(text)
     print(text)
 

@@ -440,18 +440,21 @@ def test_only_some_layers(sounds, tiny):
 
 
 def test_rates_are_tuned_once_and_the_best_is_chosen(tmp_path):
-    table = tmp_path / "rates.csv"
+    table, base = tmp_path / "rates.csv", weights.load("ast-small")
     asked = {"methods": ["linear"], "shots": 2, "epochs": 1}
-    tune_rates.tune(table, ["tones"], [0.1, 1.0], [0], **asked)
+    tune_rates.tune(table, base, ["tones"], [0.1, 1.0], [0], **asked)
     rows = tune_rates.read(table)
     assert [row["rate"] for row in rows] == ["0.0001", "0.001"]
     assert all(0.2 < float(row["accuracy"]) <= 1 for row in rows)  # chance is 25 %
-    tune_rates.tune(table, ["tones"], [0.1, 1.0], [0], **asked)
+    tune_rates.tune(table, base, ["tones"], [0.1, 1.0], [0], **asked)
     assert tune_rates.read(table) == rows
+    other = replace(base, sha256="f" * 64)  # another backbone wants rates of its own
+    tune_rates.tune(table, other, ["tones"], [0.1], [0], **asked)
+    assert [row["backbone"] for row in tune_rates.read(table)[2:]] == ["f" * 12]
 
 
 def test_the_highest_accuracy_then_the_lowest_loss_is_chosen():
-    base = {"task": "t", "shots": "2", "epochs": "1", "method": "lora"}
+    base = {"backbone": "f" * 12, "task": "t", "shots": "2", "epochs": "1", "method": "lora"}
 
     def row(factor, accuracy, loss, seed="0"):
         return base | {"factor": factor, "accuracy": accuracy, "loss": loss, "seed": seed}

@@ -47,7 +47,7 @@ COLUMNS: tuple[str, ...] = (
     "accuracy",
     "loss",
 )
-KEY = COLUMNS[:7]
+KEY: tuple[str, ...] = COLUMNS[:7]
 FAILED = "failed"  # in the place of an accuracy: the loss became infinite
 
 Row = dict[str, str]

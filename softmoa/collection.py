@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -188,10 +187,7 @@ def unpacked(path: Path, limits: DataLimits) -> Iterator[tuple[list[Row], list[R
 def new(keep_minutes: float, labels: tuple[str, ...] = ()) -> Collection:
     """No clips, in a folder of its own; folders unused for `keep_minutes` are removed."""
     folders.make_private(ROOT)
-    for old in ROOT.iterdir():
-        with suppress(FileNotFoundError):  # another visitor's sweep
-            if time.time() - old.stat().st_mtime > 60 * keep_minutes:
-                shutil.rmtree(old, ignore_errors=True)
+    folders.sweep(ROOT, keep_minutes)
     return Collection(Path(tempfile.mkdtemp(dir=ROOT)), labels)
 
 

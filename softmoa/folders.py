@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -11,6 +14,14 @@ def temporary(name: str) -> Path:
     """Where files of a kind go; of this user alone, so that another one of the machine cannot put
     folders there."""
     return Path(tempfile.gettempdir()) / f"softmoa-{name}-{os.getuid()}"
+
+
+def sweep(root: Path, minutes: float) -> None:
+    """Remove the folders in `root` that nothing was put into for so long."""
+    for old in root.iterdir():
+        with suppress(FileNotFoundError):  # another visitor sweeps at the same time
+            if time.time() - old.stat().st_mtime > 60 * minutes:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def make_private(folder: Path) -> None:

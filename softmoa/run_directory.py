@@ -14,7 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, get_args
 
 from safetensors import SafetensorError
@@ -43,6 +43,7 @@ COLUMNS = (
 )  # fmt: skip
 BUNDLE_FILES = "*.safetensors"
 MOST_BYTES, MOST_FILES = 2**29, 200  # of an unpacked comparison
+MOST_LOG_BYTES, MOST_RUNS = 2**25, 200  # of its events; the memory they take is some times as much
 
 _PACKED = re.compile(r"events\.jsonl|results\.csv|bundles/[^/\\]+\.safetensors")
 _TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}
@@ -120,8 +121,11 @@ def read(folder: Path) -> SavedComparison:
     """
     events: list[ComparisonEvent] = []
     started: set[str] = set()
+    log = folder / "events.jsonl"
     try:
-        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        if log.stat().st_size > MOST_LOG_BYTES:
+            raise TaskError(f"{folder.name} is larger than any comparison.")
+        lines = log.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
             try:
                 values = json.loads(line)
@@ -131,6 +135,8 @@ def read(folder: Path) -> SavedComparison:
                 raise
             events.append(_event(values, events[0] if events else None))
             _check(events[-1], started)
+    except TaskError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise TaskError(f"{folder.name} holds no comparison that can be read.") from None
     if not events:
@@ -184,9 +190,7 @@ def _check(event: ComparisonEvent | training.Event, started: set[str]) -> None:
 
     started: the runs that have begun, which this adds to.
     """
-    for of in fields(event):
-        if of.type in _TYPES and not isinstance(getattr(event, of.name), _TYPES[of.type]):
-            raise ValueError(f"{of.name} of {type(event).__name__} is of another kind")
+    _check_kinds(event)
     if isinstance(event, RunEvent):
         _check(event.event, started)
         if isinstance(event.event, training.Started):
@@ -197,12 +201,27 @@ def _check(event: ComparisonEvent | training.Event, started: set[str]) -> None:
         raise ValueError("a run that had not begun")
 
 
+def _check_kinds(values: Any) -> None:
+    """Raises ValueError if a field of a dataclass holds what it says it does not."""
+    for of in fields(values):
+        if of.type in _TYPES and not isinstance(getattr(values, of.name), _TYPES[of.type]):
+            raise ValueError(f"{of.name} of {type(values).__name__} is of another kind")
+
+
 def _event(line: dict[str, Any], plan: Any) -> ComparisonEvent:
     """The event of a line; `plan`: the first event, which says what `info` of a result does."""
     line = dict(line)
     kind = line.pop("event")
     if kind == "Planned":
         runs = tuple(PlannedRun(**run) for run in line.pop("runs"))
+        if len(runs) > MOST_RUNS:
+            raise ValueError("more runs than any comparison has")
+        for run in runs:
+            _check_kinds(run)
+        if PureWindowsPath(line["task"]).name != line["task"]:  # bundles are named by it
+            raise ValueError("the task is a path")
+        if not all(isinstance(text, str) for text in (*line["labels"], *line["clips"])):
+            raise ValueError("a label or clip that is no text")
         if unknown := {run.method for run in runs} - set(METHODS):
             raise ValueError(f"no such method: {unknown}")
         if not set(line["truth"]) <= set(range(len(line["labels"]))):

@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from gradio.route_utils import delete_files_created_by_app
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Page, expect
 
+from softmoa import collection
 from softmoa.classify import DEFAULT_BUNDLE, classify, open_classifier
-from softmoa.ui import explore, explore_files
+from softmoa.ui import comparing, explore, explore_files, live, sweeper
+from softmoa.ui import page as the_page
+from softmoa.ui.backbones import bundle_choices
+from softmoa.ui.examples import clip_name, example_clips
 from softmoa.ui.texts import explore as texts
 from softmoa.weights import ASSETS
 
@@ -312,6 +317,45 @@ def test_where_it_cannot_serve_is_one_sentence(taken, arguments, words):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said == words.replace("TAKEN", taken)
     assert not usage or usage[0].startswith("usage: app.py") and len(usage) == 1
+
+
+def test_the_examples_outlive_the_sweep_of_what_was_sent():
+    demo = the_page.build()
+    [sound] = [block for block in demo.blocks.values() if block.elem_id == "sound"]
+    copies = [Path(path) for path in sound.temp_files]
+    assert len(copies) == len(example_clips()) and all(path.exists() for path in copies)
+    delete_files_created_by_app(demo, 0)
+    assert all(path.exists() for path in copies)
+
+
+def test_a_sound_that_was_swept_away_is_said(tmp_path):
+    gone = str(tmp_path / "dog_bark.ogg")
+    choice = 1, "mhsa", "dispatch", 0, 0, None
+    assert explore.run_model(gone, DEFAULT_BUNDLE, "ast-small", *choice)[2] == texts.GONE
+    assert clip_name(gone) == ""
+
+
+def test_no_two_bundles_have_one_title():
+    for offered in (bundle_choices("ast-small"), live.choices()):
+        titles = [title for title, _ in offered]
+        assert len(set(titles)) == len(titles) and "esc10: Top-2 MoA, 10 labels" in titles
+
+
+def test_nothing_waits_for_another_visitor_to_be_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "ROOT", tmp_path / "takes")
+    monkeypatch.setattr(explore_files, "EXPORTS", tmp_path / "exports")
+    monkeypatch.setattr(comparing, "RUNS", tmp_path / "runs")
+    sweeper.sweep()  # there is nothing yet
+    for name in ("takes", "exports", "runs"):
+        for age in ("old", "new"):
+            (tmp_path / name / age).mkdir(parents=True)
+            log = tmp_path / name / age / "events.jsonl"
+            log.touch()
+            if age == "old":
+                os.utime(log, (0, 0))
+                os.utime(log.parent, (0, 0))
+    sweeper.sweep()
+    assert {path.name for path in tmp_path.glob("*/*")} == {"new"}
 
 
 def test_old_downloads_are_swept_away(tmp_path, monkeypatch):

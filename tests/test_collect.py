@@ -26,6 +26,7 @@ from softmoa.bundle import read_info
 from softmoa.collection import Current
 from softmoa.tasks import own
 from softmoa.ui import collect, collect_train
+from softmoa.ui.examples import example_clips
 from softmoa.ui.microphone import Heard, Shown
 from softmoa.weights import ASSETS
 
@@ -229,6 +230,17 @@ def test_what_a_stranger_sends_is_checked(mine):
     for nobody in (mine, Current()):
         assert all(value == gr.skip() for value in collect.drop(nobody, "low", None))
     assert all(value == gr.skip() for value in collect.redraw(Current(), None, "", None))
+
+
+def test_the_upload_of_a_take_does_not_stay_and_an_example_does(mine, tmp_path):
+    clip = tmp_path / "clip.ogg"
+    shutil.copy(example_clips()["bell"], clip)
+    collect.add_take(mine, "low", str(clip), None, False)
+    assert not clip.exists() and places(mine)["low"] == TAKES + 1
+    example = Path(shutil.copy(example_clips()["bell"], tmp_path / "bell.ogg"))
+    collect.add_take(mine, "low", str(example), None, False)
+    collect.add_zip(mine, str(example))
+    assert example.exists() and places(mine)["low"] == TAKES + 2
 
 
 def places(mine: Current) -> dict[str, int]:

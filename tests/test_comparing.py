@@ -1,6 +1,8 @@
 """Comparisons behind the tab, in this process: what they leave behind, and the keys to them."""
 
+import asyncio
 import errno
+import json
 import os
 import shutil
 import threading
@@ -8,15 +10,16 @@ import time
 import zipfile
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
 
-from softmoa import collection, jobs, recipes, tasks
+from softmoa import collection, jobs, recipes, run_directory, tasks
 from softmoa.classify import load_backbone, open_classifier
 from softmoa.limits import Limits
 from softmoa.plan import plan
-from softmoa.ui import collect, compare_form, compare_runs, comparing
+from softmoa.ui import collect, compare_form, compare_runs, compare_watch, comparing
 
 
 def asked(*methods: str, epochs: int = 1, shots: int = 2):
@@ -130,6 +133,87 @@ def test_a_collection_of_ones_own_can_be_raced(tmp_path):
         job.wait(120)
     run = comparing.finished_run(job, "Linear probe, seed 0")
     assert job.state == "finished" and run.test_accuracy == 1.0
+
+
+def saved(folder: Path, **plan) -> Path:
+    """The recorded comparison with another plan, as a file of a stranger's."""
+    with zipfile.ZipFile(comparing.EXAMPLE) as packed:
+        first, *others = packed.read("events.jsonl").decode().splitlines()
+    lines = [json.dumps(json.loads(first) | plan), *others]
+    (folder / "events.jsonl").write_text("\n".join(lines))
+    return folder / "events.jsonl"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "/tmp/other/instruments"},
+        {"task": "..\\instruments"},
+        {"labels": list(range(10))},
+        {"clips": [1] * 500},
+        {"runs": [{"run": str(k), "method": "linear", "seed": k, "trained_parameters": 1,
+                   "learning_rate": 1.0, "options": {}} for k in range(201)]},
+        {"runs": [{"run": "a", "method": "linear", "seed": 0, "trained_parameters": "many",
+                   "learning_rate": 1.0, "options": {}}]},
+    ],
+)  # fmt: skip
+def test_a_comparison_that_none_wrote_is_refused(monkeypatch, tmp_path, change):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path / "runs")
+    assert comparing.reopen(saved(tmp_path)).over
+    with pytest.raises(tasks.TaskError, match="holds no comparison that can be read"):
+        comparing.reopen(saved(tmp_path, **change))
+
+
+def test_a_comparison_larger_than_any_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(run_directory, "MOST_LOG_BYTES", 10**5)
+    with pytest.raises(tasks.TaskError, match="is larger than any comparison"):
+        comparing.reopen(saved(tmp_path))
+
+
+def frames(job: jobs.Job) -> list[list]:
+    async def watched() -> list[list]:
+        return [frame async for frame in compare_watch.watch(job.id, {"axis": "step"})]
+
+    return asyncio.run(watched())
+
+
+def test_what_is_shown_at_the_end_is_of_this_comparison():
+    """Also where the best run of the one before had the same name, so that no choice changed."""
+    example = frames(comparing.example())[-1]
+    job = comparing.begin(tasks.load("tones"), asked("linear"))
+    first, *_, last = frames(job)
+    assert len(first) == len(last) == len(example) == 21
+    assert not first[10].visible and example[10].visible and last[10].visible
+    matrix, _, bundle = example[16:19]
+    assert "seven" in matrix and "rising" not in matrix and "digits-" in bundle.value["path"]
+    matrix, _, bundle = last[16:19]
+    assert "rising" in matrix and "seven" not in matrix and "tones-" in bundle.value["path"]
+
+
+def test_the_recorded_comparison_is_opened_once_for_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "RUNS", tmp_path)
+    monkeypatch.setattr(comparing, "_examples", [])
+    first = comparing.example()
+    assert comparing.example() is first and len(list(tmp_path.iterdir())) == 1
+    shutil.rmtree(first.note.folder)  # it was swept away
+    assert comparing.example() is not first
+
+
+def test_a_link_lets_others_watch_but_not_stop(monkeypatch):
+    form = [*FORM[:2], ["soft-moa"], *FORM[3:5], 30, *FORM[6:]]
+    identity, began = compare_form.begin(*form, "", [])
+    assert began == [identity]
+    job = comparing.find(identity)
+    with job.watched():
+        with pytest.raises(gr.Error, match="Only the browser that started"):
+            compare_form.stop(identity, [])
+        for stranger in ([], None, "x" * 12):
+            compare_form.open_example(identity, stranger)
+        assert not job.stopping and not job.over
+        compare_form.stop(identity, began)
+        job.wait(60)
+    assert job.state == "stopped"
 
 
 FORM = ["tones", [], ["linear"], 5, "epochs", 2, 1, "short", True, False, True]

@@ -343,9 +343,9 @@ WRONG_KINDS = [None, "text", -1, 1e308, [], {}, {"path": "../../etc/passwd"}, "x
 @pytest.mark.parametrize(
     "name, inputs",
     [("run_model", 9), ("draw_choice", 7), ("pick_patch", 7), ("pick_expert", 7),
-     ("follow_choice", 2), ("classify", 3), ("routing", 6), ("compare", 5), ("begin", 12),
+     ("follow_choice", 2), ("classify", 3), ("routing", 6), ("compare", 5), ("begin", 13),
      ("describe", 11), ("turn_axis", 3), ("show_run", 2), ("send_to_explore", 4),
-     ("open_saved", 3), ("load_bundle", 2)],
+     ("open_saved", 4), ("load_bundle", 2)],
 )  # fmt: skip
 def test_values_of_the_wrong_kind_end_at_once_and_the_server_goes_on(server, name, inputs):
     """Also events that are the page's own. What is not even of a field's kind never reaches us."""

@@ -110,6 +110,19 @@ def test_the_map_shows_what_the_computation_gives(page, result):
     assert exact(page, 4, 2) == pytest.approx(Evidence(result).norms[4, 2].item(), abs=2e-5)
 
 
+def test_of_two_quick_choices_the_last_one_counts(page, result):
+    open_lens(page)
+    before = cell(page, 3, 5).text_content()
+    page.locator("#lens-mode label", has_text="Renormalise").click()
+    page.wait_for_timeout(300)  # while the first is computed
+    page.locator("#lens-mode label", has_text="Zero").click()
+    model, target = result.classifier.model, int(result.logits.argmax())
+    other = causal_contribution(model, result.mel, "renormalise").delta[3, 5, target].item()
+    assert f"{other:+.2f}" != before
+    page.wait_for_timeout(4000)
+    expect(cell(page, 3, 5)).to_have_text(before, timeout=WAIT)
+
+
 def test_another_class_can_be_judged(page, result):
     open_lens(page)
     rain = result.classifier.labels.index("rain")

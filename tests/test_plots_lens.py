@@ -8,6 +8,7 @@ import pytest
 
 from softmoa.contribution import PatchGrid
 from softmoa.plots import lens, shares
+from softmoa.plots.scales import ink
 
 GRID = PatchGrid(8, 6)
 MEL = np.random.default_rng(0).normal(size=(96, 128))
@@ -145,3 +146,12 @@ def test_shares_stand_on_one_scale():
     assert heights == [[50, 50, 50, 50], [100, 60, 40, 0]]
     assert all("bottom:50.00%" in chart.find("s").get("style") for chart in charts)
     assert "no mixture" in html and "0 to 50 %" in html
+
+
+def test_text_on_a_colour_can_be_read():
+    """Black or white has at least sqrt(21) = 4.58 : 1 with any colour (WCAG 2)."""
+    for rgb in np.random.default_rng(0).integers(0, 256, (500, 3)):
+        part = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb / 255]
+        luminance = 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2]
+        contrast = {"#000": (luminance + 0.05) / 0.05, "#fff": 1.05 / (luminance + 0.05)}
+        assert contrast[ink(rgb)] > 4.57

@@ -61,7 +61,7 @@ def until(condition, seconds: float = 120):
 
 def form(*methods: str, task="tones", epochs=1, recipe="short") -> list:
     """What the page sends to start a comparison whose runs follow each other."""
-    return [task, None, list(methods), 10, "epochs", epochs, 1, recipe, True, False, False, ""]
+    return [task, None, list(methods), 10, "epochs", epochs, 1, recipe, True, False, False, "", []]
 
 
 def begin(address: str, *methods: str, **choices) -> str:

@@ -22,6 +22,7 @@ from softmoa.plots.scales import (
     Palette,
     array,
     hertz_ticks,
+    ink,
     levels,
     picture,
     png,
@@ -285,8 +286,7 @@ def _top(name: str) -> str:
 
 def _tinted(palette: Palette, value: float, low: float, high: float) -> str:
     rgb = palette[int(levels(np.array(value), low, high, len(palette)))]
-    ink = "#000" if rgb @ (0.299, 0.587, 0.114) > 120 else "#fff"
-    return f"--c:{_hex(rgb[None])[0]};--t:{ink}"
+    return f"--c:{_hex(rgb[None])[0]};--t:{ink(rgb)}"
 
 
 def _hex(palette: Palette) -> list[str]:

@@ -146,5 +146,12 @@ def expert_colour(expert: int) -> tuple[str, str]:
     rgb = np.array(_rgb(_EXPERTS[expert % 8]))
     if expert // 8 % 2:
         rgb = (rgb + 255) // 2
-    text = "#000" if rgb @ (0.299, 0.587, 0.114) > 95 else "#fff"
-    return "#{:02x}{:02x}{:02x}".format(*rgb), text
+    return "#{:02x}{:02x}{:02x}".format(*rgb), ink(rgb)
+
+
+def ink(rgb: np.ndarray) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2) with a colour (3,) of 0 to 255."""
+    part = rgb / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    return "#000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#fff"

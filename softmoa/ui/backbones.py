@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import gradio as gr
 
-from softmoa import hub
-from softmoa.bundle import read_info
+from softmoa import hub, siblings
+from softmoa.bundle import BundleInfo, read_info
 from softmoa.classify import DEFAULT_BUNDLE, FRESH, bundles
 from softmoa.hub import HubError, Repository
 from softmoa.limits import LIMITS
@@ -43,10 +43,15 @@ def bundle_choices(backbone: str, own: Sequence[Own] = ()) -> list[tuple[str, st
     for name, path in bundles().items():
         info = read_info(path)
         if info.base == backbone:
-            choices.append((f"{info.task}: {info.method}, {len(info.labels)} labels", name))
+            choices.append((bundle_title(info), name))
     if of_hub(backbone):
         choices.append((texts.UNTRAINED, FRESH))
     return choices + [(title, key) for title, key, base in own if base == backbone]
+
+
+def bundle_title(info: BundleInfo) -> str:
+    """What a list of bundles says of one."""
+    return f"{info.task}: {siblings.title(info)}, {len(info.labels)} labels"
 
 
 def keep_own(own: list[Own], entry: Own) -> None:

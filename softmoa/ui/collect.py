@@ -18,6 +18,7 @@ from softmoa.ui import collect_train
 from softmoa.ui import collect_view as view
 from softmoa.ui.checks import not_stored, refuse
 from softmoa.ui.collect_train import EXPIRED
+from softmoa.ui.examples import clip_name
 from softmoa.ui.figure import Figure
 from softmoa.ui.texts import collect as texts
 
@@ -254,6 +255,8 @@ def add_take(
     except (AudioError, OSError, TaskError) as error:
         gr.Warning(_sentence(error))
         return [None, *same()]
+    finally:
+        _delete_upload(path)
     added = texts.ADDED.format(number=len(now.of(label)), label=label, seconds=seconds)
     return [None, *show(mine, label, f"{says} {added}".strip())]
 
@@ -269,11 +272,17 @@ def add_zip(mine: Current, path: str) -> list:
         gr.Warning(_sentence(error))
         return [gr.skip(), _sentence(error)]
     finally:
-        Path(path).unlink(missing_ok=True)
+        _delete_upload(path)
     clips = after.rows[len(now.rows) :]
     classes = len({row.label for row in clips})
     added = texts.ADDED_ZIP.format(clips=len(clips), classes=classes)
     return [mine, f"{says} {added}".strip()]
+
+
+def _delete_upload(path: str) -> None:
+    """The server's copy of what was sent: what is kept of it is in the collection."""
+    if not clip_name(path):  # the examples lie there for all visitors
+        Path(path).unlink(missing_ok=True)
 
 
 def choose(mine: Current, event: gr.EventData) -> list:
@@ -327,7 +336,7 @@ def start_over(mine: Current, pressed: str) -> list:
             return same(clear=_sure(sure))
         collection.delete(now)
         mine.now = Collection(now.folder)  # its folder comes with the next take
-    return show(mine, None, texts.CLEARED)
+    return show(mine, None, texts.CLEARED.format(limits=LIMITS))
 
 
 def write_takes(mine: Current) -> str:

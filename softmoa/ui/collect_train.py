@@ -104,9 +104,9 @@ def build(mine: gr.State, tabs: gr.Tabs) -> None:
     )
     race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quick)
     stop.click(
-        lambda: [gr.Button(visible=True), gr.Button(visible=False)],
+        lambda: ["", gr.Button(visible=True), gr.Button(visible=False)],
         None,
-        [train, stop],
+        [progress, train, stop],
         cancels=[run],
         **quick,
     )

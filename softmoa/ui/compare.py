@@ -28,6 +28,8 @@ def build(
     tab is linked to."""
     own_tasks = gr.State([])
     job_id = gr.Textbox(visible="hidden", elem_id="run-id")
+    # In the browser, so that a page that is loaded again can still stop what it began.
+    began = gr.BrowserState([], storage_key="softmoa-began")
     view = gr.State({"axis": "step"})  # changed in place: a watch that runs must see it
     gr.Markdown(texts.INTRO)
     with gr.Row():
@@ -65,17 +67,19 @@ def build(
         "concurrency_limit": None,
         **private,
     }  # fmt: skip
-    began = start.click(compare_form.begin, [*form.controls, job_id], job_id, **private)
-    opened = form.saved.upload(
-        compare_form.open_saved, [form.saved, own_tasks, job_id], job_id, **private
+    started = start.click(
+        compare_form.begin, [*form.controls, job_id, began], [job_id, began], **private
     )
-    shown = example.click(compare_form.open_example, job_id, job_id, **private)
-    for event in (began, opened, shown):
+    opened = form.saved.upload(
+        compare_form.open_saved, [form.saved, own_tasks, job_id, began], job_id, **private
+    )
+    shown = example.click(compare_form.open_example, [job_id, began], job_id, **private)
+    for event in (started, opened, shown):
         event.success(**follow)
     demo.load(compare_watch.find_again, None, [job_id, tabs], **private).then(**follow)
     axis.input(
         compare_watch.turn_axis, [job_id, view, axis], [accuracy, loss], queue=False, **private
     )
-    stop.click(compare_watch.stop_job, job_id, None, queue=False, **private)
+    stop.click(compare_form.stop, [job_id, began], None, queue=False, **private)
     # `find_again` opens the link; it needs no other component to do so.
     return own_tasks, Linked("compare", tab, {"run": job_id}, [], lambda query: [])

@@ -14,6 +14,7 @@ from softmoa.methods import METHODS
 from softmoa.plan import Comparison, plan
 from softmoa.tasks import Task, TaskError
 from softmoa.ui import comparing
+from softmoa.ui.checks import refuse
 from softmoa.ui.standings import TITLES, duration
 from softmoa.ui.texts import compare as texts
 
@@ -26,6 +27,7 @@ BUDGETS = {  # lowest, highest, usual
     "seconds": (1, LIMITS.run_seconds, min(15, LIMITS.run_seconds)),
 }
 MAX_SEEDS = 3
+REMEMBERED = 20  # comparisons that a browser began
 
 
 @dataclass(frozen=True)
@@ -168,39 +170,55 @@ def describe(*form) -> str:
     )
 
 
-def begin(*form_and_previous) -> str:
-    """Queue a comparison and return the id of its job; the visitor's previous one is stopped."""
-    *form, previous = form_and_previous
+def begin(*form_and_own) -> list:
+    """Queue a comparison: the id of its job, and those that this visitor began; the one shown until
+    now is stopped if it is among them."""
+    *form, previous, began = form_and_own
     try:
         task, comparison = asked_for(*form)
-        if (old := comparing.find(previous)) is not None:
-            old.stop()
-        return comparing.begin(task, comparison).id
+        _leave(previous, began)
+        job = comparing.begin(task, comparison)
     except TaskError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refuse(str(error)) from None
+    return [job.id, [*_listed(began), job.id][-REMEMBERED:]]
 
 
-def open_saved(path: str, own: list[Task], previous: str) -> str:
-    """Show a saved comparison; the visitor's running one is stopped."""
+def open_saved(path: str, own: list[Task], previous: str, began: list[str]) -> str:
+    """Show a saved comparison in the place of the one shown until now."""
     try:
         if not path:
             raise TaskError(texts.REOPEN)
         LIMITS.check_upload(path)
-        return _opened(Path(path), own, previous)
+        job = comparing.reopen(Path(path), own)
     except (TaskError, LimitError) as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise refuse(str(error)) from None
+    _leave(previous, began)
+    return job.id
 
 
-def open_example(previous: str) -> str:
+def open_example(previous: str, began: list[str]) -> str:
     """Show the comparison that comes with the app."""
     try:
-        return _opened(comparing.EXAMPLE, [], previous)
+        job = comparing.example()
     except TaskError as error:
-        raise gr.Error(str(error), print_exception=False) from None
-
-
-def _opened(path: Path, own: list[Task], previous: str) -> str:
-    job = comparing.reopen(path, own)
-    if (old := comparing.find(previous)) is not None:
-        old.stop()
+        raise refuse(str(error)) from None
+    _leave(previous, began)
     return job.id
+
+
+def stop(shown: str, began: list[str]) -> None:
+    """Stop a comparison; runs that are over stay. A link lets others watch, not stop it."""
+    job = comparing.find(shown)
+    if job is not None and shown not in _listed(began):
+        raise refuse(texts.NOT_YOURS)
+    _leave(shown, began)
+
+
+def _leave(shown: str, began: list[str]) -> None:
+    if shown in _listed(began) and (job := comparing.find(shown)) is not None:
+        job.stop()
+
+
+def _listed(began: object) -> list[str]:
+    """What a browser says it began; any caller may send anything."""
+    return began if isinstance(began, list) else []

@@ -62,7 +62,8 @@ def build(job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> list:
     made = {kind: gr.DownloadButton(visible="hidden", elem_id=f"file-{kind}") for kind in makers}
 
     private: dict[str, Any] = {"api_visibility": "private"}
-    run.change(show_run, [job_id, run], [matrix, worst, bundle, send, clip], **private)
+    of_a_run = [matrix, worst, bundle, send, clip]
+    run.input(show_run, [job_id, run], of_a_run, trigger_mode="always_last", **private)
     worst.select(play, job_id, clip, **private)
     send.click(
         send_to_explore,
@@ -74,13 +75,18 @@ def build(job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> list:
         button.click(partial(make_file, kind), job_id, made[kind], **private).success(
             None, js=f"() => document.querySelector('#file-{kind}').click()"
         )
-    return [after, by_size, by_time, run, rows, log]
+    return [after, by_size, by_time, run, rows, log, *of_a_run]
+
+
+def hidden() -> list:
+    """In place of `shown` while there is nothing to show."""
+    return [gr.Column(visible=False)] + [gr.skip()] * 10
 
 
 def shown(job: Job, board: Scoreboard) -> list:
     """What is shown once a comparison is over."""
     if not board.finished:
-        return [gr.Column(visible=False)] + [gr.skip()] * 5
+        return hidden()
     best = max(board.finished, key=lambda run: run.test_accuracy)
     table, log = (job.note.folder / name for name in ("results.csv", "events.jsonl"))
     return [
@@ -89,6 +95,7 @@ def shown(job: Job, board: Scoreboard) -> list:
         gr.Dropdown([run.run for run in board.finished], value=best.run),
         gr.DownloadButton(value=str(table) if table.is_file() else None, visible=table.is_file()),
         gr.DownloadButton(value=str(log)),
+        *show_run(job.id, best.run),
     ]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import gradio as gr
 
 from softmoa import jobs
-from softmoa.events import RunEvent
+from softmoa.events import ComparisonEvent, RunEvent
 from softmoa.jobs import Job
 from softmoa.scoreboard import Scoreboard
 from softmoa.ui import compare_runs, comparing, standings
@@ -28,7 +28,7 @@ async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
     """Follow a job until it is over; every frame says all, and the changes are sent."""
     job = comparing.find(job_id)
     if job is None:
-        yield [idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 15
+        yield [idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 20
         return
     board, seen = Scoreboard(), 0
     with job.watched():
@@ -36,22 +36,30 @@ async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
             over = job.over  # asked before the events are read: none can come after
             news = job.events[seen:]
             seen += len(news)
-            board.add_all(news)
-            yield [
-                progress_bar(job, board),
-                gr.Button(interactive=over),
-                gr.Button(interactive=not over and not job.stopping),
-                gr.Button(visible=False),  # the example; a reloaded page offers it again
-                gr.Radio(visible=board.plan is not None),
-                *standings.curves(board, view["axis"]),
-                standings.results_table(board, over),
-                standings.conclusion(board) if over else "",
-                standings.router_balance(board),
-                *(compare_runs.shown(job, board) if over else [gr.skip()] * 6),
-            ]
+            # Not in the loop that serves all visitors: there may be much to fold and to draw.
+            yield await asyncio.to_thread(_frame, job, board, news, over, view["axis"])
             if over:
                 return
             await asyncio.sleep(LOOK_EVERY)
+
+
+def _frame(
+    job: Job, board: Scoreboard, news: Sequence[ComparisonEvent], over: bool, axis: str
+) -> list:
+    """All outputs of the tab, after these events more."""
+    board.add_all(news)
+    return [
+        progress_bar(job, board),
+        gr.Button(interactive=over),
+        gr.Button(interactive=not over and not job.stopping),
+        gr.Button(visible=False),  # the example; a reloaded page offers it again
+        gr.Radio(visible=board.plan is not None),
+        *standings.curves(board, axis),
+        standings.results_table(board, over),
+        standings.conclusion(board) if over else "",
+        standings.router_balance(board),
+        *(compare_runs.shown(job, board) if over else compare_runs.hidden()),
+    ]
 
 
 def turn_axis(job_id: str, view: dict[str, str], axis: str) -> list:
@@ -61,12 +69,6 @@ def turn_axis(job_id: str, view: dict[str, str], axis: str) -> list:
     if job is None:
         return [gr.skip(), gr.skip()]
     return [*standings.curves(Scoreboard().add_all(list(job.events)), axis)]
-
-
-def stop_job(job_id: str) -> None:
-    """Stop the visitor's comparison; runs that are over stay."""
-    if (job := comparing.find(job_id)) is not None:
-        job.stop()
 
 
 def idle(words: str = texts.NO_RUN) -> list[str]:

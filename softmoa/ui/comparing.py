@@ -32,6 +32,9 @@ EXAMPLE = ASSETS / "comparisons" / "digits.zip"  # recorded, for those who do no
 RUNS = Path(os.environ.get("SOFTMOA_RUNS") or folders.temporary("runs"))
 
 
+_examples: list[Job[ComparisonEvent]] = []
+
+
 @dataclass(frozen=True)
 class Race:
     """What a job's `note` holds. task: None where a saved comparison's sounds are not at hand.
@@ -136,6 +139,17 @@ def reopen(path: Path, own: Sequence[Task] = ()) -> Job[ComparisonEvent]:
         raise TaskError(_not_stored(error)) from None
 
 
+def example() -> Job[ComparisonEvent]:
+    """The recorded comparison, opened once for all visitors, or it would crowd out theirs.
+
+    Raises TaskError if it cannot be opened now.
+    """
+    if _examples and _examples[-1].note.folder.is_dir() and find(_examples[-1].id):
+        return _examples[-1]
+    _examples[:] = [reopen(EXAMPLE)]
+    return _examples[-1]
+
+
 def _reopened(folder: Path, identity: str, own: Sequence[Task] = ()) -> Job[ComparisonEvent]:
     saved = run_directory.read(folder)
     cut_off = run_directory.cut_off(saved.events)
@@ -184,14 +198,16 @@ def _folder(identity: str) -> Path:
     """A new folder; those that are kept no longer are removed first."""
     try:
         folders.make_private(RUNS)
-        _sweep()
+        sweep()
         (RUNS / identity).mkdir()
     except OSError as error:
         raise TaskError(_not_stored(error)) from None
     return RUNS / identity
 
 
-def _sweep() -> None:
+def sweep() -> None:
+    """Remove the comparisons that are kept no longer."""
+
     def written(folder: Path) -> float:
         try:
             return (folder / "events.jsonl").stat().st_mtime

@@ -19,4 +19,7 @@ def clip_name(path: str | None) -> str:
     """Name of the example clip that a sound is; empty for the visitor's own."""
     if not path or (example := example_clips().get(Path(path).stem)) is None:
         return ""
-    return example.stem if filecmp.cmp(path, example, shallow=False) else ""
+    try:
+        return example.stem if filecmp.cmp(path, example, shallow=False) else ""
+    except FileNotFoundError:  # swept away
+        return ""

@@ -89,6 +89,7 @@ def build(tab: gr.Tab) -> Explored:
                 examples_per_page=30,
                 elem_id="examples",
             )
+            sound.keep_in_cache.update(sound.temp_files)  # the examples are copied there once
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
                 bundle = gr.Dropdown(
@@ -157,6 +158,7 @@ def build(tab: gr.Tab) -> Explored:
         "concurrency_id": MODEL_QUEUE,
         "concurrency_limit": 1,
         "show_progress_on": [labels],
+        "trigger_mode": "always_last",
         "api_visibility": "private",
     }
     draw = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 4}
@@ -221,6 +223,9 @@ def run_model(path: str | None, bundle: str, backbone: str, *choice) -> list:
     try:
         LIMITS.check_upload(path)
         result = classify(open_classifier(bundle, opened_name(backbone)), path)
+    except FileNotFoundError:
+        gr.Warning(texts.GONE)
+        return _nothing(texts.GONE)
     except (AudioError, BundleError, LimitError, WeightsError) as error:
         gr.Warning(str(error))
         return _nothing(str(error))

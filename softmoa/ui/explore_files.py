@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import gradio as gr
@@ -42,10 +39,7 @@ def _export_folder() -> Path:
     """A new folder for one download. Those of earlier visitors go after a while: gradio serves a
     copy of its own and never deletes the original."""
     folders.make_private(EXPORTS)
-    for old in EXPORTS.iterdir():
-        with suppress(FileNotFoundError):  # another visitor's download sweeps at the same time
-            if time.time() - old.stat().st_mtime > 60 * LIMITS.download_minutes:
-                shutil.rmtree(old, ignore_errors=True)
+    folders.sweep(EXPORTS, LIMITS.download_minutes)
     return Path(tempfile.mkdtemp(dir=EXPORTS))
 
 

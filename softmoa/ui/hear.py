@@ -59,7 +59,7 @@ def build(evidence: gr.State, choice: list) -> Section:
         "show_progress": "hidden",
         "api_visibility": "private",
     }
-    gr.on([what.input, loudness.input], **redraw)
+    gr.on([what.input, loudness.input], **redraw, trigger_mode="always_last")
     return Section(redraw=redraw)
 
 

@@ -92,7 +92,12 @@ def build(explored: Explored, tab: gr.Tab) -> None:
     refreshed.then(**judged, show_progress_on=[table])
     for section in (board, heard, even):
         refreshed.then(**section.redraw)
-    gr.on([view.input, target.input, mode.input], **judged, show_progress_on=[table])
+    gr.on(
+        [view.input, target.input, mode.input],
+        **judged,
+        show_progress_on=[table],
+        trigger_mode="always_last",
+    )
     picked = table.select(pick, evidence, choice, api_visibility="private", show_progress="hidden")
     inputs = [control.input for control in choice]
     for chosen in (gr.on(inputs, lambda: None, api_visibility="private"), picked):

@@ -131,6 +131,8 @@ const write = (tab, keys, values, fromZero) => {
   keys.forEach((key, k) => {
     let value = values[k];
     if (fromZero.includes(key)) value += 1;
+    // A visitor's own bundle: its key would open the comparison that it came from.
+    if (key === 'bundle' && String(value).includes('/')) return;
     if (value !== null && value !== undefined && value !== '') query.set(key, value);
   });
   history.replaceState(history.state, '', location.pathname + '?' + query + location.hash);

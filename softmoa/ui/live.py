@@ -10,6 +10,7 @@ from softmoa.audio import AudioError
 from softmoa.bundle import BundleError, read_info
 from softmoa.classify import DEFAULT_BUNDLE, Classification, bundles, classify, open_classifier
 from softmoa.contribution import expert_contribution
+from softmoa.ui.backbones import bundle_title
 from softmoa.ui.drawing import overall_contribution, row_names
 from softmoa.ui.figure import Figure
 from softmoa.ui.links import Linked, Query
@@ -48,7 +49,7 @@ def choices() -> list[tuple[str, str]]:
     """Title and name of the bundles on embedded backbones."""
     infos = {name: read_info(path) for name, path in bundles().items()}
     return [
-        (f"{info.task}: {info.method}, {len(info.labels)} labels", name)
+        (bundle_title(info), name)
         for name, info in infos.items()
         if info.base in BACKBONES and BACKBONES[info.base].embedded
     ]

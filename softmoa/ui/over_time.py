@@ -53,7 +53,7 @@ class OverTime:
         }
         for run in runs:
             run.then(**compute)
-        self.window.input(**compute)
+        self.window.input(**compute, trigger_mode="always_last")
         gr.on(
             [layer.change, site.change],
             draw_shares,

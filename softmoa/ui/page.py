@@ -35,6 +35,7 @@ from softmoa.ui import (
     lesson,
     links,
     live,
+    sweeper,
     texts,
 )
 from softmoa.ui.links import Linked
@@ -57,7 +58,8 @@ CSS = """
 
 def build() -> gr.Blocks:
     """The whole app, not yet launched."""
-    sweep = (600, 60 * LIMITS.upload_minutes)  # seconds between sweeps, and age of what goes
+    # Seconds between two sweeps of gradio's cache, and the age of what goes.
+    sweep = (int(sweeper.EVERY), 60 * LIMITS.upload_minutes)
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
         gr.Markdown(texts.INTRO)
         about.tour()
@@ -144,6 +146,7 @@ def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
             instead = "another address with --host or port with --port"
         raise ServeError(f"Cannot serve on {where}: choose {instead}.") from None
     threading.Thread(target=warm_up, daemon=True).start()
+    sweeper.start()
     demo.block_thread()
 
 

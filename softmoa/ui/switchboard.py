@@ -74,7 +74,7 @@ def build(evidence: gr.State, choice: list) -> Section:
         "inputs": [evidence, changed, view, *choice],
         "outputs": pair,
     }
-    view.input(**redraw, **quick)
+    view.input(**redraw, **quick, trigger_mode="always_last")
     return Section(redraw=run, rechoose=redraw | quick, reset=(board,))
 
 

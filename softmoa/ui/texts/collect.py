@@ -16,7 +16,7 @@ RECORD_ONE = "● Record one take"
 RECORD_HELP = (
     "One press records one take and adds it; silence before and after the sound is cut off. "
     "Takes stay on this server until you delete them, or for {limits.upload_minutes} minutes "
-    "after the last one."
+    "after the last one. A page that is loaded again begins without them: download them before."
 )
 UPLOAD = "Or add a zip of sounds"
 UPLOAD_HELP = (
@@ -44,7 +44,10 @@ CLEAR_SURE = "Yes, delete all classes (takes: {clips})"
 REMOVE = "Remove this class"
 REMOVE_SURE = "Yes, remove '{label}' (takes: {clips})"
 REMOVED = "Removed '{label}'."
-CLEARED = "Everything was deleted."
+CLEARED = (
+    "Everything was deleted; what the player fetched of it goes within {limits.upload_minutes} "
+    "minutes."
+)
 EXPIRED = (
     "Your earlier takes were deleted: none was added for {limits.upload_minutes} minutes. The "
     "names of your classes are kept."

@@ -57,6 +57,7 @@ INTERRUPTED = (
 )
 ON = " {title}, {clips}."
 ON_SHOTS, ON_ALL = "{shots} training clips per class", "all training clips"
+NOT_YOURS = "Only the browser that started this comparison can stop it; this page watches it."
 LOST = "That comparison is no longer kept on this server."
 LEFT = ", about {time} left"
 

@@ -10,6 +10,7 @@ BUNDLE = "Trained adapters (bundle)"
 BUNDLE_INFO = "What the model was taught: a small file of experts and labels."
 LABELS = "What it is"
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
+GONE = "This sound is no longer on the server; please record or upload it again."
 NO_BUNDLE = "Choose a bundle from the list."
 SEVERAL_TRUE = (
     "Several labels can be true at once: each has a probability of its own, and they need not sum "

@@ -1,0 +1,34 @@
+"""What visitors leave is deleted when its time is over, whether or not another one comes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+from softmoa import collection, folders
+from softmoa.limits import LIMITS
+from softmoa.ui import comparing, explore_files
+
+EVERY = 60.0  # seconds
+
+
+def start() -> None:
+    """Sweep from now on, until the process ends."""
+    threading.Thread(target=_go_on, name="sweeper", daemon=True).start()
+
+
+def sweep() -> None:
+    """Remove the takes, downloads and comparisons that are kept no longer."""
+    with suppress(FileNotFoundError):  # none yet
+        folders.sweep(collection.ROOT, LIMITS.upload_minutes)
+    with suppress(FileNotFoundError):
+        folders.sweep(explore_files.EXPORTS, LIMITS.download_minutes)
+    with suppress(FileNotFoundError):
+        comparing.sweep()
+
+
+def _go_on() -> None:
+    while True:
+        time.sleep(EVERY)
+        sweep()

@@ -278,8 +278,9 @@ def write_results(metrics: dict[str, float], start: dict[str, float] | None) -> 
     lines = [
         "# The bundle `tags`",
         "",
-        f"{metrics['clips']:g} clips of {len(TEST_PACKAGES)} packages that neither the backbone nor"
-        " the bundle was trained on; the average precision is the mean over the "
+        f"{metrics['clips']:g} clips of {SHORTEST:g} s at least, of {len(TEST_PACKAGES)} packages "
+        "that neither the backbone nor the bundle was trained on; the average precision is the "
+        "mean over the "
         f"{metrics['tags_counted']:g} tags to which YAMNet gives {PRESENT:g} or more on at least "
         f"{FEWEST} clips. Gallery: {len(ACCEPTED)} clips of `assets/examples`. ESC-10: all 400 "
         "clips, none of them ever trained on; among ten: the tag of the right class is the loudest "

@@ -129,7 +129,10 @@ def scores(rows: Sequence[Row], method: str) -> dict[float, tuple[float, float]]
 def report(rows: Sequence[Row]) -> str:
     """The table of rates.md, of the rows of one backbone."""
     factors = sorted({float(row["factor"]) for row in rows})
-    what = sorted({(row["task"], row["shots"], row["epochs"], row["seed"]) for row in rows})
+    tried: dict[tuple[str, ...], set[float]] = {}
+    for row in rows:
+        run = row["task"], row["shots"], row["epochs"], row["seed"]
+        tried.setdefault(run, set()).add(float(row["factor"]))
     lines = [
         "# Learning rates of short runs",
         "",
@@ -138,8 +141,8 @@ def report(rows: Sequence[Row]) -> str:
         "the paper's rate, the same for every method. Runs: "
         + "; ".join(
             f"{task}, seed {seed} (`python -m analysis.tune_rates --tasks {task} --shots {shots} "
-            f"--epochs {epochs} --seeds {seed}`)"
-            for task, shots, epochs, seed in what
+            f"--epochs {epochs} --seeds {seed} --factors {','.join(f'{f:g}' for f in sorted(of))}`)"
+            for (task, shots, epochs, seed), of in sorted(tried.items())
         )
         + ". The mean is over the runs of a row; rows that lack some are not comparable to others. "
         f"One of {' '.join(f'× {f:g}' for f in FACTORS)} is chosen. {_beyond(rows)}",

@@ -55,7 +55,7 @@ BACKBONES = {
         Backbone(
             "ast-small",
             "AST small (embedded)",
-            "6 blocks, 10.7 M parameters, DINOv2-initialised, YAMNet-distilled",
+            "6 blocks, 10.9 M parameters, DINOv2-initialised, YAMNet-distilled",
             file="ast-small.safetensors",
         ),
         Backbone(

@@ -193,7 +193,9 @@ def measure(folder: Path, engine: Engine, quick: bool) -> Grid:
     ]
     about = (
         f"One layer: width {costs.WIDTH}, bottleneck {costs.BOTTLENECK}, {costs.CLIPS} clips, one "
-        "slot per expert; times of the fastest of some rounds. Counted / by the closed formula."
+        "slot per expert; times of the fastest of some rounds; MB of one training step. Counted / "
+        "by the closed formula, which is that of the folded forms (soft, dense); loop and stack "
+        "are written as the equations are and count otherwise."
     )
     if not grid.failed:
         heads = ["form", "experts", "tokens", "parameters", "MFLOP a clip", "MB", "ms"]

@@ -138,8 +138,8 @@ def verdicts(rows: Sequence[Row]) -> list[list[str]]:
         ("memory of a training step", "memory_mb"),
     ):
         off = max(abs(row[name] / row[f"{name}_formula"] - 1) for row in folded)
-        lines.append(_line(f"The formula gives the {what} [this page]", f"at most {off:.1%} off",
-                           off <= CLOSE))  # fmt: skip
+        claim = f"The formula gives the {what} of the folded forms [this page]"
+        lines.append(_line(claim, f"at most {off:.1%} off", off <= CLOSE))
     for form in ("soft", "dense"):
         for vary in ("n", "m"):
             of = [row for row in folded if (row["form"], row["varied"]) == (form, vary)]

@@ -10,6 +10,7 @@ from softmoa.audio import AudioError
 from softmoa.bundle import BundleError, read_info
 from softmoa.classify import DEFAULT_BUNDLE, Classification, bundles, classify, open_classifier
 from softmoa.contribution import expert_contribution
+from softmoa.limits import LIMITS
 from softmoa.ui.backbones import bundle_title
 from softmoa.ui.drawing import overall_contribution, row_names
 from softmoa.ui.figure import Figure
@@ -22,7 +23,7 @@ from softmoa.weights import BACKBONES, WeightsError
 
 def build(tab: gr.Tab) -> Linked:
     """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
-    gr.Markdown(texts.INTRO.format(seconds=SECONDS))
+    gr.Markdown(texts.INTRO.format(seconds=SECONDS, minutes=LIMITS.upload_minutes))
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             microphone = gr.Audio(

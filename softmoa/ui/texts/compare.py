@@ -20,7 +20,10 @@ SEEDS_INFO = (
 MORE = "More settings"
 RECIPE = "Recipe"
 RECIPES = {"for short runs": "short", "the papers' own": "paper"}
-RECIPE_INFO = "Learning rates, batch size and schedule. The papers' are for dozens of epochs."
+RECIPE_INFO = (
+    "Learning rates, batch size and schedule. The papers' are for dozens of epochs; a task that is "
+    "not in them gets that of ESC-50."
+)
 WARM = "Start every head from the linear solution"
 WARM_INFO = "Fitted in seconds on the frozen features (LP-FT, Kumar et al. 2022)."
 EQUAL = "Equal parameters"

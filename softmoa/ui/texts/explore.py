@@ -66,12 +66,12 @@ WHO = (
     "### Who contributed\n"
     "What expert $j$ adds to patch $i$ is the vector $\\sum_k C_{ijk} Y_{jk}$ (its answers, "
     "weighted by combine); over the experts these add up exactly to what the mixture adds. The "
-    "**contribution** of an expert is the mean length of its vectors over all patches, as a "
-    "share of all experts'. A long vector is a loud voice, not proof that it mattered for the "
-    "label."
+    "**contribution** of an expert is the mean length of its vectors over all tokens (the "
+    "patches, and two that stand for the whole clip), as a share of all experts'. A long vector is "
+    "a loud voice, not proof that it mattered for the label."
 )
 SHARE_NOTE = (
-    "**Share** is the mean combine weight of the expert: how much patches listen. "
+    "**Share** is the mean combine weight of the expert: how much the tokens listen. "
     "**Contribution** also counts how much the expert says."
 )
 TAKE_HOME = "### Take it home"

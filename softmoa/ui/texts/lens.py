@@ -58,8 +58,9 @@ NOTES = {
     ),
     "signed": (
         "$\\sum_i \\big\\langle \\frac{\\partial z_c}{\\partial y_i}, \\sum_k C_{ijk} Y_{jk} "
-        "\\big\\rangle$, gradient × contribution over the patches $i$. The sums over experts and "
-        "patches are exact; that they are the expert's part of the class logit is **an "
+        "\\big\\rangle$, gradient × contribution over the tokens $i$ (the patches, and the two "
+        "that stand for the whole clip; $z_c$ is the class logit). The sums over experts and "
+        "tokens are exact; that they are the expert's part of the class logit is **an "
         "approximation**: all that follows is taken as linear. Trust it where it agrees with the "
         "causal view, which it mirrors for small contributions (the sign is the opposite of the "
         "change)."
@@ -70,7 +71,7 @@ NOTES = {
         "point nowhere that matters for the label."
     ),
     "share": (
-        "$P_j = \\operatorname{mean}_i \\sum_k C_{ijk}$: how much the patches listen; Soft MoE's "
+        "$P_j = \\operatorname{mean}_i \\sum_k C_{ijk}$: how much the tokens listen; Soft MoE's "
         "expert importance before it is divided by the smallest. Trust it for **balance**; it "
         "knows nothing of what the expert answers, nor of the label."
     ),

@@ -18,10 +18,13 @@ NO_BUNDLE = "There is no bundle with a soft mixture, so this step has nothing to
 NO_SUCH = "Choose a clip and a bundle from the lists."
 
 EXPERT = r"""### 1. What an expert is
-The transformer stays frozen. What learns is an **adapter**: a small network that squeezes each
-token through a narrow middle and adds its answer to what the frozen layer says.
+The transformer holds a **token**, a list of numbers, for each patch of the spectrogram, and two
+more that stand for the whole clip. It stays frozen. What learns is an **adapter**: a small network
+that squeezes each token through a narrow middle and adds its answer to what the frozen layer says.
 
 $A(x) = W_{up}\,\mathrm{gelu}(W_{down}\,x + b_{down}) + b_{up}$
+
+Gelu is a smooth bend: without it the two matrices would be one.
 
 An **expert** is one such adapter among several. Move the slider: the picture is to scale, and the
 numbers are counted on the real modules."""
@@ -31,7 +34,8 @@ KINDS = r"""### 2. Dense, sparse, soft
 Who works on what? A **router** has a vector $\phi_j$ for each expert and takes $x_i \cdot \phi_j$
 as the *routing logit* of token $i$ and expert $j$.
 
-- **Dense**: every expert answers every token; softmax over the experts weighs the answers.
+- **Dense**: every expert answers every token; **softmax** over the experts ($e$ to each logit,
+  divided by their sum) makes weights of the logits that sum to 1, and they weigh the answers.
 - **Sparse (top-1)**: only the expert with the largest routing logit answers, and the others are
   left out.
 - **Soft**: an expert reads no token but a *slot*, a mixture of all tokens; each token then takes a
@@ -64,7 +68,8 @@ SLOTS = "Slots"
 COLLAPSE = r"""### 4. How top-1 collapses
 Two mixtures of six experts learn the same toy task, here and now: 200 steps, the same clips, the
 same seed. Under **top-1** an expert learns only from tokens it was given. Those that win early get
-better, win more, and the rest never learn: they are *dead*.
+better, win more, and the rest never learn: they are *dead* (counted below: those with less than 1 %
+of an equal share; *effective experts*: as many that shared evenly would be as uneven).
 
 The usual cure is a **balancing loss** (Switch): $n \sum_j f_j p_j$, with $f_j$ the part of the
 tokens that expert $j$ gets and $p_j$ its mean probability. It is 1 when both are even and $n$ when
@@ -85,8 +90,8 @@ under top-1. The dispatch side cannot be uneven in this sense, so it says nothin
 
 What can be uneven is the other side: how much the tokens take from each expert,
 the **share** $P_j = \operatorname{mean}_i \sum_k C_{i,jk}$. How much an expert learns depends on it
-too: a share near zero is a gradient near zero. Some seeds of step 4 leave a soft expert almost
-without a share (try 7).
+too: a share near zero is a gradient near zero. Some seeds of step 4 leave soft experts almost
+without a share (try 7: two of six).
 
 Choose a clip and a layer and read the numbers.
 *Choices* counts, for each expert, the tokens that take most from it."""
@@ -94,7 +99,8 @@ Choose a clip and a layer and read the numbers.
 COUNTS = r"""### 6. Slots and experts
 An expert may have several slots: the *same* adapter then reads several different mixtures. With
 $n$ experts of $p$ slots the combine softmax runs over all $n\,p$ of them. **Time** grows with all
-slots, $n\,p$; **parameters** grow with the experts $n$ and hardly with $p$.
+slots, $n\,p$; **parameters** grow with the experts $n$, and more slowly with $p$: a further slot
+brings its vector $\phi$ alone.
 
 Soft-MoA's authors found many experts with few slots to work best (arXiv 2402.00828).
 

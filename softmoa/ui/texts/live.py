@@ -3,7 +3,7 @@
 INTRO = (
     "The microphone's last {seconds:g} seconds go through the model about twice a second. Press "
     "*Record*, make a noise, and watch the labels and the experts. Only those seconds are used; "
-    "what the server stores on the way is deleted after at most an hour."
+    "what the server stores on the way is deleted about {minutes} minutes later."
 )
 MICROPHONE = "Microphone"
 BUNDLE = "Trained adapters (bundle)"

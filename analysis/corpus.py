@@ -20,6 +20,7 @@ enters: not ESC-10, not the Free Spoken Digit Dataset, not the clips of the gall
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import os
 import re
@@ -27,6 +28,7 @@ import shutil
 import subprocess
 import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 from urllib.request import urlopen
@@ -58,7 +60,7 @@ def download(packages: tuple[Package, ...]) -> None:
         if archive_of(package) is None:
             try:
                 _fetch(package, debs)
-            except (subprocess.CalledProcessError, OSError) as error:
+            except (subprocess.CalledProcessError, OSError, EOFError, HTTPException) as error:
                 reason = getattr(error, "stderr", None) or str(error)
                 typer.echo(f"{package.name} cannot be downloaded: {reason.strip()}", err=True)
 
@@ -75,6 +77,9 @@ def _fetch(package: Package, debs: Path) -> None:
         partial.open("wb") as file,
     ):
         shutil.copyfileobj(answer, file)
+    with gzip.open(partial) as archive:  # a connection that is lost raises nothing; this does
+        while archive.read(2**20):
+            pass
     partial.rename(target)
 
 

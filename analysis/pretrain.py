@@ -23,10 +23,11 @@ best mean rank is written to `--out` and beside the checkpoint.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ from analysis.words import Words, fit_words, word_loss
 from softmoa.ast import AST
 from softmoa.weights import load_embedded, save_embedded
 
-SHARES = (0.5, 0.75, 1.0)  # of the way from the start to the trained weights
+SHARES = (0.0, 0.5, 0.75, 1.0)  # of the way from the start to the trained weights
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,19 @@ class Sources:
 
 
 def train(start: Student, options: Options, sources: Sources) -> Student:
-    """Run to the end of the schedule, resuming if there is a checkpoint; the averaged student."""
+    """Run to the end of the schedule, resuming if there is a checkpoint; the averaged student.
+
+    Raises ValueError if the checkpoint is of a run with other options, but for its time, or start.
+    """
     last = run_folder(options) / "last.pt"
     student, average = copy.deepcopy(start), copy.deepcopy(start)
     optimiser = torch.optim.AdamW(parameter_groups(student, options), betas=(0.9, 0.98))
     seconds, steps, audio = 0.0, 0, 0.0
+    of_run = {"start": fingerprint(start.encoder)} | asdict(replace(options, minutes=0))
     if last.exists():
         saved = torch.load(last, weights_only=True)
+        if saved["run"] != of_run:
+            raise ValueError(f"{last} is of other options or another start; choose another --name")
         student.load_state_dict(saved["student"])
         average.load_state_dict(saved["average"])
         optimiser.load_state_dict(saved["optimiser"])
@@ -191,6 +198,7 @@ def train(start: Student, options: Options, sources: Sources) -> Student:
             )
         if steps % 200 == 0 or seconds >= budget:
             saved = {
+                "run": of_run,
                 "student": student.state_dict(),
                 "average": average.state_dict(),
                 "optimiser": optimiser.state_dict(),
@@ -201,6 +209,14 @@ def train(start: Student, options: Options, sources: Sources) -> Student:
             torch.save(saved, last.with_suffix(".part"))
             os.replace(last.with_suffix(".part"), last)
     return average
+
+
+def fingerprint(model: nn.Module) -> str:
+    """What tells one set of weights from another."""
+    digest = hashlib.sha256()
+    for weight in model.parameters():
+        digest.update(weight.detach().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def processes() -> int:
@@ -274,6 +290,7 @@ def main(
     speech = None
     if options.speech_share:
         speech = Batches(Scenes(shards_of(speech_folder())), scenes_per_step, seed, rank)
+        speech.embedding_scale = sounds.embedding_scale  # one head answers both
     words = Words(4 * scenes_per_step, seed, rank) if options.word_share else None
     encoder = load_embedded(start).model if start else from_dinov2()
     first = Student(encoder, len(words) if words else 1)
@@ -282,10 +299,17 @@ def main(
         fit_heads(first, speech)
     if words is not None:
         fit_words(first, words)
+    if dist.is_initialized():  # each process fitted its heads to what it drew
+        for weight in first.parameters():
+            dist.broadcast(weight.data, 0)
     if rank == 0:
         typer.echo(f"{options}\n{len(sounds.scenes)} scenes to train on, {len(held_out)} held out")
         typer.echo(f"heads fitted; held-out loss {held_out_loss(first, held_out, sounds):.3f}")
-    end = train(first, options, Sources(sounds, speech, words))
+    try:
+        end = train(first, options, Sources(sounds, speech, words))
+    except ValueError as error:
+        typer.echo(f"{error}.", err=True)
+        raise typer.Exit(2) from None
     if rank == 0:
         typer.echo(f"held-out loss {held_out_loss(end, held_out, sounds):.3f}")
         student = choose(first, end, held_out, sounds)

@@ -37,7 +37,7 @@ class Job(Generic[Event]):
 
     `events` only grows and may be read at any time. A generator must come back at least once a
     second for `stop` to be quick. `note` is the caller's, such as where the results lie;
-    `forget` is called when the job is dropped.
+    `forget` is called when the job is dropped. Whoever knows `id` may look; `key` is for who began.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Job(Generic[Event]):
         identity: str = "",
     ):
         self.id = identity or new_id()
+        self.key = new_id()
         self.note, self.forget = note, forget
         self.seconds = 0.0  # since it got its turn
         self.events: list[Event] = []
@@ -199,6 +200,12 @@ def _kept(job: Job[Event]) -> Job[Event]:
 def find(identity: str | None) -> Job | None:
     """A job by its id, if it is still kept."""
     return _jobs.get(identity or "")
+
+
+def drop(job: Job) -> None:
+    """Keep a job no longer that nobody can ask for again."""
+    with _lock:
+        _jobs.pop(job.id, None)
 
 
 def busy() -> bool:

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio as gr
@@ -175,7 +176,8 @@ def frames(job: jobs.Job) -> list[list]:
     async def watched() -> list[list]:
         return [frame async for frame in compare_watch.watch(job.id, {"axis": "step"})]
 
-    return asyncio.run(watched())
+    with ThreadPoolExecutor(1) as apart:  # the browser's loop runs on this thread
+        return apart.submit(asyncio.run, watched()).result()
 
 
 def test_what_is_shown_at_the_end_is_of_this_comparison():
@@ -203,12 +205,12 @@ def test_the_recorded_comparison_is_opened_once_for_all(monkeypatch, tmp_path):
 def test_a_link_lets_others_watch_but_not_stop(monkeypatch):
     form = [*FORM[:2], ["soft-moa"], *FORM[3:5], 30, *FORM[6:]]
     identity, began = compare_form.begin(*form, "", [])
-    assert began == [identity]
     job = comparing.find(identity)
+    assert began == [job.key]
     with job.watched():
         with pytest.raises(gr.Error, match="Only the browser that started"):
-            compare_form.stop(identity, [])
-        for stranger in ([], None, "x" * 12):
+            compare_form.stop(identity, [identity])
+        for stranger in ([], None, "x" * 12, [identity]):
             compare_form.open_example(identity, stranger)
         assert not job.stopping and not job.over
         compare_form.stop(identity, began)

@@ -71,6 +71,18 @@ def test_an_archive_that_is_there_is_not_fetched_again(github):
     assert corpus.archive_of(REPOSITORY).stat().st_size > 0
 
 
+def test_an_archive_that_breaks_off_is_not_taken_for_whole(github, tmp_path, capsys):
+    [whole] = (tmp_path / "site").rglob("*c0ffee*")
+    data = whole.read_bytes()
+    whole.write_bytes(data[: len(data) // 2])
+    corpus.download((REPOSITORY,))
+    assert "someone/words cannot be downloaded" in capsys.readouterr().err
+    assert corpus.archive_of(REPOSITORY) is None
+    whole.write_bytes(data)
+    corpus.download((REPOSITORY,))
+    assert corpus.decode_package(REPOSITORY) == "someone/words: 2 clips, 0.0 min"
+
+
 def test_an_archive_that_is_gone_is_said_and_does_no_harm(github, capsys):
     gone = Package("someone/gone", commit="c0ffee")
     corpus.download((gone, REPOSITORY))

@@ -354,7 +354,8 @@ def test_costs_are_those_of_the_formulas(tmp_path):
     assert found["memory_mb"] == pytest.approx(found["memory_mb_formula"])
     measure(tmp_path, Here(), quick=True)
     page = (tmp_path / "costs.md").read_text()
-    assert "The formula gives the parameters [this page] | at most 0.0% off | **holds**" in page
+    claim = "The formula gives the parameters of the folded forms [this page]"
+    assert f"{claim} | at most 0.0% off | **holds**" in page
 
 
 # --- departures -----------------------------------------------------------------------------------

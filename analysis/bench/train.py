@@ -24,6 +24,7 @@ from softmoa.moa import MoA
 from softmoa.precision import Precision, autocast
 
 SECONDS = 5
+CLASSES = 10
 
 
 def train(setting: Setting) -> list[Row]:
@@ -37,7 +38,7 @@ def _clips(setting: Setting) -> tuple[list[Tensor], Tensor]:
     clips = [
         0.1 * torch.randn(SECONDS * audio.SAMPLE_RATE, generator=generator) for _ in range(count)
     ]
-    return clips, torch.arange(count, device=setting.device)
+    return clips, torch.arange(count, device=setting.device) % CLASSES
 
 
 def _stepper(
@@ -68,12 +69,12 @@ def _soft_moa(setting: Setting) -> list[Row]:
     base, _ = base_pair(setting.device)
     clips, labels = _clips(setting)
     ours = share(base)
-    attach(ours, "soft-moa", SoftMoAOptions(), 10)
+    attach(ours, "soft-moa", SoftMoAOptions(), CLASSES)
     for block in ours.blocks:
         assert isinstance(block.beside_attn, MoA)
         nn.init.normal_(block.beside_attn.experts.up, std=0.02)  # so that the layers take part
     naive = share(base)
-    attach(naive, "soft-moa", SoftMoAOptions(), 10)
+    attach(naive, "soft-moa", SoftMoAOptions(), CLASSES)
     naive.load_state_dict(ours.state_dict())
     make_naive(naive)
     cached = torch.stack(audio.log_mels(clips))
@@ -105,14 +106,14 @@ def _against_an_adapter(setting: Setting) -> Row:
     base = weights.load("ast-small").model.to(setting.device)
     clips, _ = _clips(setting)
     mel = torch.stack(audio.log_mels(clips * 8))
-    labels = torch.arange(len(mel), device=setting.device) % 10
+    labels = torch.arange(len(mel), device=setting.device) % CLASSES
     options = SoftMoAOptions()
     trained = parameters_of(base.config, "soft-moa", options)
     matched = matched_options(base.config, "adapter", trained)
 
     def stepper(method: str, options: Any) -> Callable[[], None]:
         model = share(base)
-        attach(model, method, options, 10)
+        attach(model, method, options, CLASSES)
         return _stepper(setting, model, lambda: mel, labels, "auto")
 
     return race(

@@ -53,8 +53,9 @@ def ablate(
         found = ", ".join(f"{at} {beside}" for at, beside in places) or "none in this bundle"
         raise refuse(f"There is no mixture at {layer} {text(site, 'site')}; there are {found}.")
     count = result.records[0].routing.expert_weights.shape[2]
+    off = _experts(experts, count)
     try:
-        change = Intervention(_experts(experts, count), mode, dispatch, combine, seed)
+        change = Intervention(off, mode, dispatch, combine, seed)
         changed = again(result, dict.fromkeys(chosen, change))
     except ValueError as error:
         raise refuse(f"This cannot be changed: {error}.") from None

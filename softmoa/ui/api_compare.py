@@ -51,7 +51,7 @@ def compare(
         raise refuse(str(error)) from None
     board, seen = scoreboard.Scoreboard(), 0
     try:
-        comparing.within_memory(comparing.cost(data, comparison))
+        comparing.affordable(data, comparison)
         # In line with the comparisons of the page: one trains at a time.
         job = jobs.start(
             lambda: _without_tensors(race.compare(comparing.BACKBONE, data, comparison)),
@@ -70,6 +70,7 @@ def compare(
                 yield {"status": "running", "progress": round(over, 3), "doing": board.doing}
     finally:
         job.stop()
+        jobs.drop(job)
     board.add_all(job.events[seen:])
     if job.state == "failed":
         raise refuse(job.message)
@@ -105,6 +106,7 @@ def _comparison(methods: object, shots: object, epochs: object, seeds: object) -
             f"{len(names)} methods with {len(numbers)} seeds are {len(names) * len(numbers)} runs; "
             f"at most {LIMITS.runs} can be run here."
         )
+    shots = whole(shots, "shots", 1, LIMITS.clips)
     budget = TrainingOptions(
         epochs=whole(epochs, "epochs", 1, 1000),
         steps=LIMITS.run_steps,
@@ -116,7 +118,7 @@ def _comparison(methods: object, shots: object, epochs: object, seeds: object) -
             tuple(Choice.of(name) for name in names),
             budget,
             tuple(int(seed) for seed in numbers),
-            whole(shots, "shots", 1, LIMITS.clips),
+            shots,
         )
     except ValueError as error:
         raise refuse(f"This comparison cannot be run: {error}.") from None

@@ -152,7 +152,7 @@ def describe(*form) -> str:
     """The estimate of what the form asks for, or why it cannot be run."""
     try:
         task, comparison = asked_for(*form)
-        found = comparing.within_memory(comparing.cost(task, comparison))
+        found = comparing.affordable(task, comparison)
     except TaskError as error:
         return str(error)
     seeds = len(comparison.seeds)
@@ -171,8 +171,8 @@ def describe(*form) -> str:
 
 
 def begin(*form_and_own) -> list:
-    """Queue a comparison: the id of its job, and those that this visitor began; the one shown until
-    now is stopped if it is among them."""
+    """Queue a comparison: the id of its job, and the keys of those that this visitor began; the one
+    shown until now is stopped if it is among them."""
     *form, previous, began = form_and_own
     try:
         task, comparison = asked_for(*form)
@@ -180,7 +180,7 @@ def begin(*form_and_own) -> list:
         job = comparing.begin(task, comparison)
     except TaskError as error:
         raise refuse(str(error)) from None
-    return [job.id, [*_listed(began), job.id][-REMEMBERED:]]
+    return [job.id, [*_listed(began), job.key][-REMEMBERED:]]
 
 
 def open_saved(path: str, own: list[Task], previous: str, began: list[str]) -> str:
@@ -209,13 +209,14 @@ def open_example(previous: str, began: list[str]) -> str:
 def stop(shown: str, began: list[str]) -> None:
     """Stop a comparison; runs that are over stay. A link lets others watch, not stop it."""
     job = comparing.find(shown)
-    if job is not None and shown not in _listed(began):
+    if job is not None and job.key not in _listed(began):
         raise refuse(texts.NOT_YOURS)
     _leave(shown, began)
 
 
 def _leave(shown: str, began: list[str]) -> None:
-    if shown in _listed(began) and (job := comparing.find(shown)) is not None:
+    job = comparing.find(shown)
+    if job is not None and job.key in _listed(began):
         job.stop()
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from softmoa import ASSETS, folders, jobs, race, run_directory, tasks
+from softmoa import ASSETS, folders, jobs, race, run_directory, tasks, zero
 from softmoa.classify import load_backbone
 from softmoa.cost import Estimate, estimate
 from softmoa.events import ComparisonEvent, RunFinished
@@ -68,7 +68,7 @@ def cost(task: Task, comparison: Comparison) -> Estimate:
 
 def begin(task: Task, comparison: Comparison) -> Job[ComparisonEvent]:
     """Queue a comparison. Raises TaskError if this server cannot run it, or not now."""
-    costs = within_memory(cost(task, comparison)).costs
+    costs = affordable(task, comparison).costs
     seconds = {of.method: of.seconds for of in costs}
     weights = {
         run_name(choice.method, seed): seconds[choice.method]
@@ -96,13 +96,20 @@ def begin(task: Task, comparison: Comparison) -> Job[ComparisonEvent]:
         raise TaskError(str(error)) from None
 
 
-def within_memory(found: Estimate) -> Estimate:
-    """Raises TaskError if a step of training would hold more memory than this server gives."""
+def affordable(task: Task, comparison: Comparison) -> Estimate:
+    """The cost of a comparison. Raises TaskError if this server does not give that much."""
+    found = cost(task, comparison)
     most = max(found.costs, key=lambda of: of.memory_mb)
     if most.memory_mb > LIMITS.run_memory_mb:
         raise TaskError(
             f"A step of {METHODS[most.method].title} would hold {most.memory_mb:.0f} MB of memory; "
             f"at most {LIMITS.run_memory_mb:g} MB are given here."
+        )
+    seconds = race.seconds_lent(BACKBONE, task, comparison)
+    if zero.PRESENT and seconds > zero.LONGEST:
+        raise TaskError(
+            f"This would need the GPU for some {seconds:.0f} s; it is lent for {zero.LONGEST} s at "
+            "most: choose fewer methods, seeds, clips or epochs."
         )
     return found
 

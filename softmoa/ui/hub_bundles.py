@@ -82,10 +82,15 @@ def load_bundle(name: object, own: list[Own]) -> Iterator[list]:
         if not text(name, "name").strip():
             raise HubError(texts.EMPTY)
         asked = Repository.parse(str(name))
-        if len(_fetched) >= LIMITS.bundles and asked not in _fetched:
+        here = asked in _fetched or sharing.cached(asked) is not None
+        if len(_fetched) >= LIMITS.bundles and not here:
             raise HubError(texts.TOO_MANY.format(bundles=LIMITS.bundles))
         steps = sharing.fetch_in_steps(asked, LIMITS.bundle_mb)
-        path = yield from _said(steps, asked)
+        try:
+            path = yield from _said(steps, asked)
+        except BundleError:  # what was fetched takes its place on the disk all the same
+            _fetched.add(asked)
+            raise
         found = Repository(asked.id, sharing.commit_of(path))
         _fetched.add(found)
         info = read_info(path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from contextlib import suppress
+from functools import partial
 
 from softmoa import collection, folders
 from softmoa.limits import LIMITS
@@ -20,12 +21,17 @@ def start() -> None:
 
 def sweep() -> None:
     """Remove the takes, downloads and comparisons that are kept no longer."""
-    with suppress(FileNotFoundError):  # none yet
-        folders.sweep(collection.ROOT, LIMITS.upload_minutes)
-    with suppress(FileNotFoundError):
-        folders.sweep(explore_files.EXPORTS, LIMITS.download_minutes)
-    with suppress(FileNotFoundError):
-        comparing.sweep()
+    for remove in (
+        partial(folders.sweep, collection.ROOT, LIMITS.upload_minutes),
+        partial(folders.sweep, explore_files.EXPORTS, LIMITS.download_minutes),
+        comparing.sweep,
+    ):
+        try:
+            remove()
+        except FileNotFoundError:  # none yet
+            continue
+        except OSError:  # the others go on, and this one next time
+            logging.exception("a sweep failed")
 
 
 def _go_on() -> None:

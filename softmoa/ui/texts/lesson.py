@@ -34,8 +34,8 @@ KINDS = r"""### 2. Dense, sparse, soft
 Who works on what? A **router** has a vector $\phi_j$ for each expert and takes $x_i \cdot \phi_j$
 as the *routing logit* of token $i$ and expert $j$.
 
-- **Dense**: every expert answers every token; **softmax** over the experts ($e$ to each logit,
-  divided by their sum) makes weights of the logits that sum to 1, and they weigh the answers.
+- **Dense**: every expert answers every token; **softmax** over the experts ($e$ to the power of
+  each routing logit, divided by their sum) makes weights that sum to 1, which weigh the answers.
 - **Sparse (top-1)**: only the expert with the largest routing logit answers, and the others are
   left out.
 - **Soft**: an expert reads no token but a *slot*, a mixture of all tokens; each token then takes a

@@ -19,8 +19,9 @@ NO_SUCH = "Choose a clip and a bundle from the lists."
 
 EXPERT = r"""### 1. What an expert is
 The transformer holds a **token**, a list of numbers, for each patch of the spectrogram, and two
-more that stand for the whole clip. It stays frozen. What learns is an **adapter**: a small network
-that squeezes each token through a narrow middle and adds its answer to what the frozen layer says.
+more that stand for the whole clip. The transformer stays frozen. What learns is an **adapter**: a
+small network that squeezes each token through a narrow middle and adds its answer to what the
+frozen layer says.
 
 $A(x) = W_{up}\,\mathrm{gelu}(W_{down}\,x + b_{down}) + b_{up}$
 

@@ -358,6 +358,17 @@ def test_nothing_waits_for_another_visitor_to_be_deleted(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.glob("*/*")} == {"new"}
 
 
+def test_a_sweep_that_fails_does_not_keep_the_others(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(24, "Too many open files")
+
+    swept = []
+    monkeypatch.setattr(sweeper.folders, "sweep", fail)
+    monkeypatch.setattr(comparing, "sweep", lambda: swept.append("runs"))
+    sweeper.sweep()
+    assert swept == ["runs"] and caplog.text.count("a sweep failed") == 2
+
+
 def test_old_downloads_are_swept_away(tmp_path, monkeypatch):
     monkeypatch.setattr(explore_files, "EXPORTS", tmp_path)
     result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")

@@ -257,6 +257,14 @@ def test_the_server_bounds_memory_and_steps(monkeypatch):
     assert compare_form.asked_for(*FORM)[1].training.steps == 3
 
 
+def test_a_lent_gpu_bounds_a_comparison(monkeypatch):
+    """Rather than to be cut off in the middle."""
+    monkeypatch.setattr(comparing.zero, "PRESENT", True)
+    assert comparing.affordable(tasks.load("tones"), asked("linear")).costs
+    with pytest.raises(tasks.TaskError, match=r"it is lent for 120 s at most"):
+        comparing.affordable(tasks.load("tones"), asked("linear", "lora", epochs=200, shots=40))
+
+
 def test_the_server_bounds_how_many_wait(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "RUNS", tmp_path)
     monkeypatch.setattr(comparing, "LIMITS", Limits(comparisons_waiting=1))

@@ -182,5 +182,9 @@ def _check_fit(model: AST, state: dict[str, Tensor], name: str) -> None:
                 f"The bundle {name} does not fit its header: {key} has shape {(*value.shape,)}, "
                 f"not {(*places[key].shape,)}."
             )
-        if not value.float().isfinite().all():  # float8 cannot be asked
+        try:
+            finite = value.float().isfinite().all()  # float8 cannot be asked
+        except RuntimeError:  # packed by twos, as float4 is
+            finite = False
+        if not finite:
             raise BundleError(f"The bundle {name} is damaged: {key} holds no finite numbers.")

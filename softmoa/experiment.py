@@ -135,9 +135,8 @@ class _Bench:
         self.base, self.task, self.clip_seconds = base, task, clip_seconds
         self.frozen = share(base.model)
         with seeded(0):  # whose draws are overwritten by zeros
-            self.frozen.reset_head(
-                len(task.labels)
-            )  # pools as the runs do, not as the old head did
+            # Pools as the runs do, not as the old head did.
+            self.frozen.reset_head(len(task.labels))
         self.mels: dict[Any, Tensor] = {}
         self.features: dict[Any, Tensor] = {}
 

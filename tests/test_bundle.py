@@ -133,6 +133,28 @@ def test_a_header_that_lies_is_refused(base, trained, changes, words):
     assert words in refusal(trained[0], base)
 
 
+def test_numbers_that_torch_cannot_read_are_refused(base, trained):
+    path = trained[0]
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    entries = json.loads(path.read_bytes()[8 : 8 + size])
+    name = "head.linear.weight"
+    rows, columns = entries[name]["shape"]
+    data = b""
+    for key, entry in entries.items():
+        if key == "__metadata__":
+            continue
+        start, stop = entry["data_offsets"]
+        part = path.read_bytes()[8 + size + start : 8 + size + stop]
+        if key == name:  # as many bytes as columns, each two numbers of four bits
+            entry |= {"dtype": "F4", "shape": [rows, 2 * columns]}
+            part = bytes(rows * columns)
+        entry["data_offsets"] = [len(data), len(data) + len(part)]
+        data += part
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    assert "head.linear.weight" in refusal(path, base)
+
+
 def test_what_is_no_bundle_is_refused(base, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"\x80\x04K\x01.")  # a pickle

@@ -1,11 +1,16 @@
 """The Compare tab's table and curves, from events with known answers."""
 
+import json
 from xml.etree import ElementTree
 
+from gradio.utils import diff
+
+from softmoa import run_directory
 from softmoa.events import Planned, PlannedRun, RunEvent
 from softmoa.scoreboard import Scoreboard
 from softmoa.training import Evaluated, Finished, Started
 from softmoa.ui import standings
+from softmoa.ui.comparing import EXAMPLE
 from tests.test_scoreboard import finished
 
 
@@ -41,6 +46,22 @@ def test_what_was_kept_may_be_no_point_or_unsaid():
     board.kept = {}
     assert "<small>" not in "".join(standings.results_table(board, over=True))
     assert "race-kept" not in "".join(standings.curves(board, "step")[0])
+
+
+def test_a_look_sends_what_changed_alone(tmp_path):
+    """200 looks at a recorded comparison of six methods and three seeds, as the browser receives
+    what changes on charts and table, stay under 160 kB."""
+    run_directory.unpack(EXAMPLE, tmp_path)
+    events = run_directory.read(tmp_path).events
+    board, before, sent, looks = Scoreboard(), None, 0, 150
+    for part in range(looks):
+        board.add_all(events[part * len(events) // looks : (part + 1) * len(events) // looks])
+        charts = [*standings.curves(board, "step"), standings.router_balance(board)]
+        after = [*charts, standings.results_table(board, over=False)]
+        if before is not None:
+            sent += len(json.dumps(diff(before, after), separators=(",", ":")))
+        before = after
+    assert 20_000 < sent * 200 / looks < 160_000
 
 
 def test_the_kept_points_are_marked_on_their_curves():

@@ -17,6 +17,7 @@ from softmoa.plots.scales import expert_colour, ticks
 
 CSS = Path(__file__).with_name("race.css").read_text(encoding="utf-8")
 COLOURS = 6  # of Okabe and Ito's, those that show as lines on white and on black
+HIDDEN = " hidden=''"
 LABEL_GAP = 0.075  # of the height of a plot, between two labels
 
 
@@ -108,13 +109,14 @@ def curves(
     styles = {line.name: line.style for line in lines}
     at = dict(zip(means, places, strict=True))
     for name in styles:
-        if name in means:
-            parts.append(
-                f"<span style='bottom:{100 * at[name]:.1f}%'>{styles[name].key}{escape(name)} "
-                f"<b>{_number(means[name], percent, 3)}</b></span>"
-            )
-        else:
-            parts.append("")
+        shown = name in means
+        parts += [
+            f"<span{'' if shown else HIDDEN} style='bottom:",
+            f"{100 * at[name]:.0f}" if shown else "",
+            f"%'>{styles[name].key}{escape(name)} <b>",
+            _number(means[name], percent, 3) if shown else "",
+            "</b></span>",
+        ]
     parts.append("</div>" + _x_axis(x_end, x_title) + "</div></div>")
     return parts
 
@@ -305,20 +307,20 @@ def balance(
                 f"viewBox='{-wide / 2:g} -1 {x_end + wide:g} 1'><g fill='none' "
                 f"stroke-width='{wide:g}' transform='scale(1,-1)'>"
             )
-            for j in range(len(course[0][1][layer])):
+            # From the last expert to the first, each up to where it ends and over those before.
+            for j in reversed(range(len(course[0][1][layer]))):
                 parts += [
                     f"<path stroke='{expert_colour(j)[0]}' d='",
                     "".join(
-                        f"M{step:d} {sum(rows[layer][:j]):.3g}v{rows[layer][j]:.3g}"
-                        for step, rows in course
+                        f"M{step:d} 0V{sum(rows[layer][: j + 1]):.3g}" for step, rows in course
                     ),
                     "'/>",
                 ]
             largest = max(course[-1][1][layer])
             parts += [
-                "</g></svg><span>",
-                f"layer {layer + 1}: largest {100 * largest:.0f} %",
-                "</span></div>",
+                f"</g></svg><span>layer {layer + 1}: largest ",
+                f"{100 * largest:.0f}",
+                " %</span></div>",
             ]
         parts.append("</div></div>")
     parts.append(f"<p class='moa-note'>{escape(note)}</p></div>")

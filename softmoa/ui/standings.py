@@ -72,10 +72,14 @@ def results_table(board: Scoreboard, over: bool) -> list[str]:
         runs = [run for run in plan.runs if run.method == method]
         size = f"{runs[0].trained_parameters:,}"
         size += f" ({100 * runs[0].trained_parameters / plan.backbone_parameters:.2g} %)"
-        cells = [f"{style.key}{escape(TITLES[method])}", size]
-        cells += _measured(row, _kept(board, method)) if row else _so_far(board, method)
-        cells.append(_state(board, method, over))
-        parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        cells = _measured(row, _kept(board, method)) if row else _so_far(board, method)
+        parts += [
+            f"<tr><td>{style.key}{escape(TITLES[method])}</td><td>{size}</td>",
+            "".join(f"<td>{cell}</td>" for cell in cells),
+            "<td>",
+            _state(board, method, over),
+            "</td></tr>",
+        ]
     spread = texts.TABLE_SPREAD if any(row.seeds > 1 for row in rows.values()) else ""
     parts.append(f"</tbody></table></div><p class='moa-note'>{texts.TABLE_NOTE}{spread}</p></div>")
     return parts

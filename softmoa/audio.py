@@ -124,26 +124,52 @@ def log_mels(
 ) -> list[Tensor]:
     """`log_mel` of many clips in one call, on the device they lie on.
 
-    [(samples_i,)] -> [(frames_i, 128)]. Frames are computed independently of each other, so clips
-    laid end to end on the 10 ms grid give the frames of each; the few that straddle two clips are
-    thrown away.
+    [(samples_i,)] -> [(frames_i, 128)].
     """
-    device = waveforms[0].device if waveforms else None
-    lengths = [max(len(w), MIN_SAMPLES) for w in waveforms]
-    slots = [-(-n // FRAME_SHIFT) * FRAME_SHIFT for n in lengths]
-    joined = torch.zeros(sum(slots) + FRAME_LENGTH, device=device)
-    starts = np.cumsum(slots, dtype=int) - slots
-    for start, waveform in zip(starts, waveforms, strict=True):
-        joined[start : start + len(waveform)] = waveform
-    frames = joined.unfold(0, FRAME_LENGTH, FRAME_SHIFT)
-    mels = torch.empty(len(frames), N_MELS, device=device)
-    part = _GPU_FRAMES if joined.is_cuda else _CPU_FRAMES
-    for some, out in zip(frames.split(part), mels.split(part), strict=True):
-        torch.sub(_fbank(some), mean, out=out).div_(2 * std)
-    return [
-        mels[start // FRAME_SHIFT :][: frames_in(length)]
-        for start, length in zip(starts, lengths, strict=True)
-    ]
+    mels: list[Tensor] = []
+    for pack in _packs(waveforms):
+        frames, starts = _frames(pack)
+        part = _part(frames)
+        packed = torch.empty(len(frames), N_MELS, device=frames.device)
+        for some, out in zip(frames.split(part), packed.split(part), strict=True):
+            torch.sub(_fbank(some), mean, out=out).div_(2 * std)
+        mels += [packed[at:][: frames_in(len(w))] for at, w in zip(starts, pack, strict=True)]
+    return mels
+
+
+def _packs(waveforms: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The clips in their order, so many together as make one part; a long one alone."""
+    pack: list[Tensor] = []
+    total = 0
+    for waveform in waveforms:
+        frames = len(waveform) // FRAME_SHIFT + 1
+        if pack and total + frames > _part(waveform):
+            yield pack
+            pack, total = [], 0
+        pack.append(waveform)
+        total += frames
+    if pack:
+        yield pack
+
+
+def _frames(pack: list[Tensor]) -> tuple[Tensor, list[int]]:
+    """All frames (n, 400) of some clips, and where those of each begin.
+
+    Frames are computed independently of each other, so clips laid end to end on the 10 ms grid give
+    the frames of each; the few that straddle two clips are not used.
+    """
+    if len(pack) == 1 and len(pack[0]) >= MIN_SAMPLES:
+        return pack[0].float().unfold(0, FRAME_LENGTH, FRAME_SHIFT), [0]
+    slots = [-(-max(len(w), MIN_SAMPLES) // FRAME_SHIFT) for w in pack]
+    starts = (np.cumsum(slots, dtype=int) - slots).tolist()
+    joined = torch.zeros(sum(slots) * FRAME_SHIFT + FRAME_LENGTH, device=pack[0].device)
+    for start, waveform in zip(starts, pack, strict=True):
+        joined[start * FRAME_SHIFT :][: len(waveform)] = waveform
+    return joined.unfold(0, FRAME_LENGTH, FRAME_SHIFT), starts
+
+
+def _part(x: Tensor) -> int:
+    return _GPU_FRAMES if x.is_cuda else _CPU_FRAMES
 
 
 # Frames at a time: what a core's cache holds, and what fills a GPU.

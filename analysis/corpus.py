@@ -57,7 +57,7 @@ def download(packages: tuple[Package, ...]) -> None:
     debs = folder() / "debs"
     debs.mkdir(parents=True, exist_ok=True)
     for package in packages:
-        if archive_of(package) is None:
+        if not package.rendered and archive_of(package) is None:
             try:
                 _fetch(package, debs)
             except (subprocess.CalledProcessError, OSError, EOFError, HTTPException) as error:
@@ -112,14 +112,16 @@ def kind_of(package: Package, path: str) -> str:
 def decode_package(package: Package) -> str:
     """Decode one package into packages/NAME.npz; says how much there was."""
     target = folder() / "packages" / f"{package.stem}.npz"
+    if target.exists():
+        return f"{package.name}: decoded before"
+    if package.rendered:
+        return f"{package.name}: not rendered yet, by python -m {package.rendered}"
     archive = archive_of(package)
-    if target.exists() or archive is None:
-        return f"{package.name}: {'decoded before' if archive else 'not there'}"
-    if package.kind == "notes":
-        return f"{package.name}: not rendered yet, by python -m analysis.notes"
+    if archive is None:
+        return f"{package.name}: not there"
     clips, licence = [], package.licence
     for path, data in members(archive):
-        if not path.startswith(package.under):
+        if not path.startswith(package.under) or path.startswith(package.without):
             continue
         if path.endswith("/copyright"):
             licence = licences(data.decode("utf-8", "replace"))
@@ -141,6 +143,7 @@ def store_clips(name: str, sounds: list[tuple[str, str, np.ndarray]], licence: s
                 clips.append(np.round(clip * 32767).astype(np.int16))
                 rows.append((path, kind, digest[:16], start / SAMPLE_RATE))
     target = folder() / "packages" / f"{name}.npz"
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".part.npz")
     np.savez(
         partial,
@@ -205,7 +208,6 @@ def main(
     """Download, decode and merge; a second run only merges."""
     if compare:
         return print_copies(*read())
-    (folder() / "packages").mkdir(parents=True, exist_ok=True)
     download(PACKAGES)
     with ProcessPoolExecutor(workers) as pool:
         jobs = [pool.submit(decode_package, package) for package in PACKAGES]

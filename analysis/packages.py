@@ -11,17 +11,23 @@ class Package:
 
     kind: a path that says music is music in any package.
     test: its clips are never trained on; they tell how well tags are learned.
+    choose: nor are these; recipes are chosen by the names of their folders.
     commit: `name` is a repository OWNER/NAME of GitHub at this commit and no Debian package.
     under: only its files below this folder.
+    without: and of those none below these.
+    rendered: by this module, which has to run before.
     licence: of a repository; a Debian package says it itself.
     """
 
     name: str
-    kind: str = "effects"  # or "speech", or "notes", which `analysis.notes` renders of a soundfont
+    kind: str = "effects"  # or "speech", or "notes"
     keep: float = 1.0
     test: bool = False
+    choose: bool = False
     commit: str = ""
     under: str = ""
+    without: tuple[str, ...] = ()
+    rendered: str = ""
     licence: str = ""
 
     @property
@@ -234,15 +240,24 @@ PACKAGES = (
         licence="ODbL-1.0",
     ),
     Package(
+        "amsehili/noise-of-life",
+        choose=True,
+        commit="a8fb56f44705515f408e47bccc340637b118916e",
+        without=("BabyCry/", "Sneeze/"),  # in which `--check` finds clips of ESC-10
+        licence="CC0-1.0 and other Creative Commons licences of Freesound, not named by file",
+    ),
+    Package(
         "rafaelmardojai/blanket",
         commit="8b1c27aedde1d6ad8053ce5ad351a2924bcdb766",
         under="data/resources/sounds/",
         licence="CC0-1.0 CC-BY-3.0 CC-BY-SA-3.0 public-domain",
     ),
-    Package("fluid-soundfont-gm", kind="notes"),
+    Package("fluid-soundfont-gm", kind="notes", rendered="analysis.notes"),
+    Package("synthetic-voices", kind="speech", rendered="analysis.voices"),
 )
 
 TEST_PACKAGES = frozenset(package.name for package in PACKAGES if package.test)
+HELD_OUT_PACKAGES = TEST_PACKAGES | {package.name for package in PACKAGES if package.choose}
 
 # By the end of their paths: the clips of assets/examples, and files that hold the same recordings
 # as those or as clips of ESC-10 (found by `python -m analysis.corpus --check`).

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
 from analysis.corpus import read
-from analysis.packages import TEST_PACKAGES
+from analysis.packages import HELD_OUT_PACKAGES
 from analysis.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES, clip_of
 from softmoa.audio import SAMPLE_RATE, log_mels, pad_batch
 
@@ -186,7 +186,7 @@ class Clips:
     """Whole clips of the corpus of at most 5 s, which no other sound hides.
 
     tags: (clips, 521) probabilities of the teacher for every row of the manifest. Clips of
-    TEST_PACKAGES are left out.
+    HELD_OUT_PACKAGES are left out.
     """
 
     LONGEST = 5 * SAMPLE_RATE
@@ -197,7 +197,7 @@ class Clips:
             [
                 i
                 for i, row in enumerate(self.rows)
-                if row["package"] not in TEST_PACKAGES and int(row["samples"]) <= self.LONGEST
+                if row["package"] not in HELD_OUT_PACKAGES and int(row["samples"]) <= self.LONGEST
             ]
         )
         self.tags = tags

@@ -30,7 +30,7 @@ from torch import Tensor
 from analysis import teacher
 from analysis.corpus import folder, read
 from analysis.initialise import wheel_member
-from analysis.packages import TEST_PACKAGES
+from analysis.packages import HELD_OUT_PACKAGES
 from softmoa.audio import SAMPLE_RATE
 
 SPEECH = 384  # width of the encoder
@@ -160,7 +160,7 @@ def _make_shard(number: int) -> int:
     """Make and store one shard; the seed is the shard's number."""
     rng = np.random.default_rng([1, number])
     corpus, rows = read()
-    spoken = [r for r in rows if r["kind"] == "speech" and r["package"] not in TEST_PACKAGES]
+    spoken = [r for r in rows if r["kind"] == "speech" and r["package"] not in HELD_OUT_PACKAGES]
     weights = clip_weights(spoken)
     mixes = [speech_scene(rng, corpus, spoken, weights) for _ in range(teacher.SHARD)]
     arrays = teacher.targets(mixes) | {"speech": hear(mixes).numpy()}

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from analysis.corpus import folder, read
 from analysis.initialise import wheel_member
-from analysis.packages import TEST_PACKAGES
+from analysis.packages import HELD_OUT_PACKAGES
 from softmoa.audio import SAMPLE_RATE, log_mels
 
 TAGS = 521
@@ -227,12 +227,12 @@ def clip_weights(tags: np.ndarray, rows: list[dict[str, str]]) -> np.ndarray:
     """How often each clip is drawn: by kind, and the rarer its loudest tag the more often.
 
     Inverse square root of the number of clips that share the top tag: without it half of all
-    scenes would be speech, music or explosions. Clips of TEST_PACKAGES are never drawn.
+    scenes would be speech, music or explosions. Clips of HELD_OUT_PACKAGES are never drawn.
     """
     top = tags.argmax(axis=1)
     rarity = np.bincount(top, minlength=TAGS)[top] ** -0.5
     kinds = np.array([row["kind"] for row in rows])
-    trained_on = np.array([row["package"] not in TEST_PACKAGES for row in rows])
+    trained_on = np.array([row["package"] not in HELD_OUT_PACKAGES for row in rows])
     weights = np.zeros(len(rows))
     for kind, share in KIND_WEIGHTS.items():
         here = (kinds == kind) & trained_on

@@ -1,8 +1,9 @@
 """Words that many speakers say, with their labels: what stays the same from voice to voice.
 
 The teachers say what is heard at a moment; that the same word of another speaker should give the
-same features, no teacher asks. 40 Arabic, 14 English and 12 Mandarin words, 28,000 recordings of
-more than a hundred speakers, drawn by word and changed in tempo and pitch, band, room and noise on
+same features, no teacher asks. Half of what is drawn is recorded: 40 Arabic, 14 English and 12 Mandarin
+words, 28,000 recordings of more than a hundred speakers; the other half are the 508 English words
+of `analysis.voices`. All are drawn by word and changed in tempo and pitch, band, room and noise on
 the way; the student names the word from the pooled features that the app uses.
 """
 
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis import teacher
+from analysis import teacher, voices
 from analysis.corpus import read
 from analysis.scenes import augment
 from analysis.student import Student
@@ -30,8 +31,10 @@ WORD_OF: dict[str, Callable[[str], str]] = {  # by package, from the path of a r
     "abdulkaderghandoura/arabic-speech-commands-dataset": lambda path: path.split("/")[1],
     "Picovoice/wake-word-benchmark": lambda path: path.split("/")[1],
     "zhongyuchen/DSPSpeech-20": lambda path: path.split("-")[-2],  # speaker-word-round.wav
+    voices.PACKAGE: lambda path: path.split("/")[0],
 }
-FEWEST = 100  # recordings of a word
+FEWEST = 40  # recordings of a word
+SYNTHETIC = 0.5  # of what is drawn
 LONGEST = 2 * SAMPLE_RATE
 WIDEST_MASK = 0.2  # of the frames, that SpecAugment hides
 WORD_WEIGHT = 1.0
@@ -47,18 +50,22 @@ class Spoken:
 
 
 class Words:
-    """Batches of recordings, every word as often as the others.
+    """Batches of recordings, every recorded word as often as the others, and so the synthetic ones.
 
     rank: of this process; each draws recordings of its own.
     """
 
     def __init__(self, size: int = 32, seed: int = 0, rank: int = 0):
         self.corpus, rows = read()
-        by_word: dict[str, list[dict[str, str]]] = {}
+        by_word: dict[tuple[str, str], list[dict[str, str]]] = {}  # by package and word
         for row in rows:
             if word_of := WORD_OF.get(row["package"]):
-                by_word.setdefault(word_of(row["path"]), []).append(row)
+                by_word.setdefault((row["package"], word_of(row["path"])), []).append(row)
         self.rows = {word: of for word, of in sorted(by_word.items()) if len(of) >= FEWEST}
+        synthetic = np.array([package == voices.PACKAGE for package, _ in self.rows])
+        shares = np.where(synthetic, SYNTHETIC / max(synthetic.sum(), 1), 0)
+        shares += np.where(synthetic, 0, (1 - SYNTHETIC) / max((~synthetic).sum(), 1))
+        self.chances = shares / shares.sum()
         self.size, self.seed, self.rank = size, seed, rank
         self.restart(0)
 
@@ -70,7 +77,7 @@ class Words:
         self.rng = np.random.default_rng([2, self.seed, self.rank, step])
 
     def draw(self) -> Spoken:
-        numbers = self.rng.integers(0, len(self), self.size)
+        numbers = self.rng.choice(len(self), self.size, p=self.chances)
         mels = log_mels([self._recording(number) for number in numbers])
         mel, frames = pad_batch(mels)
         mel = augment(mel, self.rng, int(WIDEST_MASK * mel.shape[1]))

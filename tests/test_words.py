@@ -17,17 +17,21 @@ from softmoa.ast import AST
 
 @pytest.fixture
 def words(tmp_path, monkeypatch):
-    """Two words of tones, one recorded three times as often, and one recorded too seldom."""
+    """Two words of tones, one recorded three times as often, one recorded too seldom, and one of a
+    synthesiser."""
     monkeypatch.setenv("SOFTMOA_CORPUS", str(tmp_path))
     monkeypatch.setattr(module, "FEWEST", 2)
     time = np.arange(9_601) / 16_000
-    sounds, rows, (_, wake, students) = [], [], WORD_OF
-    for word, hertz, count in (("low", 300, 9), ("high", 2_000, 3), ("rare", 900, 1)):
+    sounds, rows, (_, wake, students, machine) = [], [], WORD_OF
+    for word, hertz, count in (
+        ("low", 300, 9), ("high", 2_000, 3), ("rare", 900, 1), ("said", 600, 4),
+    ):  # fmt: skip
         for k in range(count):
             tone = 8_000 * np.sin(2 * np.pi * (hertz + 5 * k) * time)
-            package, path = (
-                (wake, f"audio/{word}/{k}") if k % 2 else (students, f"ann-{word}-{k}.wav")
-            )
+            package, path = {
+                "low": (wake, f"audio/{word}/{k}"),
+                "said": (machine, f"{word}/voice-{k}.wav"),
+            }.get(word, (students, f"ann-{word}-{k}.wav"))
             rows.append((len(time) * len(sounds), len(time), package, path))
             sounds.append(tone.astype(np.int16))
     np.concatenate(sounds).tofile(tmp_path / "corpus.i16")
@@ -39,14 +43,15 @@ def words(tmp_path, monkeypatch):
 @pytest.fixture
 def student():
     torch.manual_seed(0)
-    return Student(AST(replace(AST_SMALL, width=12, depth=1, heads=2)), words=2)
+    return Student(AST(replace(AST_SMALL, width=12, depth=1, heads=2)), words=3)
 
 
 def test_every_word_is_drawn_as_often_and_from_a_seed(words):
-    assert list(words.rows) == ["high", "low"]
-    drawn = [words.draw() for _ in range(20)]
-    counts = torch.bincount(torch.cat([spoken.words for spoken in drawn]))
-    assert counts.min() > 120  # of 320
+    """And synthetic words make half of what is drawn."""
+    assert [word for _, word in words.rows] == ["low", "said", "high"]
+    drawn = [words.draw() for _ in range(40)]
+    low, said, high = torch.bincount(torch.cat([spoken.words for spoken in drawn])).tolist()
+    assert 250 < said < 390 and 120 < low < 200 and 120 < high < 200  # of 640
     assert all(s.mel.shape == (16, int(s.frames.max()), 128) for s in drawn)
     words.restart(0)
     again = words.draw()

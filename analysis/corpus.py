@@ -4,8 +4,9 @@
     python -m analysis.corpus --check      # is a clip of ESC-10 or of the gallery among them?
 
 Debian packages are downloaded and read, never installed (`apt-get download`; run `apt-get update`
-once before); repositories of GitHub come as the archive of one commit; `python -m analysis.notes`
-renders a soundfont, before. Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
+once before); repositories of GitHub come as the archive of one commit; before, `python -m
+analysis.notes` renders a soundfont and `python -m analysis.voices` has words said by synthesisers.
+Under the folder $SOFTMOA_CORPUS (default ~/.cache/softmoa) this leaves
 
     debs/            the packages and archives
     packages/*.npz   the clips of one package each

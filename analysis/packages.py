@@ -36,6 +36,8 @@ class Package:
         return self.name.replace("/", "+")
 
 
+HOUSEHOLD_PACKAGE = "amsehili/noise-of-life"
+
 PACKAGES = (
     Package("gcompris-qt-data"),
     Package("sonic-pi-samples"),
@@ -240,7 +242,7 @@ PACKAGES = (
         licence="ODbL-1.0",
     ),
     Package(
-        "amsehili/noise-of-life",
+        HOUSEHOLD_PACKAGE,
         choose=True,
         commit="a8fb56f44705515f408e47bccc340637b118916e",
         without=("BabyCry/", "Sneeze/"),  # in which `--check` finds clips of ESC-10

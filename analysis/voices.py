@@ -104,7 +104,7 @@ def festival_says(voice: str) -> list[tuple[str, str, np.ndarray]]:
                 lines += [
                     f"(Parameter.set 'Duration_Stretch {rng.uniform(0.8, 1.5):.2f})",
                     f'(utt.save.wave (utt.synth (Utterance Text "{word}"))'
-                    f" \"{folder}/{word}-{take}.wav\" 'riff)",
+                    f' "{folder}/{word}-{take}.wav" \'riff)',
                 ]
         script = Path(folder) / "script.scm"
         script.write_text("\n".join(lines))

@@ -1,10 +1,10 @@
 """Words that many speakers say, with their labels: what stays the same from voice to voice.
 
 The teachers say what is heard at a moment; that the same word of another speaker should give the
-same features, no teacher asks. Half of what is drawn is recorded: 40 Arabic, 14 English and 12 Mandarin
-words, 28,000 recordings of more than a hundred speakers; the other half are the 508 English words
-of `analysis.voices`. All are drawn by word and changed in tempo and pitch, band, room and noise on
-the way; the student names the word from the pooled features that the app uses.
+same features, no teacher asks. Half of what is drawn is recorded: 40 Arabic, 14 English and 12
+Mandarin words, 28,000 recordings of more than a hundred speakers; the other half are the 508
+English words of `analysis.voices`. All are drawn by word and changed in tempo and pitch, band, room
+and noise on the way; the student names the word from the pooled features that the app uses.
 """
 
 from __future__ import annotations

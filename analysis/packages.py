@@ -11,7 +11,6 @@ class Package:
 
     kind: a path that says music is music in any package.
     test: its clips are never trained on; they tell how well tags are learned.
-    choose: nor are these; recipes are chosen by the names of their folders.
     commit: `name` is a repository OWNER/NAME of GitHub at this commit and no Debian package.
     under: only its files below this folder.
     without: and of those none below these.
@@ -23,7 +22,6 @@ class Package:
     kind: str = "effects"  # or "speech", or "notes"
     keep: float = 1.0
     test: bool = False
-    choose: bool = False
     commit: str = ""
     under: str = ""
     without: tuple[str, ...] = ()
@@ -36,7 +34,7 @@ class Package:
         return self.name.replace("/", "+")
 
 
-HOUSEHOLD_PACKAGE = "amsehili/noise-of-life"
+HOUSEHOLD_PACKAGE = "amsehili/noise-of-life"  # recipes are chosen by the names of its folders
 
 PACKAGES = (
     Package("gcompris-qt-data"),
@@ -243,7 +241,6 @@ PACKAGES = (
     ),
     Package(
         HOUSEHOLD_PACKAGE,
-        choose=True,
         commit="a8fb56f44705515f408e47bccc340637b118916e",
         without=("BabyCry/", "Sneeze/"),  # in which `--check` finds clips of ESC-10
         licence="CC0-1.0 and other Creative Commons licences of Freesound, not named by file",
@@ -259,7 +256,7 @@ PACKAGES = (
 )
 
 TEST_PACKAGES = frozenset(package.name for package in PACKAGES if package.test)
-HELD_OUT_PACKAGES = TEST_PACKAGES | {package.name for package in PACKAGES if package.choose}
+HELD_OUT_PACKAGES = TEST_PACKAGES | {HOUSEHOLD_PACKAGE}  # never trained on
 
 # By the end of their paths: the clips of assets/examples, and files that hold the same recordings
 # as those or as clips of ESC-10 (found by `python -m analysis.corpus --check`).

@@ -31,6 +31,7 @@ import typer
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_average_precision
 
+from analysis.accepted import ACCEPTED, ESC10, HOUSEHOLD
 from analysis.corpus import read
 from analysis.packages import HOUSEHOLD_PACKAGE, TEST_PACKAGES
 from analysis.scenes import Batches, Clips, Scenes, shards_of
@@ -51,61 +52,6 @@ SHORTEST = 0.5  # seconds of a test clip
 Sounds = tuple[Tensor, Tensor | None, Tensor]  # mel, true frames, tags
 HEARD = 0.3  # probability, in a scene in any part, from which a tag counts for how it is drawn
 RAREST = 20  # scenes or clips: a tag in fewer is drawn as if it were in so many
-ACCEPTED = {
-    "applause": ("Applause", "Clapping"),
-    "bell": ("Bell", "Chime", "Tubular bells", "Church bell", "Bicycle bell", "Wind chime",
-             "Singing bowl", "Gong", "Ding", "Glockenspiel"),
-    "burp": ("Burping, eructation",),
-    "choir": ("Choir", "Vocal music", "Chant", "Singing", "A capella"),
-    "crow": ("Crow", "Caw", "Bird"),
-    "dog_bark": ("Dog", "Bark", "Animal", "Domestic animals, pets"),
-    "drum_loop": ("Drum", "Drum kit", "Drum machine", "Percussion", "Snare drum", "Bass drum"),
-    "gong": ("Gong", "Bell", "Singing bowl", "Church bell", "Tubular bells"),
-    "guitar": ("Guitar", "Electric guitar", "Acoustic guitar", "Plucked string instrument",
-               "Strum", "Steel guitar, slide guitar"),
-    "heartbeat": ("Heart sounds, heartbeat", "Throbbing", "Heart murmur"),
-    "rain": ("Rain", "Rain on surface", "Raindrop", "Water"),
-    "rooster": ("Chicken, rooster", "Crowing, cock-a-doodle-doo", "Fowl",
-                "Livestock, farm animals, working animals"),
-    "snare": ("Snare drum", "Drum", "Percussion", "Drum kit", "Rimshot", "Drum roll"),
-    "speech": ("Speech", "Narration, monologue"),
-    "train": ("Train", "Rail transport", "Railroad car, train wagon", "Clickety-clack"),
-    "trumpet": ("Trumpet", "Brass instrument"),
-    "vacuum_cleaner": ("Vacuum cleaner",),
-}  # fmt: skip
-ESC10 = {
-    "dog bark": ("Dog", "Bark", "Bow-wow", "Yip"),
-    "rain": ("Rain", "Rain on surface", "Raindrop"),
-    "sea waves": ("Ocean", "Waves, surf"),
-    "baby cry": ("Baby cry, infant cry", "Crying, sobbing"),
-    "clock tick": ("Clock", "Tick", "Tick-tock"),
-    "person sneeze": ("Sneeze",),
-    "helicopter": ("Helicopter",),
-    "chainsaw": ("Chainsaw",),
-    "rooster": ("Chicken, rooster", "Crowing, cock-a-doodle-doo"),
-    "fire crackling": ("Fire", "Crackle"),
-}
-HOUSEHOLD = {
-    "Breathing": ("Breathing", "Gasp", "Pant", "Snoring", "Wheeze"),
-    "Cough": ("Cough", "Throat clearing"),
-    "Dishes": ("Dishes, pots, and pans", "Cutlery, silverware", "Chink, clink", "Clatter"),
-    "DoorClapping": ("Door", "Slam", "Knock", "Tap"),
-    "DoorOpening": ("Door", "Squeak", "Creak"),
-    "ElectricalShaver": ("Electric shaver, electric razor",),
-    "FemaleCry": ("Crying, sobbing", "Whimper", "Wail, moan", "Baby cry, infant cry"),
-    "FemaleScream": ("Screaming", "Yell", "Shout"),
-    "GlassBreaking": ("Glass", "Shatter", "Breaking", "Smash, crash"),
-    "HairDryer": ("Hair dryer",),
-    "HandsClapping": ("Clapping", "Applause", "Hands"),
-    "Keyboard": ("Computer keyboard", "Typing", "Typewriter"),
-    "Keys": ("Keys jangling",),
-    "Laugh": ("Laughter", "Giggle", "Belly laugh", "Chuckle, chortle", "Baby laughter", "Snicker"),
-    "MaleScream": ("Screaming", "Yell", "Shout"),
-    "Paper": ("Crumpling, crinkling", "Tearing", "Crunch"),
-    "Speech": ("Speech", "Conversation", "Narration, monologue"),
-    "Water": ("Water", "Water tap, faucet", "Sink (filling or washing)", "Pour", "Stream",
-              "Liquid", "Bathtub (filling or washing)", "Splash, splatter"),
-}  # fmt: skip
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from the solved head to the trained weights
 
 

@@ -42,7 +42,15 @@ from analysis.evaluate_backbone import esc10, fsdd, mels_of, pooled_features, pr
 from analysis.initialise import from_dinov2
 from analysis.scenes import Batches, Scenes, shards_of
 from analysis.speech_teacher import speech_folder
-from analysis.student import Student, explained, fit_heads, held_out_loss, interpolate, loss_of
+from analysis.student import (
+    TAG_WEIGHT,
+    Student,
+    explained,
+    fit_heads,
+    held_out_loss,
+    interpolate,
+    loss_of,
+)
 from analysis.teacher import scene_folder
 from analysis.words import Words, fit_words, word_loss
 from softmoa.ast import AST
@@ -65,6 +73,8 @@ class Options:
     weight_decay: float = 0.02
     speech_share: float = 0.35  # of the steps that see scenes of speech
     word_share: float = 0.25  # of those that name words
+    tag_weight: float = TAG_WEIGHT
+    embedding_weight: float = 1.0
     average: float = 0.999
     held_out_shards: int = 1  # the last ones
     seed: int = 0
@@ -143,7 +153,8 @@ class Sources:
             of_speech = draw < options.word_share + options.speech_share
             source = self.speech if self.speech is not None and of_speech else self.sounds
             batch = source.draw()
-            return loss_of(student, batch), len(batch.mel) * batch.mel.shape[1] / 100
+            loss = loss_of(student, batch, options.tag_weight, options.embedding_weight)
+            return loss, len(batch.mel) * batch.mel.shape[1] / 100
 
 
 def train(start: Student, options: Options, sources: Sources) -> Student:

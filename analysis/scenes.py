@@ -93,6 +93,7 @@ class Batches:
     scenes_per_step: of 5 s; shorter crops come in larger batches of the same cost.
     rank: of this process; each draws scenes of its own.
     weights: how often each scene is drawn, (scenes,); default: all of them once an epoch.
+    augmented: with gain and SpecAugment; without, crops are all that changes.
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class Batches:
         seed: int = 0,
         rank: int = 0,
         weights: np.ndarray | None = None,
+        augmented: bool = True,
     ):
+        self.augmented = augmented
         self.scenes, self.scenes_per_step, self.weights = scenes, scenes_per_step, weights
         self.seed, self.rank = seed, rank
         self.restart(0)
@@ -145,9 +148,10 @@ class Batches:
         def join(x: Tensor) -> Tensor:
             return x.unflatten(0, (clips, parts)).flatten(1, 2)
 
-        return Batch(
-            augment(join(mel), self.rng, WIDEST_MASK), self.standardise(targets.map(join)), parts
-        )
+        heard = join(mel)
+        if self.augmented:
+            heard = augment(heard, self.rng, WIDEST_MASK)
+        return Batch(heard, self.standardise(targets.map(join)), parts)
 
     def _words(self) -> Batch:
         """Crops of 0.24 to 1.28 s, each scene cut at a place of its own; Whisper alone is told."""
@@ -162,7 +166,8 @@ class Batches:
         heard = torch.stack(
             [x[c : c + columns] for x, c in zip(targets.speech, first, strict=True)]
         )
-        crops = augment(crops, self.rng, min(WIDEST_MASK, frames // 5))
+        if self.augmented:
+            crops = augment(crops, self.rng, min(WIDEST_MASK, frames // 5))
         unheard = targets.tags[:, :0], targets.embedding[:, :0]
         return Batch(crops, self.standardise(Targets(*unheard, heard)), 1)
 

@@ -45,7 +45,9 @@ class Student(nn.Module):
         return each.unfold(2, span, hop).mean(dim=-1).flatten(1, 2)
 
 
-def loss_of(student: Student, batch: Batch) -> Tensor:
+def loss_of(
+    student: Student, batch: Batch, tag_weight: float = TAG_WEIGHT, embedding_weight: float = 1.0
+) -> Tensor:
     """Patch by patch and column by column, with the same weight for the clip as a whole."""
     columns, pooled = student(batch.mel)
     tags, embedding, speech = batch.targets.tags, batch.targets.embedding, batch.targets.speech
@@ -58,7 +60,7 @@ def loss_of(student: Student, batch: Batch) -> Tensor:
         ):
             error = F.mse_loss(student.to_embedding(tokens).float(), felt)
             entropy = F.binary_cross_entropy_with_logits(student.to_tags(tokens).float(), said)
-            total = total + error + TAG_WEIGHT * TAGS * entropy
+            total = total + embedding_weight * error + tag_weight * TAGS * entropy
     if speech is not None:
         for tokens, heard in ((columns, speech), (pooled, speech.mean(dim=1))):
             error = F.mse_loss(student.to_speech(tokens).float(), heard)

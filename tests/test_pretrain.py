@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from analysis import pretrain_ablations
 from analysis.initialise import AST_SMALL
 from analysis.packages import PACKAGES, TEST_PACKAGES
 from analysis.pretrain import average_gradients, schedule
+from analysis.pretrain_ablations import MaskedPatches
 from analysis.scenes import Batch, Batches, Clips, Scenes, Targets
 from analysis.speech_teacher import ctranslate2_tensors
 from analysis.student import Student, loss_of
@@ -215,3 +218,57 @@ def test_the_head_of_the_tags_is_the_logistic_solution():
     assert (said[:, :3] - tags).abs().max() < 0.01
     assert said[:, 3].max() < 0.01
     assert torch.allclose(found[:3], weight, atol=0.02, rtol=0.05)
+
+
+def test_without_augmentation_a_whole_scene_is_heard_as_it_is(shards):
+    batches = Batches(Scenes(shards), 2, augmented=False)
+    whole = [batch for _ in range(20) if (batch := batches.draw()).mel.shape[1] == 480]
+    for batch in whole:
+        columns = batch.mel[:, ::16, 0] % 100
+        assert columns.equal(torch.arange(30.0).expand(len(batch.mel), 30))
+    assert whole
+
+
+def test_a_target_without_weight_teaches_nothing():
+    torch.manual_seed(0)
+    student = Student(AST(replace(AST_SMALL, width=12, depth=1, heads=2)))
+    batch = Batch(
+        torch.randn(2, 480, 128), Targets(torch.rand(2, 9, 521), torch.randn(2, 9, 1024)), 1
+    )
+    both = loss_of(student, batch).item()
+    tags = loss_of(student, batch, embedding_weight=0.0)
+    embedding = loss_of(student, batch, tag_weight=0.0)
+    assert both == pytest.approx(tags.item() + embedding.item(), rel=1e-5)
+    tags.backward()
+    assert not student.to_embedding.weight.grad.any() and student.to_tags.weight.grad.any()
+
+
+def test_masked_patches_are_hidden_and_told_from_nothing_at_their_variance():
+    torch.manual_seed(0)
+    model = MaskedPatches(AST(replace(AST_SMALL, width=12, depth=1, heads=2)))
+    mel = torch.randn(4, 96, 128)
+    seen = []
+    heard = model.encoder.features
+    model.encoder.features = lambda mel: seen.append(mel) or heard(mel)
+    with torch.no_grad():
+        model.to_patch.weight.zero_()
+        model.to_patch.bias.zero_()
+        loss = model(mel, torch.Generator().manual_seed(0)).item()
+    # Standardised by the unbiased deviation, 256 values have a mean square of 255/256.
+    assert loss == pytest.approx(255 / 256, abs=0.03)
+    patches = seen[0].unflatten(1, (6, 16)).unflatten(3, (8, 16)).transpose(2, 3)
+    hidden = (patches == 0).flatten(3).all(dim=3)  # (clips, columns, bands)
+    assert 0.35 < hidden.float().mean() < 0.65
+    original = mel.unflatten(1, (6, 16)).unflatten(3, (8, 16)).transpose(2, 3)
+    assert patches[~hidden].equal(original[~hidden])
+
+
+def test_the_table_of_ablations_keeps_one_row_a_variant_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain_ablations, "TABLE", tmp_path / "table.csv")
+    for variant, esc10 in (("tags", 0.9), ("start", 0.8), ("tags", 0.925)):
+        pretrain_ablations.keep(
+            pretrain_ablations.Row(variant, 4.0, 10_900_000, 200, 1.5, 0.5, esc10, 0.6)
+        )
+    lines = (tmp_path / "table.md").read_text().splitlines()[-2:]
+    assert lines[0].startswith("| DINOv2, no audio | 10.9 M") and "80.0 %" in lines[0]
+    assert lines[1] == "| tags alone | 10.9 M | 4 | 200 | 1.5 h | 50.0 % | 92.5 % | 60.0 % |"

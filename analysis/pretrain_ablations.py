@@ -1,0 +1,232 @@
+"""Short pretrainings from DINOv2 that differ in one thing, each of so many minutes on one core.
+
+    python -m analysis.pretrain_ablations                 # those that are not in the table yet
+    python -m analysis.pretrain_ablations base depth-8    # these
+
+Equal minutes, so that what costs more sees less. Measured at the end of the moving average, without
+interpolation: analysis/results/pretrain-ablations.{csv,md}.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+
+from analysis.evaluate_backbone import esc10, fsdd, mels_of, pooled_features, probe
+from analysis.initialise import AST_SMALL, from_dinov2
+from analysis.pretrain import Options, Sources, parameter_groups, run_folder, schedule, train
+from analysis.scenes import Batches, Scenes, shards_of
+from analysis.speech_teacher import speech_folder
+from analysis.student import Student, explained, fit_heads
+from analysis.teacher import scene_folder
+from analysis.words import Words, fit_words
+from softmoa.ast import AST, SPECIAL_TOKENS, ASTConfig
+
+TABLE = Path(__file__).parent / "results" / "pretrain-ablations.csv"
+MASKED = 0.5  # share of the patches hidden in the self-supervised stage
+SHORT = Options(rate=1e-4, warmup=40, speech_share=0.0, word_share=0.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    title: str
+    options: Options = SHORT
+    config: ASTConfig = AST_SMALL
+    augmented: bool = True
+    masked_share: float = 0.0  # of the minutes, for masked patches before the teachers
+
+
+VARIANTS = {
+    "base": Variant("6 blocks, stride 16, YAMNet's tags and embedding, gain and SpecAugment"),
+    "base-again": Variant("the same with another seed", replace(SHORT, seed=1)),
+    "depth-4": Variant("4 blocks", config=replace(AST_SMALL, depth=4)),
+    "depth-8": Variant("8 blocks", config=replace(AST_SMALL, depth=8)),
+    "stride-10": Variant(
+        "stride 10 in frequency (12 bands of patches, not 8)",
+        config=replace(AST_SMALL, stride_frequency=10),
+    ),
+    "tags": Variant("tags alone", replace(SHORT, embedding_weight=0.0)),
+    "embedding": Variant("embedding alone", replace(SHORT, tag_weight=0.0)),
+    "plain": Variant("no gain, no SpecAugment", augmented=False),
+    "masked-first": Variant("half of the time masked patches first", masked_share=0.5),
+    "speech": Variant("Whisper in 30 % of the steps", replace(SHORT, speech_share=0.3)),
+    "words": Variant("named words in 30 % of the steps", replace(SHORT, word_share=0.3)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run; accuracies as shares, hours of sound of the teachers' steps."""
+
+    variant: str
+    minutes: float
+    parameters: int
+    steps: int
+    hours: float
+    explained: float
+    esc10: float
+    fsdd: float
+
+
+class MaskedPatches(nn.Module):
+    """Predict the log-mel of hidden patches from their tokens (SSAST's generative task, Gong et al.
+    2022, with patches hidden as zeros, the mean, in the input)."""
+
+    def __init__(self, encoder: AST):
+        super().__init__()
+        self.encoder = encoder
+        self.to_patch = nn.Linear(encoder.config.width, encoder.config.patch**2)
+
+    def forward(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+        """mel (b, frames, 128) -> mean squared error over hidden patches, each standardised."""
+        size = self.encoder.config.patch
+        mel = mel[:, : mel.shape[1] // size * size]
+        patches = mel.unfold(1, size, size).unfold(2, size, size)  # (b, columns, bands, 16, 16)
+        hidden = torch.rand(patches.shape[:3], generator=generator) < MASKED
+        cover = hidden.repeat_interleave(size, dim=1).repeat_interleave(size, dim=2)
+        tokens, _ = self.encoder.features(mel.masked_fill(cover, 0))
+        grid = tokens[:, SPECIAL_TOKENS:].unflatten(1, (self.encoder.config.bands, -1))
+        said = self.to_patch(grid.transpose(1, 2)[hidden]).float()
+        truth = patches[hidden].flatten(1)
+        truth = (truth - truth.mean(dim=1, keepdim=True)) / (truth.std(dim=1, keepdim=True) + 1e-2)
+        return F.mse_loss(said, truth)
+
+
+def learn_masked(encoder: AST, sounds: Batches, minutes: float, options: Options) -> None:
+    """Train the encoder in place for so many minutes on masked patches of the scenes."""
+    model = MaskedPatches(encoder)
+    optimiser = torch.optim.AdamW(parameter_groups(model, options), betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(options.seed)
+    began, step, progress = time.monotonic(), 0, 0.0
+    while progress < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * schedule(step, progress, options.warmup)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(sounds.draw().mel, generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        step += 1
+        progress = (time.monotonic() - began) / 60 / minutes
+        if step % 50 == 0:
+            typer.echo(f"masked, step {step}: loss {loss.item():.3f}")
+
+
+def run(name: str, minutes: float) -> Row:
+    """Train and measure one variant; `start` is DINOv2 untrained."""
+    variant = VARIANTS.get(name, VARIANTS["base"])
+    taught = 0.0 if name == "start" else minutes * (1 - variant.masked_share)
+    options = replace(variant.options, name=f"ablation-{name}", minutes=taught)
+    torch.manual_seed(options.seed)
+    run_folder(options).mkdir(parents=True, exist_ok=True)
+    shards = shards_of(scene_folder())
+    sounds = Batches(Scenes(shards[:-1]), seed=options.seed, augmented=variant.augmented)
+    words = Words(4 * options.scenes_per_step, options.seed) if options.word_share else None
+    speech = None
+    encoder = from_dinov2(variant.config)
+    if variant.masked_share:
+        learn_masked(encoder, sounds, minutes * variant.masked_share, options)
+    student = Student(encoder, len(words) if words else 1)
+    fit_heads(student, sounds)
+    if options.speech_share:
+        speech = Batches(Scenes(shards_of(speech_folder())), seed=options.seed)
+        speech.embedding_scale = sounds.embedding_scale
+        fit_heads(student, speech)
+    if words is not None:
+        fit_words(student, words)
+    if taught:
+        student = train(student, options, Sources(sounds, speech, words))
+        saved = torch.load(run_folder(options) / "last.pt", weights_only=True)
+        steps, hours = saved["steps"], saved["audio"] / 3600
+    else:
+        steps, hours = 0, 0.0
+    model = student.encoder.eval()
+    files, classes, folds = esc10()
+    takes, digits, speakers = fsdd(takes=15)
+    return Row(
+        name,
+        minutes if name != "start" else 0.0,
+        sum(weight.numel() for weight in model.parameters()),
+        steps,
+        hours,
+        explained(model, Scenes(shards[-1:]), sounds),
+        probe(pooled_features(model, mels_of(files)), classes, folds).mean,
+        probe(pooled_features(model, mels_of(takes), 64), digits, speakers).mean,
+    )
+
+
+def known() -> list[dict[str, str]]:
+    if not TABLE.exists():
+        return []
+    with TABLE.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def keep(row: Row) -> None:
+    """Put the row into the table, read again since another process may have written."""
+    names = ["start", *VARIANTS]
+    rows = [other for other in known() if other["variant"] != row.variant]
+    rows.append(
+        {key: str(round(v, 4) if isinstance(v, float) else v) for key, v in asdict(row).items()}
+    )
+    rows.sort(key=lambda other: names.index(other["variant"]))
+    with TABLE.open("w", newline="") as table:
+        writer = csv.DictWriter(table, [f.name for f in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    TABLE.with_suffix(".md").write_text(page(rows))
+
+
+def page(rows: list[dict[str, str]]) -> str:
+    lines = [
+        "# Short pretrainings that differ in one thing",
+        "",
+        "Written by `python -m analysis.pretrain_ablations`: from DINOv2, one core, the same "
+        "minutes for each, the moving average of the weights. Linear probes as in "
+        "[pretraining.md](pretraining.md), FSDD with 15 takes; one standard error of ESC-10 "
+        "is about 1.5 points.",
+        "",
+        "| variant | parameters | minutes | steps | sound | teacher's embedding explained | ESC-10 "
+        "| FSDD |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = row["variant"]
+        title = VARIANTS[name].title if name in VARIANTS else "DINOv2, no audio"
+        shares = (f"{100 * float(row[key]):.1f} %" for key in ("explained", "esc10", "fsdd"))
+        lines.append(
+            f"| {title} | {int(row['parameters']) / 1e6:.1f} M | {float(row['minutes']):g} "
+            f"| {row['steps']} | {float(row['hours']):.1f} h | {' | '.join(shares)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="variants; default: missing ones")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="of training, each")] = 4,
+) -> None:
+    """Train and measure the variants one after the other."""
+    torch.set_num_threads(1)
+    done = {row["variant"] for row in known()}
+    for name in names or [name for name in ("start", *VARIANTS) if name not in done]:
+        if name not in ("start", *VARIANTS):
+            typer.echo(f"There is no variant {name}; choose from {', '.join(VARIANTS)}.", err=True)
+            raise typer.Exit(2)
+        row = run(name, minutes)
+        keep(row)
+        typer.echo(f"{row}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -80,11 +80,11 @@ class Options:
     seed: int = 0
 
 
-def parameter_groups(student: Student, options: Options) -> list[dict]:
-    """Rates fall by `decay` a block towards the input; no weight decay on vectors."""
-    depth = student.encoder.config.depth
+def parameter_groups(model: nn.Module, depth: int, options: Options) -> list[dict]:
+    """Of a model with an `encoder` of `depth` blocks: rates fall by `decay` a block towards the
+    input; no weight decay on vectors."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in student.named_parameters():
+    for name, parameter in model.named_parameters():
         if not name.startswith("encoder."):
             rate = options.head_rate
         elif name.startswith("encoder.blocks."):
@@ -164,7 +164,8 @@ def train(start: Student, options: Options, sources: Sources) -> Student:
     """
     last = run_folder(options) / "last.pt"
     student, average = copy.deepcopy(start), copy.deepcopy(start)
-    optimiser = torch.optim.AdamW(parameter_groups(student, options), betas=(0.9, 0.98))
+    depth = start.encoder.config.depth
+    optimiser = torch.optim.AdamW(parameter_groups(student, depth, options), betas=(0.9, 0.98))
     seconds, steps, audio = 0.0, 0, 0.0
     of_run = {"start": fingerprint(start.encoder)} | asdict(replace(options, minutes=0))
     if last.exists():

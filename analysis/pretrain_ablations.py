@@ -103,7 +103,9 @@ class MaskedPatches(nn.Module):
 def learn_masked(encoder: AST, sounds: Batches, minutes: float, options: Options) -> None:
     """Train the encoder in place for so many minutes on masked patches of the scenes."""
     model = MaskedPatches(encoder)
-    optimiser = torch.optim.AdamW(parameter_groups(model, options), betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        parameter_groups(model, encoder.config.depth, options), betas=(0.9, 0.98)
+    )
     generator = torch.Generator().manual_seed(options.seed)
     began, step, progress = time.monotonic(), 0, 0.0
     while progress < 1:

@@ -9,11 +9,10 @@ interpolation: analysis/results/pretrain-ablations.{csv,md}.
 
 from __future__ import annotations
 
-import csv
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from analysis.scenes import Batches, Scenes, shards_of
 from analysis.speech_teacher import speech_folder
 from analysis.student import Student, explained, fit_heads
 from analysis.teacher import scene_folder
+from analysis.train_bundles import read, write_table
 from analysis.words import Words, fit_words
 from softmoa.ast import AST, SPECIAL_TOKENS, ASTConfig
 
@@ -37,14 +37,18 @@ SHORT = Options(rate=1e-4, warmup=40, speech_share=0.0, word_share=0.0)
 
 @dataclass(frozen=True)
 class Variant:
+    """masked, taught: shares of the minutes for masked patches and then for the teachers."""
+
     title: str
     options: Options = SHORT
     config: ASTConfig = AST_SMALL
     augmented: bool = True
-    masked_share: float = 0.0  # of the minutes, for masked patches before the teachers
+    masked: float = 0.0
+    taught: float = 1.0
 
 
 VARIANTS = {
+    "start": Variant("DINOv2, no audio", taught=0.0),
     "base": Variant("6 blocks, stride 16, YAMNet's tags and embedding, gain and SpecAugment"),
     "base-again": Variant("the same with another seed", replace(SHORT, seed=1)),
     "depth-4": Variant("4 blocks", config=replace(AST_SMALL, depth=4)),
@@ -56,7 +60,7 @@ VARIANTS = {
     "tags": Variant("tags alone", replace(SHORT, embedding_weight=0.0)),
     "embedding": Variant("embedding alone", replace(SHORT, tag_weight=0.0)),
     "plain": Variant("no gain, no SpecAugment", augmented=False),
-    "masked-first": Variant("half of the time masked patches first", masked_share=0.5),
+    "masked-first": Variant("half of the time masked patches first", masked=0.5, taught=0.5),
     "speech": Variant("Whisper in 30 % of the steps", replace(SHORT, speech_share=0.3)),
     "words": Variant("named words in 30 % of the steps", replace(SHORT, word_share=0.3)),
 }
@@ -124,19 +128,20 @@ def learn_masked(encoder: AST, sounds: Batches, minutes: float, options: Options
 
 
 def run(name: str, minutes: float) -> Row:
-    """Train and measure one variant; `start` is DINOv2 untrained."""
-    variant = VARIANTS.get(name, VARIANTS["base"])
-    taught = 0.0 if name == "start" else minutes * (1 - variant.masked_share)
-    options = replace(variant.options, name=f"ablation-{name}", minutes=taught)
+    """Train and measure one variant, from its beginning: so short a run is not resumed."""
+    variant = VARIANTS[name]
+    options = replace(variant.options, name=f"ablation-{name}", minutes=minutes * variant.taught)
     torch.manual_seed(options.seed)
-    run_folder(options).mkdir(parents=True, exist_ok=True)
+    checkpoint = run_folder(options) / "last.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.unlink(missing_ok=True)
     shards = shards_of(scene_folder())
     sounds = Batches(Scenes(shards[:-1]), seed=options.seed, augmented=variant.augmented)
     words = Words(4 * options.scenes_per_step, options.seed) if options.word_share else None
     speech = None
     encoder = from_dinov2(variant.config)
-    if variant.masked_share:
-        learn_masked(encoder, sounds, minutes * variant.masked_share, options)
+    if variant.masked:
+        learn_masked(encoder, sounds, minutes * variant.masked, options)
     student = Student(encoder, len(words) if words else 1)
     fit_heads(student, sounds)
     if options.speech_share:
@@ -145,18 +150,17 @@ def run(name: str, minutes: float) -> Row:
         fit_heads(student, speech)
     if words is not None:
         fit_words(student, words)
-    if taught:
+    steps, hours = 0, 0.0
+    if variant.taught:
         student = train(student, options, Sources(sounds, speech, words))
-        saved = torch.load(run_folder(options) / "last.pt", weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True)
         steps, hours = saved["steps"], saved["audio"] / 3600
-    else:
-        steps, hours = 0, 0.0
     model = student.encoder.eval()
     files, classes, folds = esc10()
     takes, digits, speakers = fsdd(takes=15)
     return Row(
         name,
-        minutes if name != "start" else 0.0,
+        minutes * (variant.masked + variant.taught),
         sum(weight.numel() for weight in model.parameters()),
         steps,
         hours,
@@ -166,29 +170,15 @@ def run(name: str, minutes: float) -> Row:
     )
 
 
-def known() -> list[dict[str, str]]:
-    if not TABLE.exists():
-        return []
-    with TABLE.open(newline="") as table:
-        return list(csv.DictReader(table))
-
-
 def keep(row: Row) -> None:
     """Put the row into the table, read again since another process may have written."""
-    names = ["start", *VARIANTS]
-    rows = [other for other in known() if other["variant"] != row.variant]
-    rows.append(
-        {key: str(round(v, 4) if isinstance(v, float) else v) for key, v in asdict(row).items()}
-    )
-    rows.sort(key=lambda other: names.index(other["variant"]))
-    with TABLE.open("w", newline="") as table:
-        writer = csv.DictWriter(table, [f.name for f in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = [other for other in read(TABLE) if other["variant"] != row.variant] + [asdict(row)]
+    rows.sort(key=lambda other: list(VARIANTS).index(other["variant"]))
+    write_table(TABLE, [column.name for column in fields(Row)], rows)
     TABLE.with_suffix(".md").write_text(page(rows))
 
 
-def page(rows: list[dict[str, str]]) -> str:
+def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Short pretrainings that differ in one thing",
         "",
@@ -202,12 +192,10 @@ def page(rows: list[dict[str, str]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        name = row["variant"]
-        title = VARIANTS[name].title if name in VARIANTS else "DINOv2, no audio"
         shares = (f"{100 * float(row[key]):.1f} %" for key in ("explained", "esc10", "fsdd"))
         lines.append(
-            f"| {title} | {int(row['parameters']) / 1e6:.1f} M | {float(row['minutes']):g} "
-            f"| {row['steps']} | {float(row['hours']):.1f} h | {' | '.join(shares)} |"
+            f"| {VARIANTS[row['variant']].title} | {int(row['parameters']) / 1e6:.1f} M "
+            f"| {float(row['minutes']):g} | {row['steps']} | {float(row['hours']):.1f} h | {' | '.join(shares)} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -219,12 +207,12 @@ def main(
     minutes: Annotated[float, typer.Option(help="of training, each")] = 4,
 ) -> None:
     """Train and measure the variants one after the other."""
+    if unknown := set(names or ()) - set(VARIANTS):
+        typer.echo(f"No variant {', '.join(unknown)}; choose from {', '.join(VARIANTS)}.", err=True)
+        raise typer.Exit(2)
     torch.set_num_threads(1)
-    done = {row["variant"] for row in known()}
-    for name in names or [name for name in ("start", *VARIANTS) if name not in done]:
-        if name not in ("start", *VARIANTS):
-            typer.echo(f"There is no variant {name}; choose from {', '.join(VARIANTS)}.", err=True)
-            raise typer.Exit(2)
+    done = {row["variant"] for row in read(TABLE)}
+    for name in names or [name for name in VARIANTS if name not in done]:
         row = run(name, minutes)
         keep(row)
         typer.echo(f"{row}")

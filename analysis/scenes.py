@@ -148,10 +148,10 @@ class Batches:
         def join(x: Tensor) -> Tensor:
             return x.unflatten(0, (clips, parts)).flatten(1, 2)
 
-        heard = join(mel)
+        mel = join(mel)
         if self.augmented:
-            heard = augment(heard, self.rng, WIDEST_MASK)
-        return Batch(heard, self.standardise(targets.map(join)), parts)
+            mel = augment(mel, self.rng, WIDEST_MASK)
+        return Batch(mel, self.standardise(targets.map(join)), parts)
 
     def _words(self) -> Batch:
         """Crops of 0.24 to 1.28 s, each scene cut at a place of its own; Whisper alone is told."""

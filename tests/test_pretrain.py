@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import typer
 from torch import nn
 
 from analysis import pretrain_ablations
@@ -272,3 +273,10 @@ def test_the_table_of_ablations_keeps_one_row_a_variant_in_order(tmp_path, monke
     lines = (tmp_path / "table.md").read_text().splitlines()[-2:]
     assert lines[0].startswith("| DINOv2, no audio | 10.9 M") and "80.0 %" in lines[0]
     assert lines[1] == "| tags alone | 10.9 M | 4 | 200 | 1.5 h | 50.0 % | 92.5 % | 60.0 % |"
+
+
+def test_a_variant_that_there_is_not_is_refused_before_any_is_trained(monkeypatch, capsys):
+    monkeypatch.setattr(pretrain_ablations, "run", lambda *_: pytest.fail("trained"))
+    with pytest.raises(typer.Exit) as refused:
+        pretrain_ablations.main(["base", "depth-5"])
+    assert refused.value.exit_code == 2 and "depth-5; choose from start" in capsys.readouterr().err

@@ -195,7 +195,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         shares = (f"{100 * float(row[key]):.1f} %" for key in ("explained", "esc10", "fsdd"))
         lines.append(
             f"| {VARIANTS[row['variant']].title} | {int(row['parameters']) / 1e6:.1f} M "
-            f"| {float(row['minutes']):g} | {row['steps']} | {float(row['hours']):.1f} h | {' | '.join(shares)} |"
+            f"| {float(row['minutes']):g} | {row['steps']} "
+            f"| {float(row['hours']):.1f} h | {' | '.join(shares)} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
+# Two files at a time, each with one thread of torch: more of them wait for each other on two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: app test test-all lint bench
 
@@ -12,11 +14,11 @@ app: .venv/installed
 
 test: .venv/installed-test
 	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: .venv/installed-test
 	command -v chromium >/dev/null || (apt-get update && apt-get install -y chromium)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -33,5 +35,5 @@ bench: .venv/installed-test
 	touch $@
 
 .venv/installed-test: .venv/installed pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[pretraining,test]'
+	$(BIN)/pip install --quiet --editable '.[mcp,pretraining,test]'
 	touch $@

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
-# Nobody is told what is done here; both are read when the packages are imported, so here, first.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Without a scheme, or blank, the Hub's client would take it for a path; it reads it when imported.
+if not (_hub := os.environ.get("HF_ENDPOINT", "https://").strip()):
+    del os.environ["HF_ENDPOINT"]
+elif "://" not in _hub:
+    os.environ["HF_ENDPOINT"] = f"https://{_hub}"
 
 _HERE = Path(__file__).parent
 # An installed package holds the backbone, bundles and clips; in the repository they lie beside it.

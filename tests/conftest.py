@@ -8,18 +8,21 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("SOFTMOA_RUNS", tempfile.mkdtemp(prefix="softmoa-test-runs-"))
+os.environ["SOFTMOA_RUNS"] = tempfile.mkdtemp(prefix="softmoa-test-runs-")  # of each process
 
 import numpy as np  # noqa: E402  (the variables above are read on import)
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
-from hub_server import HubServer  # noqa: E402
+from hub_server import HubServer, point_at  # noqa: E402
+from huggingface_hub import constants  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from playwright.sync_api import Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
-from analysis.running_app import browser_options, running_app  # noqa: E402
+from analysis.bench.running_app import browser_options, running_app  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
+PATIENCE = 120_000  # ms that a page may take for anything
+expect.set_options(timeout=PATIENCE)
 settings.register_profile(
     "softmoa", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -28,6 +31,10 @@ settings.load_profile("softmoa")
 ROOT = Path(__file__).resolve().parents[1]
 BESIDE = ROOT.parent / "shared" / "data"
 TONE_HZ = 1234  # what the browser's microphone hears
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="see test_contracts.py")
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +60,15 @@ def hub_server():
     """The Hub that the running app asks."""
     with HubServer() as hub:
         yield hub
+
+
+@pytest.fixture
+def remote(monkeypatch, tmp_path):
+    """A Hub of the test's own, where Ann and Bob have tokens, and which the client here asks."""
+    with HubServer(tokens={"hf_ann": "ann", "hf_bob": "bob"}) as remote:
+        point_at(monkeypatch, remote.endpoint, tmp_path / "cache")
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # not spoken by that server
+        yield remote
 
 
 @pytest.fixture(scope="session")
@@ -89,32 +105,37 @@ def problems() -> list[str]:
 
 
 @pytest.fixture
-def page(browser, server, problems):
-    """The app's page; afterwards: no console error, and no request left the machine."""
+def context(browser, problems):
+    """Pages of one visitor; afterwards: no console error, and no request left the machine."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
+    context.set_default_timeout(PATIENCE)
     hosts = set()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    page.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
-    page.goto(server[0])
-    page.wait_for_selector("#examples button")
-    page.wait_for_function("window.softmoaLinkOpened")  # else a page left early aborts a request
-    yield page
+    context.on("weberror", lambda event: problems.append(str(event.error)))
+    context.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    context.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
+    yield context
     context.close()
     assert problems == []
     assert {host for host in hosts if "." in host or host == "localhost"} == {"127.0.0.1"}
 
 
 @pytest.fixture
-def go(page: Page, server, problems):
+def page(context, server) -> Page:
+    """The app's page."""
+    page = context.new_page()
+    page.goto(server[0])
+    page.wait_for_selector("#examples button")
+    page.wait_for_function("window.softmoaLinkOpened")  # else a page left early aborts a request
+    return page
+
+
+@pytest.fixture
+def go(context, server):
     """Open a link in a page of its own: leaving one while it loads is an error on its console."""
 
     def open_link(query: str) -> Page:
-        own = page.context.new_page()
-        own.on("pageerror", lambda error: problems.append(str(error)))
-        own.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-        own.goto(server[0] + query)
-        return own
+        page = context.new_page()
+        page.goto(server[0] + query)
+        return page
 
     return open_link

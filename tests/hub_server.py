@@ -13,8 +13,20 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def point_at(monkeypatch, endpoint: str, cache: Path) -> None:
+    """What HF_ENDPOINT, HF_HUB_CACHE and no HF_HUB_OFFLINE do when the client is imported."""
+    address = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 @dataclass
@@ -139,7 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
             if found[1] not in hub.repositories:
                 return self.answer(404, X_Error_Code="RepoNotFound")
             siblings = [{"rfilename": name} for name in hub.repositories[found[1]]]
-            return self.json({"id": found[1], "sha": hub.commit_id, "siblings": siblings})
+            known = {"sha": hub.commit_id, "private": found[1] in hub.private}
+            return self.json({"id": found[1], "siblings": siblings} | known)
         self.answer(404)
 
     def resolve(self, name: str, revision: str, file: str) -> None:

@@ -1,11 +1,12 @@
-"""What tests of `softmoa.audio.load` ask of a sound that it reads, and of one that it refuses."""
+"""What tests of `softmoa.data.audio.load` ask of a sound that it reads, and of one that it "
+"refuses."""
 
 import re
 
 import pytest
 import torch
 
-from softmoa.audio import SAMPLE_RATE, AudioError, Clip, frames_in, load, log_mel
+from softmoa.data.audio import SAMPLE_RATE, AudioError, Clip, frames_in, load, log_mel
 
 
 def spectral_peak(waveform: torch.Tensor) -> float:

@@ -1,5 +1,6 @@
 """Sounds that tests make: tones and noise, written through libsndfile and libav."""
 
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import av
 import numpy as np
 import soundfile
 
-from softmoa.audio import SAMPLE_RATE
+from softmoa.data.audio import SAMPLE_RATE
 
 SOUNDFILE_FORMATS = {
     "wav-u8": dict(format="WAV", subtype="PCM_U8"),
@@ -34,6 +35,13 @@ def tone(hz: float, rate: int = SAMPLE_RATE, seconds: float = 1.0, peak: float =
 
 def noise(samples: int, peak: float = 0.5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-peak, peak, samples)
+
+
+def wav(samples: np.ndarray, rate: int = SAMPLE_RATE) -> bytes:
+    """(samples,) as the bytes of a file of 16 bits."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV")
+    return file.getvalue()
 
 
 def write(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE, **form) -> Path:

@@ -1,96 +1,21 @@
-"""Imports go one way, and only the interface knows gradio."""
+"""The order of the rooms, what is required, what is shipped, and that pickle is never read."""
 
 import ast
 import re
 import sys
 import tomllib
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAY_IMPORT = {
-    "limits": set(),
-    "folders": set(),
-    "seeding": set(),
-    "audio": {"limits"},
-    "ast": set(),
-    "moa": set(),
-    "hub": set(),
-    "weights": {"ast", "audio", "hub", "limits", "seeding"},
-    "methods": {"ast", "moa", "methods", "seeding"},
-    "recording": {"moa"},
-    "contribution": {"ast", "recording"},
-    "ablation": {"ast", "contribution", "moa", "recording"},
-    "balance": {"contribution", "moa", "recording"},
-    "by_hand": {"moa", "seeding"},
-    "collapse": {"contribution", "moa", "recording", "seeding", "training"},
-    "timeline": {"audio", "classify", "contribution", "recording"},
-    "quiz": {"ablation", "audio", "balance", "classify", "contribution", "moa", "recording"},
-    "listening": {"audio", "contribution"},
-    "probe": {"ast", "audio"},
-    "precision": set(),
-    "training": {"audio", "moa", "precision"},
-    "tasks": {"audio", "hub", "tasks"},
-    "collection": {"audio", "folders", "tasks"},
-    "bundle": {"audio", "ast", "methods", "weights"},
-    "card": {"bundle", "methods"},
-    "sharing": {"bundle", "card", "hub"},
-    "classify": {
-        "audio",
-        "ast",
-        "bundle",
-        "contribution",
-        "limits",
-        "methods",
-        "precision",
-        "hub",
-        "recording",
-        "sharing",
-        "weights",
-        "zero",
-    },
-    "evaluation": {"audio", "bundle", "classify", "tasks"},
-    "zero": set(),
-    "events": {"bundle", "training"},
-    "race": {"classify", "events", "experiment", "plan", "tasks", "zero"},
-    "evidence": {"ablation", "ast", "classify", "contribution", "precision", "recording"},
-    "siblings": {"ablation", "balance", "bundle", "classify", "methods", "moa", "recording"},
-    "jobs": {"limits"},
-    "recipes": {"training"},
-    "plan": {"ast", "methods", "recipes", "training"},
-    "experiment": {
-        "ast",
-        "bundle",
-        "contribution",
-        "events",
-        "methods",
-        "moa",
-        "plan",
-        "probe",
-        "recording",
-        "seeding",
-        "tasks",
-        "training",
-        "weights",
-    },
-    "cost": {
-        "audio",
-        "experiment",
-        "methods",
-        "moa",
-        "plan",
-        "precision",
-        "probe",
-        "tasks",
-        "training",
-        "weights",
-    },
-    "scoreboard": {"events", "training"},
-    "run_directory": {"bundle", "events", "experiment", "methods", "tasks", "training"},
-    "export": {"ast", "classify", "contribution", "recording"},
-    "plots": {"audio", "contribution", "plots"},
-}
+ROOMS = ("data", "model", "methods", "training", "lens", "plots", "ui", "cli")
+# module -> package
+NAMED = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "sklearn": "scikit-learn"}
+# Imported where they are used, with a sentence if absent.
+EXTRAS = {"analysis", "av", "onnx", "onnxscript", "pyarrow", "spaces"}
 
 
 def modules(folder: str) -> list[Path]:
@@ -108,21 +33,24 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT / "softmoa").parts[0].removesuffix(".py")
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_before_it(room):
+    paths = modules(f"softmoa/{room}") or [ROOT / "softmoa" / f"{room}.py"]
+    ours = {name.split(".")[1] for path in paths for name in imports(path) if "softmoa." in name}
+    assert ours & set(ROOMS) <= set(ROOMS[: ROOMS.index(room) + 1])
 
 
-@pytest.mark.parametrize("path", modules("softmoa"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_go_one_way(path):
-    if room(path) in ("ui", "commands", "__main__", "__init__"):
-        return
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("softmoa.")}
-    ours.discard("ASSETS")  # a path, not a module
-    assert ours <= MAY_IMPORT[room(path)]
+def test_no_modules_import_each_other_in_a_circle():
+    ours = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules("softmoa") + modules("analysis")
+    }
+    graph = {name: {_module(found, ours) for found in imports(path)} for name, path in ours.items()}
+    TopologicalSorter({name: found - {name} for name, found in graph.items()}).prepare()
 
 
-NAMED = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}  # module -> package
-EXTRAS = {"av", "pyarrow", "spaces"}  # imported where they are used, with a sentence if absent
+def _module(name: str, ours: Collection[str]) -> str:
+    return name if name in ours else name.rpartition(".")[0]
 
 
 def test_the_requirements_are_what_is_imported():
@@ -130,9 +58,7 @@ def test_the_requirements_are_what_is_imported():
     asked = {
         re.split(r"[<>=]", line)[0] for line in (ROOT / "requirements.txt").read_text().split()
     }
-    used = set()
-    for path in [*modules("softmoa"), ROOT / "app.py"]:
-        used |= {name.split(".")[0] for name in imports(path)}
+    used = {name.split(".")[0] for path in modules("softmoa") for name in imports(path)}
     used -= sys.stdlib_module_names | {"softmoa", "__future__"}
     assert {NAMED.get(name, name) for name in used} - EXTRAS == asked
 
@@ -141,17 +67,6 @@ def test_every_package_is_in_the_wheel():
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     ours = {".".join(p.parent.relative_to(ROOT).parts) for p in modules("softmoa")}
     assert set(named) == ours | {"softmoa.assets"}
-
-
-def test_only_the_interface_imports_gradio():
-    for path in modules("softmoa") + modules("analysis"):
-        knows_gradio = any(name.split(".")[0] == "gradio" for name in imports(path))
-        assert not knows_gradio or path.is_relative_to(ROOT / "softmoa" / "ui"), path
-
-
-def test_analysis_never_imports_the_interface():
-    for path in modules("analysis"):
-        assert not any(name.startswith(("softmoa.ui", "app")) for name in imports(path)), path
 
 
 def test_pickle_is_never_read():

@@ -1,4 +1,4 @@
-"""`python -m analysis.bench [STUDY ...] [--device cpu|cuda] [--quick]`; without names, all studies.
+"""`python -m analysis.bench [STUDY ...] [--device DEVICE] [--quick]`; without names, all studies.
 
 Results of earlier runs stay where a study is not run again.
 """
@@ -9,15 +9,15 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from analysis.bench.app import app
 from analysis.bench.features import features
 from analysis.bench.inference import explore, inference, recording
-from analysis.bench.measure import Row, Setting, markdown, merge
+from analysis.bench.measure import Result, Setting, markdown, merge
 from analysis.bench.moa import growth, moa
 from analysis.bench.train import train
+from softmoa.model.device import DeviceError, use
 
 RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).parent / "tried.md"
@@ -35,18 +35,17 @@ def main(
     chosen = studies or list(STUDIES)
     if unknown := [name for name in chosen if name not in STUDIES]:
         raise typer.BadParameter(f"no study {unknown[0]}; there are {', '.join(STUDIES)}")
-    if device not in ("cpu", "cuda"):
-        raise typer.BadParameter("the device is cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("there is no GPU here")
-    setting = Setting(torch.device(device), 1 if quick else 7)
-    path = out / f"bench-{device}.json"
+    try:
+        setting = Setting(use(device), 1 if quick else 7)
+    except DeviceError as error:
+        raise typer.BadParameter(str(error)) from None
+    path = out / f"bench-{setting.device.type}.json"
     out.mkdir(parents=True, exist_ok=True)
     for name in chosen:
-        found: dict[str, list[Row]] = {name: STUDIES[name](setting)}
+        found: dict[str, list[Result]] = {name: STUDIES[name](setting)}
         results = merge(json.loads(path.read_text()) if path.exists() else {}, found, setting)
         path.write_text(json.dumps(results, indent=2) + "\n")
-        page = markdown(results, list(STUDIES), device, TRIED.read_text())
+        page = markdown(results, list(STUDIES), setting.device.type, TRIED.read_text())
         path.with_suffix(".md").write_text(page)
         for row in found[name]:
             ratio = "" if row.ratio is None else f"  {row.ratio:.3f} of {row.against}"

@@ -14,17 +14,17 @@ import soundfile
 import soxr
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from analysis.bench.measure import Row, Setting
-from analysis.running_app import browser_options, running_app
-from softmoa.audio import SAMPLE_RATE, load
-from softmoa.weights import ASSETS
+from analysis.bench.measure import Result, Setting
+from analysis.bench.running_app import browser_options, running_app
+from softmoa.data.audio import SAMPLE_RATE, load
+from softmoa.model.weights import ASSETS
 
 DOG, RAIN = (ASSETS / "examples" / f"{name}.ogg" for name in ("dog_bark", "rain"))
 PATIENCE = 120_000  # ms
 LOOKS = 2  # that the page takes at a running comparison, a second
 
 
-def app(setting: Setting) -> list[Row]:
+def app(setting: Setting) -> list[Result]:
     """`make app` to its first page on a warm disk; an upload; a switch; two races; live mode."""
     with running_app():  # warms the disk
         pass
@@ -35,11 +35,11 @@ def app(setting: Setting) -> list[Row]:
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         return [
-            Row("start to the first page", 1000 * started, target=12_000),
+            Result("start to the first page", 1000 * started, target=12_000),
             *uploads(browser, address, setting.rounds),
             switch(page, address, setting.rounds),
-            *race(page, address, "Mandarin tones"),
-            *race(page, address, "Instrument families"),
+            *usual_comparison(page, address, "Mandarin tones"),
+            *usual_comparison(page, address, "Instrument families"),
             live(page, address),
         ]
 
@@ -56,7 +56,7 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
         browser.close()
 
 
-def uploads(browser: Browser, address: str, rounds: int) -> list[Row]:
+def uploads(browser: Browser, address: str, rounds: int) -> list[Result]:
     """A 5 s clip to its label, each time on a new page."""
     labelled = []
     for _ in range(rounds + 1):
@@ -66,40 +66,37 @@ def uploads(browser: Browser, address: str, rounds: int) -> list[Row]:
         page.locator("#sound").get_by_label("Upload file").click()
         began = time.perf_counter()
         page.locator("#sound input[type=file]").set_input_files(RAIN)
-        expect(page.locator("#labels")).to_contain_text("Water", timeout=PATIENCE)
+        expect(page.locator("#stage h2")).to_contain_text("Water", timeout=PATIENCE)
         labelled.append(1000 * (time.perf_counter() - began))
         page.close()
     what = "upload of a 5 s clip to its label, ast-small, in the browser"
     return [
-        Row(f"{what}, first", labelled[0], target=1_500),
-        Row(f"{what}, later", median(labelled[1:]), target=1_500),
+        Result(f"{what}, first", labelled[0], target=1_500),
+        Result(f"{what}, later", median(labelled[1:]), target=1_500),
     ]
 
 
-def switch(page: Page, address: str, rounds: int) -> Row:
-    """An expert of the switchboard is clicked, and the model has run again without it."""
-    page.goto(address + "?tab=experts&clip=rain")
-    page.locator("#board button").first.wait_for(timeout=PATIENCE)
-    outcome = page.locator("#board-outcome table")
-    expect(outcome).to_contain_text("Water", timeout=PATIENCE)
+def switch(page: Page, address: str, rounds: int) -> Result:
+    """An expert of the switchboard is switched, and the model has run again without it."""
+    page.goto(address + "?tab=experts&clip=rain&bundle=esc10-soft-moa")
+    expect(page.locator("#experts-status")).to_contain_text("esc10-soft-moa", timeout=PATIENCE)
+    page.get_by_role("tab", name="Switchboard").click()
+    page.locator("#board-answers .js-plotly-plot").wait_for(timeout=PATIENCE)
+    drawn = "document.querySelector('#board-answers .js-plotly-plot').calcdata[1][0].s"
     times = []
     for k in range(rounds + 1):
-        before = outcome.text_content()
+        before = page.evaluate(drawn)
         began = time.perf_counter()
-        page.locator(f"#board button[data-layer='2'][data-expert='{k % 7}']").click()
-        page.wait_for_function(
-            "before => document.querySelector('#board-outcome table')?.textContent !== before",
-            arg=before,
-            timeout=PATIENCE,
-        )
+        page.locator("#board-off label").nth(k % 7).click()
+        page.wait_for_function(f"before => {drawn} !== before", arg=before, timeout=PATIENCE)
         times.append(1000 * (time.perf_counter() - began))
-    return Row(
+    return Result(
         "switchboard, from a click to the answer without the expert", median(times[1:]), target=500
     )
 
 
-def race(page: Page, address: str, task: str) -> list[Row]:
-    """The race of the Compare tab as it stands there: five methods, ten clips per class."""
+def usual_comparison(page: Page, address: str, task: str) -> list[Result]:
+    """The comparison of the Compare tab as it stands there: five methods, ten clips per class."""
     page.goto(address)
     page.get_by_role("tab", name="Compare").click()
     page.locator("#task input").click()
@@ -127,9 +124,9 @@ def race(page: Page, address: str, task: str) -> list[Row]:
     looks = (drawn - first) * LOOKS
     what = f"race of five methods, {task}"
     return [
-        Row(f"{what}, from the click to the first point", first, "s", target=5),
-        Row(f"{what}, from the click to the end", took, "s", target=120),
-        Row(
+        Result(f"{what}, from the click to the first point", first, "s", target=5),
+        Result(f"{what}, from the click to the end", took, "s", target=120),
+        Result(
             f"{what}, received by the browser for 200 looks at the charts",
             kilobytes * 200 / looks,
             "kB",
@@ -138,7 +135,7 @@ def race(page: Page, address: str, task: str) -> list[Row]:
     ]
 
 
-def live(page: Page, address: str) -> Row:
+def live(page: Page, address: str) -> Result:
     """Updates per second of the Live tab, after ten seconds, as it says itself."""
     page.goto(address + "?tab=live")
     page.locator("#live-sound .record-button").click(timeout=PATIENCE)
@@ -148,4 +145,4 @@ def live(page: Page, address: str) -> Row:
     found = said.search(page.locator("#live-status").inner_text())
     assert found is not None
     page.locator("#live-sound .stop-button:visible").first.click()
-    return Row("live mode, from one update to the next", 1000 / float(found[1]), target=500)
+    return Result("live mode, from one update to the next", 1000 / float(found[1]), target=500)

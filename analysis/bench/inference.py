@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
 
-from analysis.bench.measure import Row, Setting, alternate, equal, race, sound_file
+from analysis.bench.measure import Result, Setting, alternate, equal, in_turns, sound_file
 from analysis.bench.peers import base_pair, pipeline_on
-from softmoa import classify, plots
-from softmoa.audio import N_MELS
-from softmoa.precision import autocast, stored_in_bf16
-from softmoa.weights import ASSETS
+from softmoa.data.audio import N_MELS, load, log_mel, pad_as_trained
+from softmoa.lens.classifier import Classifier, open_classifier
+from softmoa.lens.classify import Classification, classify
+from softmoa.lens.run import run as run_model
+from softmoa.model.precision import autocast, stored_in_bf16
+from softmoa.model.recording import hooked
+from softmoa.model.weights import ASSETS
+from softmoa.ui.stage import stage
 
 
-def inference(setting: Setting) -> list[Row]:
+def inference(setting: Setting) -> list[Result]:
     """File to labels at the base size, against the pipeline at its defaults."""
     ours, theirs = base_pair(setting.device)
     pipe = pipeline_on(theirs, setting.device)
     labels = tuple(str(i) for i in range(527))
-    classifier = classify.Classifier("", "ast-base", ours, labels, False, None)
+    classifier = Classifier("", "ast-base", ours, labels, False, None)
     rows = []
     for seconds, target in ((10, 0.5), (1, 0.08 if setting.device.type == "cpu" else 0.5)):
         with sound_file(seconds) as path:
             scores = {row["label"]: row["score"] for row in pipe(path)}
             expected = torch.tensor([scores[label] for label in labels])
 
-            def run(precision, path=path, **options):
-                return classify.classify(classifier, path, False, precision=precision, **options)
+            def run(precision, path=path):
+                return classify(classifier, path, False, precision=precision)
 
-            exact = run("fp32", pad_frames=1024).probabilities
-            lower = run("bf16", pad_frames=1024).probabilities
+            mel = pad_as_trained(log_mel(load(path).waveform), 1024)
+            exact, lower = (
+                classifier.probabilities(run_model(classifier, [mel], precision=p).logits[0])
+                for p in ("fp32", "bf16")
+            )
             same = f"fp32: {equal(exact, expected, 1e-4)}; bf16: {equal(lower, expected, 0.05)}"
             checked = f"both padded, {same}"
             for precision in ("auto", "fp32"):
                 rows.append(
-                    race(
+                    in_turns(
                         setting,
                         f"classify a {seconds} s file at its own length, base size, {precision}",
                         "transformers pipeline, padded to 10 s, fp32",
@@ -50,7 +58,7 @@ def inference(setting: Setting) -> list[Row]:
     return [*rows, *_batched(setting), *_precision_on_real_clips()]
 
 
-def _batched(setting: Setting) -> list[Row]:
+def _batched(setting: Setting) -> list[Result]:
     """Batches of 10 s clips in bf16, as a share of the device's own matrix products."""
     ours, _ = base_pair(setting.device)
     twin, batch = stored_in_bf16(ours), 64 if setting.device.type == "cuda" else 2
@@ -68,7 +76,7 @@ def _batched(setting: Setting) -> list[Row]:
     product, passes = alternate(setting, lambda: a @ a, forward)
     peak, reached = (w / median(t) / 1e6 for w, t in ((2 * size**3, product), (work, passes)))
     return [
-        Row(
+        Result(
             f"batch of {batch} clips of 10 s, base size, bf16",
             reached,
             "GFLOP/s",
@@ -79,19 +87,17 @@ def _batched(setting: Setting) -> list[Row]:
     ]
 
 
-def _precision_on_real_clips() -> list[Row]:
+def _precision_on_real_clips() -> list[Result]:
     """What bf16 does to the answers of the shipped bundle on the shipped clips."""
-    classifier = classify.open_classifier()
+    classifier = open_classifier()
     worst, agree = 0.0, 0
     clips = sorted([*ASSETS.glob("examples/*.ogg"), *ASSETS.glob("examples/*.flac")])
     for path in clips:
-        exact, lower = (
-            classify.classify(classifier, path, False, precision=p) for p in ("fp32", "bf16")
-        )
+        exact, lower = (classify(classifier, path, False, precision=p) for p in ("fp32", "bf16"))
         worst = max(worst, (exact.probabilities - lower.probabilities).abs().max().item())
         agree += exact.top(1)[0][0] == lower.top(1)[0][0]
     return [
-        Row(
+        Result(
             f"bf16 against fp32, ast-small, {len(clips)} example clips: largest change of a "
             f"probability; {agree} of {len(clips)} first labels agree",
             worst,
@@ -100,9 +106,9 @@ def _precision_on_real_clips() -> list[Row]:
     ]
 
 
-def recording(setting: Setting) -> list[Row]:
+def recording(setting: Setting) -> list[Result]:
     """Cost of recording all routing on `ast-small`, one 5 s clip."""
-    model = classify.open_classifier().model.to(setting.device)
+    model = open_classifier().model.to(setting.device)
     mel = torch.randn(1, 498, N_MELS, device=setting.device)
 
     def plain() -> torch.Tensor:
@@ -110,14 +116,14 @@ def recording(setting: Setting) -> list[Row]:
             return model(mel)
 
     def recorded() -> torch.Tensor:
-        with torch.inference_mode(), classify.record_routing(model):
+        with torch.inference_mode(), hooked(model):
             return model(mel)
 
     checked = equal(recorded(), plain(), 0)
     target = 1.1 if setting.device.type == "cpu" else 1.15
     setting = Setting(setting.device, 4 * setting.rounds)
     return [
-        race(
+        in_turns(
             setting,
             "recording all routing, ast-small, 5 s",
             "plain forward",
@@ -129,7 +135,7 @@ def recording(setting: Setting) -> list[Row]:
     ]
 
 
-def explore(setting: Setting) -> list[Row]:
+def explore(setting: Setting) -> list[Result]:
     """First and later classification of a 5 s clip by stage, and drawing it, on `ast-small`.
 
     The page computes these on the processor wherever it runs.
@@ -138,23 +144,19 @@ def explore(setting: Setting) -> list[Row]:
         return []
     with sound_file(5) as path:
         began = time.perf_counter()
-        classifier = classify.open_classifier()
-        rows = [Row("open the bundle", 1000 * (time.perf_counter() - began))]
-        runs = [classify.classify(classifier, path) for _ in range(setting.rounds + 1)]
-    for stage in ("decode", "features", "forward"):
-        first, *later = (getattr(run.timing, stage) for run in runs)
-        rows += [Row(f"{stage}, first", first), Row(f"{stage}, later", median(later))]
-    draw = _drawing(runs[0])
-    [drawn] = alternate(setting, draw)
-    rows += [Row("heatmaps", median(drawn)), Row("heatmaps", len(draw()) / 1000, "kB")]
+        classifier = open_classifier()
+        rows = [Result("open the bundle", 1000 * (time.perf_counter() - began))]
+        runs = [classify(classifier, path) for _ in range(setting.rounds + 1)]
+    for step in ("decode", "features", "forward"):
+        first, *later = (getattr(run.timing, step) for run in runs)
+        rows += [Result(f"{step}, first", first), Result(f"{step}, later", median(later))]
+    pack = _packed(runs[0])
+    [packed] = alternate(setting, pack)
+    rows += [Result("stage", median(packed)), Result("stage", len(pack()) / 1000, "kB")]
     assets = sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file())
-    return [*rows, Row("everything in assets", assets / 1e6, "MB")]
+    return [*rows, Result("everything in assets", assets / 1e6, "MB")]
 
 
-def _drawing(result: classify.Classification) -> Callable[[], str]:
-    dispatch, _ = result.records[0].routing.per_slot()
-    maps = result.grid.unfold(dispatch[0].movedim(0, -1).flatten(0, 1))
-    return lambda: (
-        plots.experts(result.mel, maps, result.grid, titles=[""] * len(maps), title="", unit="")
-        + plots.overlay(result.mel, maps[0], result.grid, title="", unit="")
-    )
+def _packed(result: Classification) -> Callable[[], str]:
+    """What the page is sent of a clip."""
+    return lambda: json.dumps(stage.clip_of(result))

@@ -18,7 +18,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from softmoa.audio import SAMPLE_RATE
+from softmoa.data.audio import SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Row:
+class Result:
     """One comparison, or one plain number where there is no peer.
 
     ours, peer: medians. ratio: ours over the peer's; of the fastest rounds in `least_ratio`.
@@ -75,7 +75,7 @@ def alternate(setting: Setting, *actions: Callable[[], object]) -> list[list[flo
     return times
 
 
-def race(
+def in_turns(
     setting: Setting,
     what: str,
     against: str,
@@ -83,10 +83,10 @@ def race(
     peer: Callable[[], object],
     target: float | None = None,
     checked: str = "",
-) -> Row:
+) -> Result:
     """Ours and a peer's, in turns."""
     mine, theirs = alternate(setting, ours, peer)
-    return Row(
+    return Result(
         what,
         median(mine),
         against=against,
@@ -146,7 +146,7 @@ def _read(path: str) -> str:
     return Path(path).read_text() if Path(path).exists() else ""
 
 
-def merge(old: dict, found: dict[str, list[Row]], setting: Setting) -> dict:
+def merge(old: dict, found: dict[str, list[Result]], setting: Setting) -> dict:
     """Studies that were run now in place of their older results; the others stay."""
     where = machine(setting)
     new = {name: {"machine": where, "rows": [asdict(r) for r in f]} for name, f in found.items()}
@@ -171,7 +171,7 @@ def markdown(results: dict, studies: list[str], device: str, tried: str) -> str:
         where = results[name]["machine"]
         lines += [", ".join(f"{k} {v}" for k, v in where.items() if v != ""), ""]
         lines += ["| what | ours | against | its | ratio | target | outputs |", "|---" * 7 + "|"]
-        lines += [_line(Row(**row)) for row in results[name]["rows"]]
+        lines += [_line(Result(**row)) for row in results[name]["rows"]]
     return "\n".join([*lines, "", tried])
 
 
@@ -180,7 +180,7 @@ def _number(x: float) -> str:
     return f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def _line(row: Row) -> str:
+def _line(row: Result) -> str:
     value = f"{_number(row.ours)} {row.unit}"
     peer = "" if row.peer is None else f"{_number(row.peer)} {row.unit}"
     ratio = "" if row.ratio is None else f"{row.ratio:.3f}"

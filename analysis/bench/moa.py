@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.bench.measure import Row, Setting, alternate, equal, race
-from analysis.naive import NaiveMoA
-from softmoa.ast import ASTConfig, Block
-from softmoa.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
+from analysis.bench.measure import Result, Setting, alternate, equal, in_turns
+from analysis.bench.naive import NaiveMoA
+from softmoa.model.ast import ASTConfig, Block
+from softmoa.model.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
 
 WIDTH, BOTTLENECK = 768, 6  # base size, reduction 128
 BATCH, TOKENS = 4, 470  # 4 s clips
@@ -25,11 +25,11 @@ def mixture(experts: int, dense: bool = False) -> MoA:
         layer = MoA(TokenRouter(WIDTH, experts), TokenExperts(WIDTH, experts, BOTTLENECK))
     else:
         layer = MoA(SoftRouter(WIDTH, experts), Experts(WIDTH, experts, BOTTLENECK))
-    nn.init.normal_(layer.experts.up, std=0.1)
+    nn.init.normal_(layer.experts.get_parameter("up"), std=0.1)
     return layer
 
 
-def moa(setting: Setting) -> list[Row]:
+def moa(setting: Setting) -> list[Result]:
     """Forward and backward of one layer at the base size."""
     on_gpu = setting.device.type == "cuda"
     x = torch.randn(BATCH, TOKENS, WIDTH, device=setting.device, requires_grad=True)
@@ -44,11 +44,11 @@ def moa(setting: Setting) -> list[Row]:
     rows.append(_layer(setting, "Dense-MoA, n = 7", layer, x, dy, 0.2))
     ours, peer = (saved_mb(module, x) for module in (layer, NaiveMoA(layer)))
     what = "Dense-MoA, n = 7, kept for the backward pass"
-    rows.append(Row(what, ours, "MB", "stack of all answers", peer, ours / peer, target=0.2))
+    rows.append(Result(what, ours, "MB", "stack of all answers", peer, ours / peer, target=0.2))
     return rows
 
 
-def _layer(setting: Setting, what: str, layer: MoA, x: Tensor, dy: Tensor, target: float) -> Row:
+def _layer(setting: Setting, what: str, layer: MoA, x: Tensor, dy: Tensor, target: float) -> Result:
     naive = NaiveMoA(layer)
 
     def gradient(module: nn.Module) -> Tensor:
@@ -61,7 +61,7 @@ def _layer(setting: Setting, what: str, layer: MoA, x: Tensor, dy: Tensor, targe
     checked = f"output {equal(layer(x), naive(x), 1e-4)}; gradient "
     checked += equal(gradient(layer), gradient(naive), 1e-4)
     dense = isinstance(layer.router, TokenRouter)
-    return race(
+    return in_turns(
         setting,
         f"{what}, forward and backward, b = {len(x)}, m = {x.shape[1]}",
         "stack of all answers" if dense else "loop over experts",
@@ -89,7 +89,7 @@ def saved_mb(module: nn.Module, x: Tensor) -> float:
     return sum(saved.values()) / 1e6
 
 
-def growth(setting: Setting) -> list[Row]:
+def growth(setting: Setting) -> list[Result]:
     """Time against floating-point operations, as a fixed cost and a rate fitted to the points.
 
     In n: 6 m d n + 4 n d r of a Soft-MoA layer. In tokens and in batch: b (24 m d^2 + 4 m^2 d) of
@@ -130,7 +130,9 @@ def growth(setting: Setting) -> list[Row]:
             times = [min(t) for t in alternate(setting, *actions)]  # noise only ever adds
             shown = ", ".join(f"{t:.3g}" for t in times)
             off = shape_error(work, times)
-            rows.append(Row(f"{what}: {shown} ms; farthest from the formula", off, "", target=0.2))
+            rows.append(
+                Result(f"{what}: {shown} ms; farthest from the formula", off, "", target=0.2)
+            )
     return rows
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import soundfile
 import torch
 
-from softmoa.ast import AST
-from softmoa.weights import hub_config, hub_state
+from softmoa.model.ast import AST
+from softmoa.model.weights import hub_config, hub_state
 
 
 @lru_cache(maxsize=1)
@@ -21,7 +21,7 @@ def base_pair(device: torch.device) -> tuple[AST, Any]:
 
     torch.manual_seed(0)
     theirs = ASTForAudioClassification(ASTConfig(id2label={i: str(i) for i in range(527)}))
-    ours = AST(hub_config(theirs.config.to_dict()))
+    ours = AST(hub_config(theirs.config.to_json_string())[0])
     ours.load_state_dict(hub_state(theirs.state_dict(), ours.config.bands))
     pair: tuple[AST, Any] = (ours, theirs)
     for model in pair:

@@ -10,24 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analysis.bench.features import kaldi_fbank
-from analysis.bench.measure import Row, Setting, equal, race
+from analysis.bench.measure import Result, Setting, equal, in_turns
+from analysis.bench.naive import make_naive
 from analysis.bench.peers import base_pair
-from analysis.naive import make_naive
-from softmoa import audio, weights
-from softmoa.ast import AST
+from softmoa.data import audio
 from softmoa.methods import attach, share
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.lora import LoRAOptions
 from softmoa.methods.mixtures import SoftMoAOptions
-from softmoa.moa import MoA
-from softmoa.precision import Precision, autocast
+from softmoa.model import weights
+from softmoa.model.ast import AST
+from softmoa.model.moa import MoA
+from softmoa.model.precision import Precision, autocast
 
 SECONDS = 5
 CLASSES = 10
 
 
-def train(setting: Setting) -> list[Row]:
+def train(setting: Setting) -> list[Result]:
     return [*_soft_moa(setting), _against_an_adapter(setting), *_lora(setting)]
 
 
@@ -65,14 +65,16 @@ def _stepper(
     return step
 
 
-def _soft_moa(setting: Setting) -> list[Row]:
+def _soft_moa(setting: Setting) -> list[Result]:
     base, _ = base_pair(setting.device)
     clips, labels = _clips(setting)
     ours = share(base)
     attach(ours, "soft-moa", SoftMoAOptions(), CLASSES)
     for block in ours.blocks:
         assert isinstance(block.beside_attn, MoA)
-        nn.init.normal_(block.beside_attn.experts.up, std=0.02)  # so that the layers take part
+        nn.init.normal_(
+            block.beside_attn.experts.get_parameter("up"), std=0.02
+        )  # so that the layers take part
     naive = share(base)
     attach(naive, "soft-moa", SoftMoAOptions(), CLASSES)
     naive.load_state_dict(ours.state_dict())
@@ -80,8 +82,7 @@ def _soft_moa(setting: Setting) -> list[Row]:
     cached = torch.stack(audio.log_mels(clips))
 
     def recomputed() -> Tensor:
-        raw = torch.stack([kaldi_fbank(clip) for clip in clips])
-        return (raw - audio.AUDIOSET_MEAN) / (2 * audio.AUDIOSET_STD)
+        return torch.stack(audio.log_mels(clips))
 
     with torch.no_grad():
         tokens = [
@@ -89,7 +90,7 @@ def _soft_moa(setting: Setting) -> list[Row]:
             for model in (ours, naive)
         ]
     return [
-        race(
+        in_turns(
             setting,
             f"training step, base size, Soft-MoA, {len(clips)} clips of {SECONDS} s, auto",
             "the same in fp32, naive layers, features recomputed",
@@ -101,7 +102,7 @@ def _soft_moa(setting: Setting) -> list[Row]:
     ]
 
 
-def _against_an_adapter(setting: Setting) -> Row:
+def _against_an_adapter(setting: Setting) -> Result:
     """On the embedded backbone, with as many trained weights."""
     base = weights.load("ast-small").model.to(setting.device)
     clips, _ = _clips(setting)
@@ -116,7 +117,7 @@ def _against_an_adapter(setting: Setting) -> Row:
         attach(model, method, options, CLASSES)
         return _stepper(setting, model, lambda: mel, labels, "auto")
 
-    return race(
+    return in_turns(
         setting,
         f"training step, ast-small, Soft-MoA, {len(mel)} clips of {SECONDS} s, auto",
         "single adapter of as many weights",
@@ -126,7 +127,7 @@ def _against_an_adapter(setting: Setting) -> Row:
     )
 
 
-def _lora(setting: Setting) -> list[Row]:
+def _lora(setting: Setting) -> list[Result]:
     """Same rank, targets and head; peft's own start (B = 0) leaves both models at the base."""
     from peft import LoraConfig, get_peft_model
     from transformers import ASTFeatureExtractor
@@ -151,7 +152,7 @@ def _lora(setting: Setting) -> list[Row]:
     )
     peer = _stepper(setting, theirs, lambda: padded, labels, "fp32")
     return [
-        race(
+        in_turns(
             setting,
             f"LoRA training step, base size, {len(clips)} clips of {SECONDS} s, {how}",
             "transformers with peft",

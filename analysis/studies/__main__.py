@@ -22,9 +22,10 @@ from analysis.studies.claims import NEGLIGIBLE
 from analysis.studies.conditions import Condition
 from analysis.studies.engine import ROOT, Engine, Grid, Local, OnRay, run_grid, run_id
 from analysis.studies.trial import Trial, backbone, usual_budget
-from softmoa import tasks
-from softmoa.tasks import TaskError
-from softmoa.weights import BACKBONES, WeightsError
+from softmoa.data import tasks
+from softmoa.data.tasks import TaskError
+from softmoa.model import device
+from softmoa.model.weights import BACKBONES, WeightsError
 
 RESULTS = ROOT / "analysis" / "results"
 QUICK = ROOT / "runs" / "quick"
@@ -70,8 +71,13 @@ def main(
         str, typer.Option("--backbone", help="ast-small, or a file of an embedded backbone")
     ] = "ast-small",
     out: Annotated[Path | None, typer.Option(help="by default analysis/results")] = None,
+    on: Annotated[
+        str, typer.Option("--device", envvar="SOFTMOA_DEVICE", help="auto, cpu, cuda, cuda:N, mps")
+    ] = "auto",
 ) -> None:
     try:
+        device.choose(on)
+        os.environ["SOFTMOA_DEVICE"] = on  # of the processes that are started
         chosen = list(NAMES) if names == ["all"] else names
         if unknown := [name for name in chosen if name not in NAMES]:
             raise ValueError(f"There is no study '{unknown[0]}'; there are {', '.join(NAMES)}.")
@@ -169,9 +175,9 @@ def _tested(task: str, seeds: Sequence[int]) -> dict[int, str]:
     """By seed the fold or speaker that is tested, each in its turn; "" where the split is fixed.
 
     The sixth of digits is the speaker whose clips helped to choose the rates of the methods
-    (`analysis.tune_rates`): it validates the first.
+    (`analysis.studies.tune_rates`): it validates the first.
     """
-    parts = tasks.parts(task) or ("",)
+    parts = tasks.folds(task) or ("",)
     return {seed: parts[seed % len(parts)] for seed in seeds}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.studies import conditions as vary
 from analysis.studies.claims import PETL_AST, SOFT_MOA, SOFT_MOE, Claim
 from analysis.studies.conditions import DENSE, SOFT, TOP1, Condition
-from softmoa.ast import ASTConfig
+from softmoa.model.ast import ASTConfig
 
 SPEECH = ("digits", "initials", "tones")
 

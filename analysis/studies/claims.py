@@ -10,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, variance
+from statistics import mean
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t as student
 
-from softmoa.scoreboard import clip_error
+from softmoa.training.statistics import clip_error, half_width
 
-Verdict = Literal["holds", "does not hold here", "cannot be tested at this size"]
+Verdict = Literal[
+    "holds",
+    "does not hold here",
+    "cannot be tested at this size",
+    "not tested: the runs are the same",
+]
 Row = Mapping[str, Any]
 SOFT_MOA = "Soft-MoA, arXiv 2402.00828"
 PETL_AST = "PETL for the AST, arXiv 2312.03694"
@@ -47,20 +51,21 @@ class Claim:
 @dataclass(frozen=True)
 class Difference:
     """a - b, mean over tasks and seeds, ± the half width of its 95 % interval (infinite with one
-    seed). left, right: the two means."""
+    seed). left, right: the two means. identical: whether both gave the same answers with the same
+    confidence in every run, as runs of identical weights do."""
 
     left: float
     right: float
     mean: float
     half: float
     seeds: int
+    identical: bool = False
 
 
 def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
     """Over the tasks and seeds that both conditions have; None if there are none.
 
-    Half width: sqrt((t SE_seeds)^2 + (1.96 SE_clips)^2), t of as many degrees of freedom as there
-    are seeds but one; SE_clips of the differences clip by clip, see `scoreboard.clip_error`. Of a
+    Half width: see `statistics.half_width`, with the luck of the clips for accuracies alone. Of a
     task that tests another fold or speaker with every seed, the seeds hold that luck already. Of
     one that tests a single group, the interval says nothing about other groups.
     """
@@ -75,15 +80,14 @@ def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
     of_seed = [mean(d for (_, seed), d in apart.items() if seed == s) for s in seeds]
     half = math.inf
     if len(seeds) > 1:
-        by_seeds = float(student.ppf(0.975, len(seeds) - 1))
-        by_seeds *= math.sqrt(variance(of_seed) / len(seeds))
-        half = math.hypot(by_seeds, 1.96 * _clip_error(left, right, cells, claim))
+        half = half_width(of_seed, _clip_error(left, right, cells, claim))
     return Difference(
         mean(left[c][claim.measure] for c in cells),
         mean(right[c][claim.measure] for c in cells),
         mean(apart.values()),
         half,
         len(seeds),
+        all("answers" in left[c] and left[c]["answers"] == right[c].get("answers") for c in cells),
     )
 
 
@@ -91,6 +95,8 @@ def verdict(found: Difference | None, claim: Claim) -> Verdict:
     """Whether the whole interval says so, says otherwise, or neither."""
     if found is None or not math.isfinite(found.half):
         return "cannot be tested at this size"
+    if found.identical:
+        return "not tested: the runs are the same"
     low, high = found.mean - found.half, found.mean + found.half
     if claim.says == "equal":
         says = -claim.margin <= low and high <= claim.margin

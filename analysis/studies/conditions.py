@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from analysis.studies.trial import Arm, Pairs
-from softmoa.ast import ASTConfig
 from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
-from softmoa.plan import YARDSTICK
+from softmoa.model.ast import ASTConfig
+from softmoa.training.plan import YARDSTICK
 
 COUNTS = (1, 2, 4, 8, 16)  # experts
 BUDGET = 16  # n r of mixtures that are compared at equal size
@@ -141,7 +141,7 @@ def reference(config: ASTConfig) -> list[Condition]:
         Condition("Normalised over the experts", replace(normalised, departure="other axis")),
         Condition("Both projections start at zero", replace(ours, departure="both zero")),
         Condition("Neither projection starts at zero", replace(ours, departure="both drawn")),
-        Condition("Head from zero", replace(ours, warm_head=False)),
+        Condition("Head from zero", replace(ours, start="cold")),
         Condition("Ours, convolutional adapter", convolutional),
         Condition("Convolution left out", replace(convolutional, departure="dead convolution")),
     ]

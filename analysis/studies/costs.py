@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.bench.moa import saved_mb, shape_error
-from analysis.naive import NaiveMoA
+from analysis.bench.naive import NaiveMoA
 from analysis.studies.claims import SOFT_MOA, SOFT_MOE, Row
 from analysis.studies.engine import Result
-from softmoa.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
+from softmoa.model.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
 
 WIDTH, BOTTLENECK, CLIPS = 768, 6, 4  # base size, reduction 128
 EXPERTS, TOKENS = (1, 2, 4, 7, 16, 32, 64), (110, 230, 470, 950, 1210)
@@ -71,11 +71,9 @@ class Measurement:
 
     def layer(self) -> nn.Module:
         d, n, r = self.width, self.experts, self.bottleneck
-        if self.soft:
-            moa = MoA(SoftRouter(d, n, self.slots), Experts(d, n, r))
-        else:
-            moa = MoA(TokenRouter(d, n), TokenExperts(d, n, r))
-        nn.init.normal_(moa.experts.up, std=0.1)
+        experts = Experts(d, n, r) if self.soft else TokenExperts(d, n, r)
+        nn.init.normal_(experts.up, std=0.1)
+        moa = MoA(SoftRouter(d, n, self.slots) if self.soft else TokenRouter(d, n), experts)
         return NaiveMoA(moa) if "," in self.form else moa
 
     def parameters(self) -> int:
@@ -92,18 +90,18 @@ class Measurement:
         return 6 * m * d * slots + 4 * slots * d * r if self.soft else 4 * m * d * n * (r + 1)
 
     def memory(self) -> int:
-        """Bytes kept for the backward pass, beside input and weights. Soft: b S (2 m + 2 d + 2 r)
-        + d S: both softmaxes, slots and answers, bottlenecks before and after gelu; phi transposed.
-        Dense, folded: b m n (1 + 3 r) + d n (1 + r): gates; bottlenecks before and after gelu and
-        gated; weights rearranged. The stack of all answers: b m n (1 + 2 r + d). One slot or one
-        expert alone needs nothing transposed or rearranged."""
+        """Bytes kept for the backward pass, beside input and weights. Soft: b S (2 m + 2 d + 2 r):
+        both softmaxes, slots and answers, bottlenecks before and after gelu. Dense, folded:
+        b m n (1 + 3 r) + d n r: gates; bottlenecks before and after gelu and gated; weights
+        rearranged, which one expert alone needs not. The stack of all answers: b m n (1 + 2 r + d).
+        """
         b, m, d, n, r = self.clips, self.tokens, self.width, self.experts, self.bottleneck
         slots = n * self.slots
         if self.soft:
-            return BYTES * (b * slots * (2 * m + 2 * d + 2 * r) + d * slots * (slots > 1))
+            return BYTES * b * slots * (2 * m + 2 * d + 2 * r)
         if "," in self.form:
             return BYTES * b * m * n * (1 + 2 * r + d)
-        return BYTES * (b * m * n * (1 + 3 * r) + d * n * (1 + r) * (n > 1))
+        return BYTES * (b * m * n * (1 + 3 * r) + d * n * r * (n > 1))
 
     def _times(self, layer: nn.Module, x: Tensor) -> list[float]:
         """Milliseconds of forward and backward passes, after two to warm up."""

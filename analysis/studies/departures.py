@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softmoa.ast import AST, Block
 from softmoa.methods.adapters import ConvAdapter
-from softmoa.moa import MoA, Slots, SoftRouter
+from softmoa.model.ast import AST, Block
+from softmoa.model.moa import Experts, MoA, Slots, SoftRouter
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,14 @@ def normalise_other_axis(model: AST) -> None:
 
 def zero_both_projections(model: AST) -> None:
     for mixture in _mixtures(model):
+        assert isinstance(mixture.experts, Experts)
         nn.init.zeros_(mixture.experts.down)
 
 
 def draw_both_projections(model: AST) -> None:
     generator = torch.Generator().manual_seed(0)
     for mixture in _mixtures(model):
+        assert isinstance(mixture.experts, Experts)
         for weight in (mixture.experts.down, mixture.experts.up):
             values = torch.randn(weight.shape, generator=generator).clamp(-2, 2)
             weight.data.copy_(0.02 * values)

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from analysis.bench.measure import processor
 from analysis.studies.catalogue import Training
 from analysis.studies.claims import Claim, Row, difference, verdict
-from softmoa.balance import METRICS
+from softmoa.lens.balance import METRICS
+from softmoa.training.statistics import spread
 
 UNSHOWN = ("right", "groups", "curve")  # of a result, too long for a table
 PERCENT = ("test_accuracy", "val_accuracy")
@@ -163,7 +164,7 @@ def _lines(axes: Any, rows: Sequence[Row]) -> None:
         axes.errorbar(
             [at * 1.03**k for at in places],  # beside each other
             [mean(v) for v in values],
-            [stdev(v) if len(v) > 1 else 0 for v in values],
+            [spread(v) for v in values],
             marker="o",
             markersize=4,
             capsize=2,
@@ -180,8 +181,8 @@ def _dots(
     for place, label in enumerate(reversed(labels)):
         values = [scale * row[measure] for row in rows if row["condition"] == label]
         if values:
-            spread = stdev(values) if measure == "test_accuracy" and len(values) > 1 else 0
-            axes.errorbar(mean(values), place, xerr=spread, fmt="o", color="#1f77b4", capsize=3)
+            error = spread(values) if measure == "test_accuracy" else 0
+            axes.errorbar(mean(values), place, xerr=error, fmt="o", color="#1f77b4", capsize=3)
             axes.plot(values, [place] * len(values), "|", color="#888888")
     axes.set_yticks(range(len(labels)), list(reversed(labels)), fontsize=8)
 
@@ -233,7 +234,7 @@ def _cell(values: Sequence[float], measure: str) -> str:
     percent = measure in PERCENT or measure.startswith("change")
     shown = [100 * v for v in values] if percent else list(values)
     finite = all(map(math.isfinite, shown))  # max/min ratio: an expert may have nothing
-    spread = f" ± {stdev(shown):.2g}" if len(shown) > 1 and finite else ""
+    error = f" ± {spread(shown):.2g}" if len(shown) > 1 and finite else ""
     if measure == "seconds":
         return f"{mean(shown):.0f}"
-    return f"{mean(shown):.1f}{spread}" if percent else f"{mean(shown):.3g}{spread}"
+    return f"{mean(shown):.1f}{error}" if percent else f"{mean(shown):.3g}{error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -14,18 +15,20 @@ from torch import Tensor
 
 from analysis.studies.departures import DEPARTURES
 from analysis.studies.engine import Result
-from softmoa import tasks, training, weights
-from softmoa.ast import AST
-from softmoa.balance import METRICS, Tally
-from softmoa.events import Planned, RunEvent, RunFailed, RunFinished
-from softmoa.experiment import compare, fine_tuned
+from softmoa.data import tasks
+from softmoa.data.tasks import LabelledFile, Task
+from softmoa.lens.balance import METRICS, Tally
 from softmoa.methods import share
 from softmoa.methods.beside import NORM_BEFORE
-from softmoa.plan import Choice, Comparison
-from softmoa.recording import record_routing
-from softmoa.tasks import LabelledFile, Task
-from softmoa.training import TrainingOptions
-from softmoa.weights import BACKBONES, Loaded
+from softmoa.model import device, weights
+from softmoa.model.ast import AST
+from softmoa.model.recording import hooked
+from softmoa.model.weights import BACKBONES, Loaded
+from softmoa.training.compare import compare, fine_tuned
+from softmoa.training.events import Planned, RunEvent, RunFailed, RunFinished, TrainedBundle
+from softmoa.training.fit import Evaluated, TrainingOptions, predict
+from softmoa.training.plan import Choice, Comparison
+from softmoa.training.recipes import Start
 
 Pairs = tuple[tuple[str, Any], ...]
 VALIDATED = 120  # validation clips at most, spread over the classes
@@ -52,14 +55,14 @@ class Arm:
     options: Pairs = ()
     layers: tuple[int, ...] = ()
     departure: str = ""
-    warm_head: bool = True
+    start: Start = "probe"
 
     def __str__(self) -> str:
         said = [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
                 for name, value in self.options]  # fmt: skip
         said += [f"layers {self.layers}"] if self.layers else []
         said += [self.departure] if self.departure else []
-        said += [] if self.warm_head else ["head from zero"]
+        said += ["head from zero"] if self.start == "cold" else []
         return ", ".join([self.method, *said])
 
     @property
@@ -120,7 +123,7 @@ class Trial:
             TrainingOptions(epochs=self.epochs),
             (self.seed,),
             self.shots,
-            self.arm.warm_head,
+            self.arm.start,
             interleave=False,
         )
         models: list[AST] = []
@@ -131,17 +134,19 @@ class Trial:
 
         curve: list[Result] = []
         truth: tuple[int, ...] = ()
-        finished = None
+        finished, state = None, {}
         departed = self.arm.departed(base)
         for event in compare(departed, task, comparison, prepare):
             if isinstance(event, Planned):
                 truth = event.truth
             elif isinstance(event, RunFailed):
                 raise ValueError(event.message)
+            elif isinstance(event, TrainedBundle):
+                state = event.state
             elif isinstance(event, RunFinished):
                 finished = event
             elif self.watched and isinstance(event, RunEvent):
-                if isinstance(event.event, training.Evaluated):
+                if isinstance(event.event, Evaluated):
                     step = {"step": event.event.step, "accuracy": event.event.accuracy}
                     curve.append(step | balance_of(models[0], task.valid))
         assert finished is not None
@@ -151,6 +156,9 @@ class Trial:
             + MEASURED[:3]
         }
         right = (a == b for a, b in zip(truth, finished.predicted, strict=True))
+        answers = repr((finished.predicted, finished.confidence)).encode()
+        result["answers"] = hashlib.sha256(answers).hexdigest()[:12]
+        result["probe_accuracy"] = finished.probe_accuracy
         result["right"] = "".join("01"[hit] for hit in right)
         names = list(dict.fromkeys(clip.group for clip in task.test))
         result["groups"] = [names.index(clip.group) for clip in task.test]
@@ -158,7 +166,7 @@ class Trial:
             result |= {"curve": curve} | balance_of(models[0], task.test)
         if self.arm.departure:
             fresh = self.output_change(base, task, len(task.labels))
-            trained = self.output_change(base, task, len(task.labels), finished.state)
+            trained = self.output_change(base, task, len(task.labels), state)
             result |= {"change_at_start": fresh, "change_trained": trained}
         return result
 
@@ -195,7 +203,7 @@ def keep_layers(model: AST, layers: Sequence[int]) -> None:
             continue
         for slot, norm in NORM_BEFORE.items():
             setattr(block, slot, None)
-            getattr(block, norm.strip(".")).requires_grad_(False)
+            getattr(block, norm).requires_grad_(False)
 
 
 def balance_of(model: AST, files: Sequence[LabelledFile]) -> dict[str, float]:
@@ -208,9 +216,9 @@ def balance_of(model: AST, files: Sequence[LabelledFile]) -> dict[str, float]:
         if (router := getattr(block.beside_attn, "router", None)) and router.phi.ndim == 3
     }
     tally = Tally(phi)
-    with record_routing(model) as records:
-        training.predict(model, examples)
-        tally.add(records)
+    with hooked(model) as trace:
+        predict(model, examples)
+        tally.add(trace.records)
     found = {}
     for metric in METRICS:
         values = [metric.value(balance) for balance in tally.balances.values()]
@@ -222,10 +230,9 @@ def balance_of(model: AST, files: Sequence[LabelledFile]) -> dict[str, float]:
 
 @lru_cache(maxsize=2)
 def backbone(name: str) -> Loaded:
-    """On the GPU where there is one."""
+    """On the device that SOFTMOA_DEVICE names, by default the GPU where there is one."""
     base = weights.load(name) if name in BACKBONES else weights.load_embedded(Path(name))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    base.model.to(device)
+    device.place(base.model, f"the backbone '{base.name}'")
     return base
 
 

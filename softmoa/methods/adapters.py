@@ -3,6 +3,9 @@
     bottleneck      x --> down (r) --> gelu --> up --> y
     convolutional   x --> norm --> down (2 r) --> glu --> depthwise convolution --> norm --> silu
                       --> up --> y                  (the convolution module of the Conformer)
+    AdaptFormer     x --> down (r) --> relu --> up --> scale * y          (arXiv 2205.13535)
+    look-aside      x --> convolution over time (r) --> gelu --> convolution over frequency --> y
+                                                                          (LoAA, arXiv 2412.05951)
 
 The last projection starts at zero, and with it the branch. Adapters are parallel to their sublayer;
 the sequential form, which the paper finds slightly worse, has no slot.
@@ -10,23 +13,24 @@ the sequential form, which the paper finds slightly worse, has no slot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from softmoa.ast import AST, SPECIAL_TOKENS
-from softmoa.methods.beside import Placement, bottleneck, plug_beside
-from softmoa.methods.options import Options
+from softmoa.methods.beside import Placement, norms_beside, plug_beside
+from softmoa.methods.registry import PETL_AST, Count, Method, Number, Options, register
+from softmoa.model.ast import AST, SPECIAL_TOKENS
 
 
 @dataclass(frozen=True)
 class AdapterOptions(Options):
     """reduction: width of the model over that of the bottleneck."""
 
-    reduction: float = 64
+    reduction: Number = 64
     placement: Placement = "mhsa"
 
 
@@ -39,9 +43,27 @@ class ConvAdapterOptions(Options):
     start of the next; or "time", every band by itself.
     """
 
-    reduction: float = 96
-    kernel: int = 31
+    reduction: Number = 96
+    kernel: Count = 31
     along: Literal["sequence", "time"] = "sequence"
+    placement: Placement = "mhsa"
+
+
+@dataclass(frozen=True)
+class AdaptFormerOptions(Options):
+    """reduction: width of the model over that of the bottleneck. scale: of what it adds."""
+
+    reduction: Number = 12
+    scale: Number = 0.1
+    placement: Placement = "ffn"
+
+
+@dataclass(frozen=True)
+class LookAsideOptions(Options):
+    """reduction: width of the model over that of the bottleneck. kernel: patches it looks at."""
+
+    reduction: Number = 96
+    kernel: Count = 3
     placement: Placement = "mhsa"
 
 
@@ -106,6 +128,43 @@ class ConvAdapter(nn.Module):
         return self.conv(padded).transpose(1, 2)
 
 
+class AdaptFormer(Adapter):
+    """x -> scale * up(relu(down(x)))."""
+
+    def __init__(self, width: int, bottleneck: int, scale: float):
+        super().__init__(width, bottleneck)
+        self.scale = scale
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, m, d) -> (b, m, d)."""
+        return self.scale * self.up(F.relu(self.down(x)))
+
+
+class LookAside(nn.Module):
+    """An adapter whose projections are convolutions: into the bottleneck along time, out of it
+    along frequency. A special token has no neighbours; padding is as good as absent."""
+
+    def __init__(self, width: int, bottleneck: int, kernel: int, bands: int):
+        super().__init__()
+        self.bands = bands
+        self.down = nn.Conv2d(width, bottleneck, (1, kernel), padding="same")
+        self.up = nn.Conv2d(bottleneck, width, (kernel, 1), padding="same")
+        _zero(self.up)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: (b, m, d); mask: (b, m), True for real tokens."""
+        if mask is not None:
+            x = x * mask[..., None]
+        special, patches = x[:, :SPECIAL_TOKENS], x[:, SPECIAL_TOKENS:]
+        picture = patches.transpose(1, 2).unflatten(2, (self.bands, -1))  # (b, d, bands, columns)
+        alone = special.flatten(0, 1)[..., None, None]
+        answers = self._answer(picture).flatten(2).transpose(1, 2)
+        return torch.cat([self._answer(alone).view_as(special), answers], dim=1)
+
+    def _answer(self, picture: Tensor) -> Tensor:
+        return self.up(F.gelu(self.down(picture)))
+
+
 class ClipNorm(nn.Module):
     """Zero mean and unit variance of every channel over the real tokens of a clip, then affine.
 
@@ -129,20 +188,68 @@ class ClipNorm(nn.Module):
 
 
 def plug_adapter(model: AST, options: AdapterOptions) -> None:
-    r = bottleneck(model, options.reduction)
-    plug_beside(model, options.placement, lambda: Adapter(model.config.width, r))
+    plug_beside(model, options, Adapter)
 
 
 def plug_conv_adapter(model: AST, options: ConvAdapterOptions) -> None:
-    r = bottleneck(model, options.reduction)
     bands = model.config.bands if options.along == "time" else None
-    plug_beside(
-        model,
-        options.placement,
-        lambda: ConvAdapter(model.config.width, r, options.kernel, bands),
-    )
+    plug_beside(model, options, lambda width, r: ConvAdapter(width, r, options.kernel, bands))
 
 
-def _zero(linear: nn.Linear) -> None:
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
+def plug_adaptformer(model: AST, options: AdaptFormerOptions) -> None:
+    plug_beside(model, options, lambda width, r: AdaptFormer(width, r, options.scale))
+
+
+def plug_look_aside(model: AST, options: LookAsideOptions) -> None:
+    bands = model.config.bands
+    plug_beside(model, options, lambda width, r: LookAside(width, r, options.kernel, bands))
+
+
+def _zero(projection: nn.Module) -> None:
+    for weight in projection.parameters():
+        nn.init.zeros_(weight)
+
+
+row = partial(
+    Method,
+    family="Adapters",
+    trains=norms_beside,
+    learning_rate=5e-3,
+    short_rate=5e-3,
+    sizes=("reduction",),
+)
+register(
+    row(
+        name="adapter",
+        title="Bottleneck adapter",
+        about="Adds one small network beside a sublayer of every layer.",
+        paper=PETL_AST,
+        options=AdapterOptions,
+        plug=plug_adapter,
+        short_rate=1.5e-3,
+    ),
+    row(
+        name="conv-adapter",
+        title="Convolutional adapter",
+        about="Adds one small network that also listens to neighbouring patches.",
+        paper=PETL_AST,
+        options=ConvAdapterOptions,
+        plug=plug_conv_adapter,
+    ),
+    row(
+        name="adaptformer",
+        title="AdaptFormer",
+        about="Adds one small scaled network beside the MLP of every layer.",
+        paper="arXiv 2205.13535",
+        options=AdaptFormerOptions,
+        plug=plug_adaptformer,
+    ),
+    row(
+        name="look-aside",
+        title="Look-aside adapter",
+        about="Adds small networks that look at neighbours in time, then in frequency.",
+        paper="arXiv 2412.05951",
+        options=LookAsideOptions,
+        plug=plug_look_aside,
+    ),
+)

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from softmoa.ast import AST
+from softmoa.methods.registry import Weights, every_weight
+from softmoa.model.ast import AST
 
 Placement = Literal["mhsa", "ffn", "houlsby"]
 SITES = {
@@ -25,22 +26,24 @@ SITES = {
     "ffn": ("beside_mlp",),
     "houlsby": ("beside_attn", "beside_mlp"),
 }
-NORM_BEFORE = {"beside_attn": ".ln_attn.", "beside_mlp": ".ln_mlp."}
-FINAL_NORM = ".ln."
+NORM_BEFORE = {"beside_attn": "ln_attn", "beside_mlp": "ln_mlp"}
 
 
-def plug_beside(model: AST, placement: Placement, branch: Callable[[], nn.Module]) -> None:
-    """A new branch at every place of every block."""
+def plug_beside(model: AST, options: Any, branch: Callable[[int, int], nn.Module]) -> None:
+    """A new branch(width, bottleneck) at every place of every block.
+
+    The bottleneck is the width of the model over the option `reduction`, or the option `rank`.
+    """
+    width = model.config.width
+    r = getattr(options, "rank", 0) or max(1, round(width / options.reduction))
     for block in model.blocks:
-        for slot in SITES[placement]:
-            setattr(block, slot, branch())
+        for slot in SITES[options.placement]:
+            setattr(block, slot, branch(width, r))
 
 
-def bottleneck(model: AST, reduction: float) -> int:
-    """Width of an adapter's bottleneck: the model's width over the reduction rate."""
-    return max(1, round(model.config.width / reduction))
-
-
-def norms_beside(options: Any) -> tuple[str, ...]:
+def norms_beside(model: AST, options: Any) -> Weights:
     """The norms a branch reads through train with it, and the final norm (the papers' choice)."""
-    return (*(NORM_BEFORE[slot] for slot in SITES[options.placement]), FINAL_NORM)
+    for block in model.blocks:
+        for slot in SITES[options.placement]:
+            yield from every_weight(getattr(block, NORM_BEFORE[slot]))
+    yield from every_weight(model.ln)

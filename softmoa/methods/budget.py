@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from softmoa.ast import AST, ASTConfig
 from softmoa.methods import METHODS, attach, trained_parameters
+from softmoa.model.ast import AST, ASTConfig
 
 TOLERANCE = 0.05  # of a budget that counts as met
 

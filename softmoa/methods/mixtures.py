@@ -3,16 +3,23 @@
 soft     tokens ==mix==> slots --> experts ==mix==> tokens      every token, softly
 dense    token --> all experts --> sum by the router's gates    every token, every expert
 top-k    token --> its k best experts --> sum by their gates    most experts left out
+soft LoRA: as soft, each expert a low-rank map without biases and activation
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
-from softmoa.ast import AST
-from softmoa.methods.beside import Placement, bottleneck, plug_beside
-from softmoa.methods.options import Options
-from softmoa.moa import Balance, Experts, MoA, SoftRouter, TokenExperts, TokenRouter
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from softmoa.methods.beside import Placement, norms_beside, plug_beside
+from softmoa.methods.registry import Count, Method, Number, Options, register
+from softmoa.model.ast import AST
+from softmoa.model.moa import Balancing, Experts, MoA, SoftRouter, TokenExperts, TokenRouter
+
+SOFT_MOA = "arXiv 2402.00828"
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,9 @@ class SoftMoAOptions(Options):
     normalize: unit-norm tokens and phi in the routing logits (Soft MoE, section 2.3).
     """
 
-    experts: int = 7
-    slots: int = 1
-    reduction: float = 128
+    experts: Count = 7
+    slots: Count = 1
+    reduction: Number = 128
     placement: Placement = "mhsa"
     normalize: bool = False
 
@@ -33,8 +40,8 @@ class SoftMoAOptions(Options):
 class DenseMoAOptions(Options):
     """reduction: width of the model over the width of an expert's bottleneck."""
 
-    experts: int = 7
-    reduction: float = 128
+    experts: Count = 7
+    reduction: Number = 128
     placement: Placement = "mhsa"
 
 
@@ -46,43 +53,124 @@ class TopKMoAOptions(Options):
     bias on the choice, moved by `rate` a step. See `moa.TokenRouter`.
     """
 
-    experts: int = 7
-    k: int = 1
-    reduction: float = 128
+    experts: Count = 7
+    k: Count = 1
+    reduction: Number = 128
     placement: Placement = "mhsa"
-    balance: Balance = "none"
-    coefficient: float = 0.01
-    rate: float = 0.001
+    balance: Balancing = "none"
+    coefficient: Number = 0.01
+    rate: Number = 0.001
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.k > self.experts:
             raise ValueError(f"k must be at most experts, {self.experts}, not {self.k}")
 
 
+@dataclass(frozen=True)
+class SoftLoRAOptions(Options):
+    """rank: width of an expert's bottleneck. alpha: its answer is scaled by alpha / rank."""
+
+    experts: Count = 7
+    slots: Count = 1
+    rank: Count = 6
+    alpha: Number = 16
+    placement: Placement = "mhsa"
+
+
+class LowRankExperts(nn.Module):
+    """n low-rank maps as batched weights: (alpha / rank) up_j(down_j(x)); up starts at zero."""
+
+    def __init__(self, width: int, experts: int, rank: int, alpha: float):
+        super().__init__()
+        self.scale = alpha / rank
+        self.down = nn.Parameter(torch.empty(experts, width, rank))
+        self.up = nn.Parameter(torch.zeros(experts, rank, width))
+        nn.init.uniform_(self.down, -(width**-0.5), width**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Slot inputs (b, n, p, d) -> slot outputs (b, n, p, d)."""
+        return self.scale * torch.einsum("bnpd,ndr,nre->bnpe", x, self.down, self.up)
+
+
+def plug_soft_lora(model: AST, options: SoftLoRAOptions) -> None:
+    n = options.experts
+
+    def mixture(width: int, r: int) -> MoA:
+        experts = LowRankExperts(width, n, r, options.alpha)
+        return MoA(SoftRouter(width, n, options.slots), experts)
+
+    plug_beside(model, options, mixture)
+
+
 def plug_soft_moa(model: AST, options: SoftMoAOptions) -> None:
-    width, n, r = model.config.width, options.experts, bottleneck(model, options.reduction)
-    plug_beside(
-        model,
-        options.placement,
-        lambda: MoA(SoftRouter(width, n, options.slots, options.normalize), Experts(width, n, r)),
-    )
+    n = options.experts
+
+    def mixture(width: int, r: int) -> MoA:
+        router = SoftRouter(width, n, options.slots, options.normalize)
+        return MoA(router, Experts(width, n, r))
+
+    plug_beside(model, options, mixture)
 
 
 def plug_dense_moa(model: AST, options: DenseMoAOptions) -> None:
-    width, n, r = model.config.width, options.experts, bottleneck(model, options.reduction)
+    n = options.experts
     plug_beside(
-        model, options.placement, lambda: MoA(TokenRouter(width, n), TokenExperts(width, n, r))
+        model, options, lambda width, r: MoA(TokenRouter(width, n), TokenExperts(width, n, r))
     )
 
 
 def plug_topk_moa(model: AST, options: TopKMoAOptions) -> None:
-    width, n, r = model.config.width, options.experts, bottleneck(model, options.reduction)
+    n = options.experts
 
-    def mixture() -> MoA:
+    def mixture(width: int, r: int) -> MoA:
         router = TokenRouter(
             width, n, options.k, options.balance, options.coefficient, options.rate
         )
         return MoA(router, TokenExperts(width, n, r))
 
-    plug_beside(model, options.placement, mixture)
+    plug_beside(model, options, mixture)
+
+
+row = partial(
+    Method,
+    family="Mixtures",
+    trains=norms_beside,
+    learning_rate=5e-3,
+    short_rate=1.5e-3,
+    sizes=("reduction", "experts"),
+)
+register(
+    row(
+        name="dense-moa",
+        title="Dense-MoA",
+        about="Adds several adapters; every patch is answered by all of them, by its gates.",
+        paper=SOFT_MOA,
+        options=DenseMoAOptions,
+        plug=plug_dense_moa,
+    ),
+    row(
+        name="topk-moa",
+        title="Top-k MoA",
+        about="Adds several adapters; every patch is answered by its best one or two only.",
+        paper="arXiv 2101.03961",
+        options=TopKMoAOptions,
+        plug=plug_topk_moa,
+    ),
+    row(
+        name="soft-moa",
+        title="Soft-MoA",
+        about="Adds several adapters; each reads a blend of all patches, and answers to all.",
+        paper=SOFT_MOA,
+        options=SoftMoAOptions,
+        plug=plug_soft_moa,
+    ),
+    row(
+        name="soft-lora",
+        title="Soft mixture of LoRA",
+        about="Adds several low-rank maps; each reads a blend of all patches.",
+        paper="arXiv 2106.09685 with the routing of arXiv 2308.00951",
+        options=SoftLoRAOptions,
+        plug=plug_soft_lora,
+        sizes=("rank", "experts"),
+    ),
+)

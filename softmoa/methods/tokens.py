@@ -14,35 +14,36 @@ These methods change what the model computes from the first step on: no token is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from softmoa.ast import AST, Block
-from softmoa.methods.options import Options
+from softmoa.methods.registry import Count, Method, Options, final_norm, register
+from softmoa.model.ast import AST, Block
 
 
 @dataclass(frozen=True)
 class ShallowPromptOptions(Options):
     """length: prompts in front of the first block, which travel on through all others."""
 
-    length: int = 300
+    length: Count = 300
 
 
 @dataclass(frozen=True)
 class DeepPromptOptions(Options):
     """length: prompts of every block, in the place of those of the block before."""
 
-    length: int = 25
+    length: Count = 25
 
 
 @dataclass(frozen=True)
 class PrefixOptions(Options):
     """length: extra keys of every block, and as many values. The paper's prefix-24 counts both."""
 
-    length: int = 12
+    length: Count = 12
 
 
 class Prompts(nn.Module):
@@ -101,3 +102,41 @@ def plug_prefix(model: AST, options: PrefixOptions) -> None:
     for block in model.blocks:
         assert isinstance(block, Block)
         block.attn.prefix = Prefix(options.length, model.config.width, model.config.heads)
+
+
+row = partial(
+    Method,
+    family="Tokens",
+    trains=final_norm,
+    learning_rate=1e-2,
+    short_rate=3e-3,
+    sizes=("length",),
+    identity_at_start=False,
+)
+register(
+    row(
+        name="shallow-prompt",
+        title="Prompt tuning, shallow",
+        about="Adds trained tokens to the sequence before the first layer.",
+        paper="arXiv 2203.12119",
+        options=ShallowPromptOptions,
+        plug=plug_shallow_prompts,
+        short_rate=1e-2,
+    ),
+    row(
+        name="deep-prompt",
+        title="Prompt tuning, deep",
+        about="Adds fresh trained tokens to the sequence before every layer.",
+        paper="arXiv 2203.12119",
+        options=DeepPromptOptions,
+        plug=plug_deep_prompts,
+    ),
+    row(
+        name="prefix",
+        title="Prefix tuning",
+        about="Adds trained keys and values to the attention of every layer.",
+        paper="arXiv 2101.00190",
+        options=PrefixOptions,
+        plug=plug_prefix,
+    ),
+)

@@ -1,378 +1,272 @@
-"""Figures of a comparison for a web page: curves, trade-offs, router balance, confusion.
-
-What grows while a comparison runs is a list of strings that join to well-formed HTML: a new point
-is appended to one of them and the others stay the same, so that only the change is sent. Lines are
-drawn in data coordinates, and an axis that grows changes the view box alone.
-"""
+"""Figures of a comparison: curves, costs, router balance, confusion; one page of them as a file."""
 
 from __future__ import annotations
 
-import math
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
+from math import floor
+from textwrap import fill
 
-from softmoa.plots.scales import expert_colour, ticks
+import numpy as np
+import plotly.graph_objects as go
+from scipy.special import xlogy
 
-CSS = Path(__file__).with_name("race.css").read_text(encoding="utf-8")
-COLOURS = 6  # of Okabe and Ito's, those that show as lines on white and on black
-HIDDEN = " hidden=''"
-LABEL_GAP = 0.075  # of the height of a plot, between two labels
+from softmoa.plots.style import QUIET, SIGNED, expert_colour, figure
+
+MOST_STEPS = 16  # of a course that are shown
+MOST_EXPERTS = 32  # that have a colour each; the rest are one
+MOST_CLASSES = 60  # of a confusion matrix, the most confused ones
+MOST_COUNTS = 20  # classes up to which the counts of a confusion matrix can be read
 
 
 @dataclass(frozen=True)
-class Style:
-    """Colour of a method, and whether its line is dashed."""
+class Curve:
+    """One method while it trains: mean and standard deviation over its seeds, each (points,)."""
 
+    name: str
     colour: str
-    dashed: bool
-
-    @classmethod
-    def of(cls, place: int) -> Style:
-        """The style of the method at `place` in a comparison, from 0; distinct up to 12."""
-        return cls(expert_colour(place % COLOURS)[0], place // COLOURS % 2 == 1)
-
-    @property
-    def key(self) -> str:
-        """A short piece of the line."""
-        kind = "dashed" if self.dashed else "solid"
-        return f"<i class='race-key' style='border-top:3px {kind} {self.colour}'></i>"
+    x: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+    dash: str = "solid"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One run. points: (x, y) in the order of x. kept: which of them is marked, if any.
-
-    Lines of one name share a label.
-    """
+class Lane:
+    """Where one method is: validation accuracy and its standard deviation over seeds, NaN before
+    the first evaluation; cost: what stands beside it; told: lines of the hover."""
 
     name: str
-    style: Style
-    points: Sequence[tuple[float, float]]
-    kept: int | None = None
+    colour: str
+    accuracy: float
+    spread: float
+    cost: str
+    told: str
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One method on a trade-off. spread: standard deviation of y, 0 if unknown."""
+class Cost:
+    """What one method reached and what it cost; spread: standard deviation over seeds. best: the
+    costs, "parameters" or "seconds", at which no other one is as good and cheaper."""
 
     name: str
-    style: Style
-    x: float
-    y: float
-    spread: float = 0.0
+    colour: str
+    accuracy: float
+    spread: float
+    parameters: int
+    seconds: float
+    best: tuple[str, ...] = ()
 
 
 def curves(
-    lines: Sequence[Line], *, title: str, x_title: str, x_end: float, percent: bool = False
-) -> list[str]:
-    """Lines against `x_title` from 0 to `x_end`, each labelled with its latest value.
-
-    percent: y is a fraction, drawn within 0 and 1.
-    """
-    values = [y for line in lines for _, y in line.points]
-    bottom, top = y_range(values, percent)
-    across = {line.name for line in lines}
-    thin = len(lines) > len(across)
-    height = top - bottom
-    marks = [m for m in ticks_between(bottom, top)]
-    grid = "".join(f"M0 {m:.6g}H{x_end:.6g}" for m in marks)
-    y_labels = "".join(
-        f"<span style='bottom:{100 * (m - bottom) / height:.2f}%'>{_number(m, percent)}</span>"
-        for m in marks
+    methods: Sequence[Curve], *, x_title: str, y_title: str, x_end: float | None, percent: bool
+) -> go.Figure:
+    """A line for each method, and a band of one standard deviation where there are seeds."""
+    number = ".1%" if percent else ".3f"
+    picture = figure(
+        230,
+        uirevision="kept",  # what the legend hides stays hidden
+        hovermode="x unified",
+        xaxis={"title": x_title, "range": [0, x_end], "rangemode": "tozero"},
+        yaxis={"title": y_title, "tickformat": ".0%" if percent else ".3g"},
     )
-    parts = [
-        f"<div class='moa race'>{_title(title)}<div class='moa-plot race-plot'>"
-        f"<div class='moa-y' aria-hidden='true'>{y_labels}</div>"
-        f"<div class='moa-area race-area'><svg aria-hidden='true' preserveAspectRatio='none' "
-        f"viewBox='0 {-top:.6g} {x_end:.6g} {height:.6g}'><g transform='scale(1,-1)'>"
-        f"<path class='race-grid' d='{grid}'/>"
-    ]
-    for line in lines:
-        # One point twice is a dot, by the round ends of lines; once it is nothing.
-        shown = [*line.points] * 2 if len(line.points) == 1 else line.points
-        parts += [
-            f"<polyline class='race-line{' race-thin' * thin}{' race-dash' * line.style.dashed}' "
-            f"stroke='{line.style.colour}' points='",
-            " ".join(f"{x:.5g},{y:.4g}" for x, y in shown),
-            "'/>",
-            _ring(line),
-        ]
-    parts.append("</g></svg></div><div class='race-labels'>")
-    latest: dict[str, list[float]] = {}
-    for line in lines:
-        if line.points:
-            latest.setdefault(line.name, []).append(line.points[-1][1])
-    means = {name: sum(of) / len(of) for name, of in latest.items()}
-    places = spread_out([(y - bottom) / height for y in means.values()], LABEL_GAP)
-    styles = {line.name: line.style for line in lines}
-    at = dict(zip(means, places, strict=True))
-    for name in styles:
-        shown = name in means
-        parts += [
-            f"<span{'' if shown else HIDDEN} style='bottom:",
-            f"{100 * at[name]:.0f}" if shown else "",
-            f"%'>{styles[name].key}{escape(name)} <b>",
-            _number(means[name], percent, 3) if shown else "",
-            "</b></span>",
-        ]
-    parts.append("</div>" + _x_axis(x_end, x_title) + "</div></div>")
-    return parts
+    for of in methods:
+        low, high = of.mean - of.spread, of.mean + of.spread
+        picture.add_scatter(
+            x=_short([*of.x, *of.x[::-1]]), y=_short([*high, *low[::-1]]), fill="toself",
+            fillcolor=of.colour, opacity=0.18, line_width=0, mode="lines", legendgroup=of.name,
+            showlegend=False, hoverinfo="skip", visible=bool(of.spread.any()),
+        )  # fmt: skip
+        picture.add_scatter(
+            x=_short(of.x), y=_short(of.mean), customdata=_short(of.spread), name=of.name,
+            mode="lines+markers", marker_size=5, legendgroup=of.name,
+            line={"color": of.colour, "width": 2.5, "dash": of.dash},
+            hovertemplate=f"%{{y:{number}}} ± %{{customdata:{number}}}",
+        )  # fmt: skip
+    return picture
 
 
-def _ring(line: Line) -> str:
-    """A mark at the point that was kept; two dots, since a circle would be stretched."""
-    if line.kept is None:
-        return ""
-    x, y = line.points[line.kept]
-    dot = f"d='M{x:.5g} {y:.4g}h0'"
-    colour = f"stroke='{line.style.colour}'"
-    return f"<path class='race-kept' {colour} {dot}/><path class='race-hole' {dot}/>"
+def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: str) -> go.Figure:
+    """A track for each method, in their order, with a mark where it is and its cost beside it; the
+    linear probe's accuracy dotted. The scale begins at the full 10 % below the last."""
+    reached = [of.accuracy - of.spread for of in methods if of.accuracy == of.accuracy]
+    low = floor(10 * min([*reached, 0.9 if probe is None else probe])) / 10
+    # Options are written small: a phone has little room beside the lanes.
+    parts = {of.name: of.name.partition(", ") for of in methods}
+    small = "{}{}<span style='font-size:9px'>{}</span>".format
+    picture = figure(
+        56 + 22 * len(methods), showlegend=False, uirevision="kept",
+        margin={"l": 8, "r": 8, "t": 24, "b": 24},
+        xaxis={"range": [low, 1.01], "tickformat": ".0%", "domain": [0, 0.65], "fixedrange": True},
+        yaxis={
+            "autorange": "reversed", "automargin": True, "fixedrange": True,
+            "tickvals": list(parts), "ticktext": [small(*part) for part in parts.values()],
+            "tickfont_size": 11,
+        },
+    )  # fmt: skip
+    for of in methods:
+        picture.add_scatter(
+            x=[low, of.accuracy], y=[of.name] * 2, mode="lines+markers",
+            line={"color": of.colour, "width": 4},
+            marker={"size": [0, 14], "color": of.colour, "opacity": 1},
+            error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
+            hovertemplate=f"{of.told}<extra></extra>",
+        )  # fmt: skip
+    beside = {"showarrow": False, "xref": "paper", "x": 0.67, "xanchor": "left"}
+    above = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
+    for of in methods:
+        picture.add_annotation(y=of.name, text=of.cost, font_size=11, **beside)
+    picture.add_annotation(text=cost_title, **(beside | above))
+    picture.add_annotation(text=title, x=0, xref="paper", xanchor="left", **above)
+    if probe is not None:
+        picture.add_vline(probe, line={"dash": "dot", "color": QUIET})
+    return picture
 
 
-def y_range(values: Sequence[float], percent: bool, least: float = 0.3) -> tuple[float, float]:
-    """Neat ends that hold all values; of fractions at least `least` apart and within 0 and 1."""
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    if percent:
-        low = max(math.floor(10 * low - 0.3), 0) / 10
-        high = max(min(math.ceil(10 * high + 0.3), 10) / 10, low)
-        low = max(min(low, high - least), 0.0)
-        return low, max(high, low + least)
-    step = ticks(max(high - low, 0.1 * abs(high), 1e-6), 4)[1]
-    return math.floor(low / step + 1e-9) * step, math.ceil(high / step + 0.05) * step
+def _short(values: Sequence[float] | np.ndarray) -> list[float]:
+    """Lists of short numbers: plotly packs arrays, of which no part can be sent."""
+    return [float(f"{value:.4g}") for value in values]
 
 
-def ticks_between(bottom: float, top: float, most: int = 5) -> list[float]:
-    """Neat values from `bottom` to `top`."""
-    steps = ticks(top - bottom, most)
-    step = steps[1] if len(steps) > 1 else top - bottom
-    first = math.ceil(bottom / step - 1e-9)
-    return [round(k * step, 10) for k in range(first, math.floor(top / step + 1e-9) + 1)]
+def costs(methods: Sequence[Cost]) -> go.Figure:
+    """Test accuracy against trained parameters and against seconds, both logarithmic, with the
+    Pareto line of each; bars are one standard deviation over seeds."""
+    picture = figure(290).set_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
+    picture.update_yaxes(tickformat=".0%")
+    picture.update_yaxes(title_text="test accuracy", col=1)
+    for column, what in enumerate(("parameters", "seconds"), 1):
+        least = min([getattr(of, what) for of in methods if getattr(of, what)], default=1.0)
+        left = least / 10  # of a cost of 0, which a logarithmic axis has no place for
+        zero = any(not getattr(of, what) for of in methods)
+        picture.update_xaxes(
+            type="log", dtick=1, tickformat="~s" if what == "parameters" else "~g", col=column,
+            title_text=what + " (left: none)" * zero,
+        )  # fmt: skip
+        line = sorted((getattr(of, what) or left, of.accuracy) for of in methods if what in of.best)
+        if len(line) > 1:
+            x, y = zip(*line, strict=True)
+            picture.add_scatter(
+                x=x, y=y, mode="lines", line={"color": QUIET, "dash": "dot"}, name="Pareto line",
+                legendgroup="", showlegend=column == 1, hoverinfo="skip", row=1, col=column,
+            )  # fmt: skip
+        for of in methods:
+            value = getattr(of, what)
+            picture.add_scatter(
+                x=[value or left], y=[of.accuracy], error_y={"array": [of.spread], "thickness": 1},
+                mode="markers", marker={"size": 12, "color": of.colour}, name=of.name,
+                legendgroup=of.name, showlegend=column == 1, row=1, col=column,
+                hovertemplate=f"{of.name}: %{{y:.1%}} ± {of.spread:.1%}, {value:,.4g} {what}"
+                "<extra></extra>",
+            )  # fmt: skip
+    return picture
 
 
-def spread_out(values: Sequence[float], gap: float) -> list[float]:
-    """Places for labels at `values` from 0 to 1, in their order, `gap` apart where they fit."""
-    order = sorted(range(len(values)), key=lambda k: values[k])
-    gap = min(gap, 1 / max(len(values) - 1, 1))
-    placed = [0.0] * len(values)
-    lowest = 0.0
-    for k in order:
-        placed[k] = lowest = max(values[k], lowest)
-        lowest += gap
-    highest = 1.0
-    for k in reversed(order):
-        placed[k] = min(placed[k], highest)
-        highest = placed[k] - gap
-    return placed
+def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]]) -> go.Figure:
+    """Share of every expert against step: a row per method, a panel per mixture, stacked.
 
-
-def trade_off(dots: Sequence[Dot], *, title: str, x_title: str, note: str = "") -> str:
-    """Accuracy against a cost on a logarithmic axis; a cost of 0 has a place of its own, left.
-
-    Bars are one standard deviation over seeds.
-    """
-    if not dots:
-        return ""
-    bottom, top = y_range([dot.y - s * dot.spread for dot in dots for s in (-1, 1)], True, 0.1)
-    positive = [dot.x for dot in dots if dot.x > 0] or [1.0]
-    first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
-    last = max(last, first + 1)
-    zero = any(dot.x <= 0 for dot in dots)
-    left = 0.12 if zero else 0.02
-
-    def across(x: float) -> float:
-        return 0.02 if x <= 0 else left + (0.98 - left) * (math.log10(x) - first) / (last - first)
-
-    def up(y: float) -> float:
-        return (y - bottom) / (top - bottom)
-
-    marks = ticks_between(bottom, top)
-    y_labels = "".join(
-        f"<span style='bottom:{100 * up(m):.2f}%'>{_number(m, True)}</span>" for m in marks
-    )
-    decades = [(10.0**k, across(10.0**k)) for k in range(first, last + 1)]
-    x_marks = ([(0.0, across(0))] if zero else []) + decades
-    x_labels = "".join(
-        f"<span style='left:{100 * at:.2f}%'>{_short(value)}</span>" for value, at in x_marks
-    )
-    lines = "".join(f"<s style='bottom:{100 * up(m):.2f}%'></s>" for m in marks)
-    at = [(across(dot.x), up(dot.y)) for dot in dots]
-    labels = _labels_beside([(*place, dot.name) for place, dot in zip(at, dots, strict=True)])
-    drawn = "".join(
-        f"<u style='left:{100 * across(dot.x):.1f}%;bottom:{100 * up(dot.y - dot.spread):.1f}%;"
-        f"height:{200 * dot.spread / (top - bottom):.1f}%;--c:{dot.style.colour}'></u>"
-        # From the dot to its label, where that had to move.
-        f"<b style='left:{100 * x:.1f}%;bottom:{100 * min(y, height):.1f}%;"
-        f"height:{100 * abs(y - height):.1f}%;--c:{dot.style.colour}'></b>"
-        f"<i class='race-dot{' race-ring' * dot.style.dashed}' title='{escape(dot.name)}: "
-        f"{100 * dot.y:.1f} %, {dot.x:,.6g}' style='left:{100 * x:.1f}%;bottom:{100 * y:.1f}%;"
-        f"--s:{_size(at, k):.2g}rem;--c:{dot.style.colour}'></i>"
-        f"<span class='{side}' style='{edge}:{100 * where:.1f}%;bottom:{100 * height:.1f}%'>"
-        f"{escape(dot.name)}</span>"
-        for k, (dot, (x, y), (side, edge, where, height)) in enumerate(
-            zip(dots, at, labels, strict=True)
-        )
-    )
-    # Where there is no room for labels beside the dots.
-    legend = "".join(
-        f"<span><i class='moa-dot' style='display:inline-block;--c:{dot.style.colour}'></i> "
-        f"{escape(dot.name)} {100 * dot.y:.1f} %</span>"
-        for dot in dots
-    )
-    words = "; ".join(f"{d.name}: {100 * d.y:.1f} %, {d.x:,.6g}" for d in dots)
-    return (
-        f"<div class='moa race'>{_title(title)}<div class='moa-plot race-trade'>"
-        f"<div class='moa-y' aria-hidden='true'>{y_labels}</div>"
-        f"<div class='moa-area race-area' role='img' aria-label='{escape(words)}'>"
-        f"<div class='race-dots'>{lines}{drawn}</div></div>"
-        f"<div class='moa-x' aria-hidden='true'>{x_labels}</div>"
-        f"<div class='race-x-title'>{escape(x_title)}</div>"
-        f"<div class='race-legend' aria-hidden='true'>{legend}</div></div>"
-        + (f"<p class='moa-note'>{escape(note)}</p>" if note else "")
-        + "</div>"
-    )
-
-
-def _size(at: Sequence[tuple[float, float]], k: int) -> float:
-    """Diameter of a dot: those that later ones lie on are larger, so that they show as rings."""
-    x, y = at[k]
-    covered = sum(abs(x - a) < 0.012 and abs(y - b) < 0.03 for a, b in at[k + 1 :])
-    return 0.8 + 0.45 * covered
-
-
-def _labels_beside(
-    points: Sequence[tuple[float, float, str]],
-) -> list[tuple[str, str, float, float]]:
-    """(class, edge, distance from it, height) of a label beside each (x, y, name), from 0 to 1.
-
-    A label that would lie on another is moved up or down.
-    """
-    taken: list[tuple[float, float, float]] = []
-    found = []
-    for x, y, name in points:
-        width = 0.018 * len(name) + 0.03
-        right = x + width < 1
-        start = x if right else x - width
-        height = y
-        for shift in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
-            height = y + shift * LABEL_GAP
-            inside = 0.02 <= height <= 0.98
-            if inside and not any(
-                abs(h - height) < LABEL_GAP * 0.95 and start < e and s < start + width
-                for s, e, h in taken
-            ):
-                break
-        taken.append((start, start + width, height))
-        if right:
-            found.append(("race-right", "left", x, height))
-        else:
-            found.append(("race-left", "right", 1 - x, height))
-    return found
-
-
-def balance(
-    shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]],
-    *,
-    title: str,
-    note: str,
-    x_end: float,
-) -> list[str]:
-    """Share of every expert against step: a row per run, a panel per mixture, stacked to 100 %.
-
-    shares: name of a run -> (step, (mixtures, experts)) after each evaluation.
+    shares: name -> (step, (mixtures, experts)) after each evaluation; an expert's row sums to 1.
     """
     if not shares:
-        return []
-    experts = max(len(row) for of in shares.values() for _, rows in of for row in rows)
-    keys = "".join(
-        f"<span class='moa-key'><u class='moa-swatch' style='--c:{expert_colour(j)[0]}'></u>"
-        f"E{j + 1}</span>"
-        for j in range(experts)
-    )
-    parts = [
-        f"<div class='moa race'><div class='moa-head'><b>{escape(title)}</b>"
-        f"<div class='moa-keys'>{keys}</div></div>"
-    ]
-    for name, course in shares.items():
-        steps = [step for step, _ in course]
-        wide = steps[1] - steps[0] if len(steps) > 1 else max(x_end / 4, 1)
-        mixtures = len(course[0][1])
-        parts.append(f"<div class='race-row'><b>{escape(name)}</b><div class='race-panels'>")
-        for layer in range(mixtures):
-            parts.append(
-                f"<div class='race-panel'><svg aria-hidden='true' preserveAspectRatio='none' "
-                f"viewBox='{-wide / 2:g} -1 {x_end + wide:g} 1'><g fill='none' "
-                f"stroke-width='{wide:g}' transform='scale(1,-1)'>"
+        return figure(40)
+    rows = len(shares)
+    picture = figure(60 + 46 * rows).set_subplots(rows, 1, vertical_spacing=0.45 / rows)
+    picture.update_layout(uirevision="kept", barmode="stack", bargap=0, legend_y=1.1, margin_l=110)
+    picture.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
+    for row, (name, course) in enumerate(shares.items(), 1):
+        kept = np.unique(np.linspace(0, len(course) - 1, MOST_STEPS).round().astype(int))
+        share = np.array([course[k][1] for k in kept])  # (steps, mixtures, experts)
+        rest = share[..., MOST_EXPERTS - 1 :].sum(axis=-1, keepdims=True)
+        if share.shape[2] > MOST_EXPERTS:
+            share = np.concatenate([share[..., : MOST_EXPERTS - 1], rest], axis=-1)
+        gaps = np.vstack([share, np.full_like(share[:1], np.nan)])  # one beside each layer
+        layers = np.arange(share.shape[1])
+        for j in range(share.shape[2]):
+            picture.add_bar(
+                y=[None if np.isnan(v) else round(v, 3) for v in gaps[:, :, j].T.flat],
+                x0=0.5 / len(gaps), dx=1 / len(gaps), marker_color=expert_colour(j),
+                marker_line_width=0, name=f"E{j + 1}", legendgroup=f"E{j + 1}",
+                showlegend=row == 1, hovertemplate=f"E{j + 1} %{{y:.1%}}<extra>{name}</extra>",
+                row=row, col=1,
+            )  # fmt: skip
+        working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
+        picture.update_xaxes(
+            tickvals=(layers + 0.5).tolist(),
+            ticktext=[f"layer {k + 1}: {n:.1f}" for k, n in enumerate(working)],
+            tickfont_size=10, showgrid=False, row=row, col=1,
+        )  # fmt: skip
+        picture.add_annotation(
+            text=name.replace(", ", ",<br>"), x=-0.01, xref="x domain", xanchor="right",
+            y=0.5, yref="y domain", yanchor="middle", align="right", showarrow=False,
+            font_size=11, row=row, col=1,
+        )  # fmt: skip
+    return picture
+
+
+def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:
+    """Rows are the true classes, columns what was said; blue is right, red is wrong.
+
+    Of more than MOST_CLASSES, those with the most mistakes.
+    """
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
+    counts, labels = counts[np.ix_(shown, shown)], [labels[int(i)] for i in shown]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    picture = figure(310, margin={"l": 90, "b": 60, "t": 8})
+    picture.add_heatmap(
+        z=np.where(np.eye(len(counts), dtype=bool), -share, share).round(3).tolist(),
+        zmin=-1, zmax=1, colorscale=SIGNED, showscale=False,
+        text=[[f"{n or ''}" for n in row] for row in counts],
+        texttemplate="%{text}" if len(counts) <= MOST_COUNTS else "",
+        customdata=[
+            [f"{labels[i]} taken for {labels[j]}: {n} of {sum(row)}" for j, n in enumerate(row)]
+            for i, row in enumerate(counts)
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
+    )  # fmt: skip
+    short = [label[:14] for label in labels]  # two may read alike, so places are numbers
+    ticks = {"tickvals": list(range(len(labels))), "ticktext": short,
+             "showgrid": False, "zeroline": False}  # fmt: skip
+    picture.update_yaxes(autorange="reversed", title="true", **ticks)
+    return picture.update_xaxes(title="said", **ticks)
+
+
+def report(
+    accuracy: Sequence[Curve],
+    loss: Sequence[Curve],
+    methods: Sequence[Cost],
+    *,
+    heading: str,
+    conclusion: str,
+    dpi: int = 150,
+) -> bytes:
+    """PNG of validation accuracy and loss, and of test accuracy against parameters and seconds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(11, 8), dpi=dpi, layout="constrained")
+    text = {"parse_math": False}  # a label may hold dollar signs
+    page.suptitle(fill(heading, 90), fontweight="bold", fontsize=13, **text)
+    page.supxlabel(fill(conclusion, 130), fontsize=9, **text)
+    axes = page.subplots(2, 2)
+    for place, lines, name in zip(axes[0], (accuracy, loss), ("accuracy", "loss"), strict=True):
+        for of in lines:
+            style = {"color": of.colour, "linestyle": {"dot": ":", "dash": "--"}.get(of.dash, "-")}
+            place.plot(of.x, of.mean, marker="o", markersize=3, label=of.name, **style)
+            place.fill_between(
+                of.x, of.mean - of.spread, of.mean + of.spread, color=of.colour, alpha=0.15, lw=0
             )
-            # From the last expert to the first, each up to where it ends and over those before.
-            for j in reversed(range(len(course[0][1][layer]))):
-                parts += [
-                    f"<path stroke='{expert_colour(j)[0]}' d='",
-                    "".join(
-                        f"M{step:d} 0V{sum(rows[layer][: j + 1]):.3g}" for step, rows in course
-                    ),
-                    "'/>",
-                ]
-            largest = max(course[-1][1][layer])
-            parts += [
-                f"</g></svg><span>layer {layer + 1}: largest ",
-                f"{100 * largest:.0f}",
-                " %</span></div>",
-            ]
-        parts.append("</div></div>")
-    parts.append(f"<p class='moa-note'>{escape(note)}</p></div>")
-    return parts
-
-
-def confusion_table(
-    counts: Sequence[Sequence[int]], labels: Sequence[str], *, title: str, note: str
-) -> str:
-    """Rows are the true classes, columns what was said; darker is a larger part of its row."""
-    head = "".join(f"<th scope='col'><span>{escape(label)}</span></th>" for label in labels)
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(label)}</th>"
-        + "".join(
-            f"<td class='{'race-hit' * (i == j)}' style='--v:{count / max(sum(row), 1):.2f}' "
-            f"title='{escape(label)} taken for {escape(said)}: {count} of {sum(row)}'>"
-            f"{count or ''}</td>"
-            for j, (count, said) in enumerate(zip(row, labels, strict=True))
-        )
-        + "</tr>"
-        for i, (label, row) in enumerate(zip(labels, counts, strict=True))
-    )
-    return (
-        f"<div class='moa race'>{_title(title)}<div class='race-scroll'>"
-        f"<table class='race-confusion'><thead><tr><td></td>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div><p class='moa-note'>{escape(note)}</p></div>"
-    )
-
-
-def _title(title: str) -> str:
-    return f"<div class='moa-head'><b>{escape(title)}</b></div>"
-
-
-def _x_axis(end: float, title: str) -> str:
-    marks = "".join(
-        f"<span style='left:{100 * at / end:.2f}%'>{at:g}</span>" for at in ticks(end) if at <= end
-    )
-    return (
-        f"<div class='moa-x' aria-hidden='true'>{marks}</div>"
-        f"<div class='race-x-title'>{escape(title)}</div>"
-    )
-
-
-def _number(value: float, percent: bool, digits: int = 2) -> str:
-    if percent:
-        return f"{100 * value:.0f} %" if digits == 2 else f"{100 * value:.1f} %"
-    return f"{value:.{digits}g}" if digits > 2 else f"{value:g}"
-
-
-def _short(value: float) -> str:
-    """1000 as 1k, 1000000 as 1M."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+        place.set(xlabel="training steps", ylabel=f"validation {name}")
+    axes[0, 0].legend(fontsize=8)
+    for place, what in zip(axes[1], ("parameters", "seconds"), strict=True):
+        for of in methods:
+            at = getattr(of, what), of.accuracy
+            place.errorbar(*at, of.spread or None, fmt="o", color=of.colour, ms=8)
+            place.annotate(of.name, at, (6, 6), textcoords="offset points", fontsize=8, **text)
+        if positive := [getattr(of, what) for of in methods if getattr(of, what)]:
+            place.set_xscale("symlog", linthresh=min(positive))  # with a place for 0
+        place.margins(x=0.25, y=0.2)
+        place.set(xlabel=f"{what} (logarithmic)", ylabel="test accuracy")
+    file = io.BytesIO()
+    FigureCanvasAgg(page).print_png(file)
+    return file.getvalue()

@@ -1,4 +1,4 @@
-"""One figure for a file: everything about a clip and a layer on a page."""
+"""One figure for a file: a clip, the experts of a layer, and who contributed."""
 
 from __future__ import annotations
 
@@ -9,149 +9,94 @@ from textwrap import fill
 
 import numpy as np
 
-from softmoa.contribution import PatchGrid
-from softmoa.plots.scales import (
-    DB_PER_UNIT,
-    FRAMES_PER_SECOND,
-    GREY_STOPS,
-    MAGMA_STOPS,
-    TINT,
-    TINT_OPACITY,
-    Array,
-    array,
-    expert_colour,
-    hertz_ticks,
-    mel_range,
-    scale_top,
-    ticks,
-)
-from softmoa.plots.screen import NOTHING_ADDED
+from softmoa.data.audio import AUDIOSET_STD
+from softmoa.plots.style import expert_colour, mel_ticks
+
+TEXT = {"parse_math": False}  # a label may hold dollar signs
 
 
 def report_png(
-    samples: Array,
-    rate: int,
-    mel: Array,
-    maps: Array,
-    grid: PatchGrid,
+    mel,
+    maps,
     *,
+    cells: tuple[int, int, int],
     titles: Sequence[str],
     unit: str,
-    contribution: Array,
-    overall: Array,
+    contribution,
+    share,
+    overall,
     layers: Sequence[str],
     heading: str,
     details: str = "",
-    map_title: str = "",
-    real_frames: int | None = None,
+    seconds: float | None = None,
     dpi: int = 150,
 ) -> bytes:
-    """PNG of waveform, log-mel, the maps of all experts of a layer and the contribution bars.
+    """PNG of the log-mel, the maps of all experts of a layer, and bars of their contributions.
 
-    samples: (samples,). mel: (frames, mels). maps: (k, bands, columns), named by `titles`.
-    contribution: (layers, n), overall: (n,). heading: file and label; details: bundle, layer.
+    mel: (frames, mels), 100 frames a second. maps: (k, bands, columns), lowest band first, named by
+    `titles`. cells: size of a patch, stride along time and along frequency, in frames and bins.
+    contribution, share: (layers, n), overall: (n,). seconds: what follows is padding.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
     from matplotlib.figure import Figure
 
-    sound, mel, maps = array(samples), array(mel), array(maps)
-    contribution, overall = array(contribution), array(overall)
+    mel, maps = np.asarray(mel), np.asarray(maps)
+    whole, (patch, step, rise) = len(mel) / 100, cells
     across = min(len(maps), 4 if len(maps) <= 12 else 8)
     down = math.ceil(len(maps) / across)
-    heights = [3.4, (5.0 / across + 0.2) * down + 0.6, 0.26 * len(layers) + 1.1]
-    figure = Figure(figsize=(10, sum(heights) + 0.7), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    text = {"parse_math": False}  # a file name may hold dollar signs
-    figure.suptitle(fill(heading, 80), fontweight="bold", fontsize=13, **text)
-    sounds, experts, bars = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
+    heights = [2.6, (5.0 / across + 0.2) * down + 0.6, 0.26 * len(layers) + 1.1]
+    page = Figure(figsize=(10, sum(heights) + 0.7), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(page)
+    page.suptitle(fill(heading, 80), fontweight="bold", fontsize=13, **TEXT)
+    sound, experts, bars = page.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
 
-    seconds = len(mel) / FRAMES_PER_SECOND
-    extent = (0, seconds, 0, mel.shape[1])
-    hertz = hertz_ticks(mel.shape[1])
-    places, names = [at * mel.shape[1] for _, at in hertz], [name for name, _ in hertz]
-
-    wave, axes = sounds.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    wave.plot(np.arange(len(sound)) / rate, sound, color="0.25", linewidth=0.4)
-    wave.set(xlim=(0, seconds), ylabel="amplitude")
-    wave.set_title(details, fontsize=9, **text)
-    wave.tick_params(labelsize=8)
-
-    low, high = mel_range(mel, real_frames)
-    level = (mel.T - high) * DB_PER_UNIT
-    span = {"vmin": (low - high) * DB_PER_UNIT or -1.0, "vmax": 0.0}
-    magma = LinearSegmentedColormap.from_list("level", MAGMA_STOPS)
-    drawn = axes.imshow(level, magma, aspect="auto", origin="lower", extent=extent, **span)
-    axes.set(xlabel="time in s", ylabel="frequency", xticks=ticks(seconds))
-    axes.set_yticks(places, names)
-    _hatch(axes, real_frames, seconds, mel.shape[1])
-    axes.tick_params(labelsize=8)
-    sounds.colorbar(
-        drawn, ax=[wave, axes], label="dB, loudest = 0", pad=0.01, shrink=0.6, anchor=(0, 0)
-    )
-
-    experts.suptitle(map_title, fontsize=10, **text)
-    left, bottom = (grid.patch - grid.stride_time) / 2, (grid.patch - grid.stride_frequency) / 2
-    cells = (
-        left / FRAMES_PER_SECOND,
-        (left + grid.columns * grid.stride_time) / FRAMES_PER_SECOND,
-        bottom,
-        bottom + grid.bands * grid.stride_frequency,
-    )
-    greys = LinearSegmentedColormap.from_list("sound", GREY_STOPS)
-    tint = LinearSegmentedColormap.from_list("tint", [to_rgba(TINT, a) for a in (0, TINT_OPACITY)])
+    level = 20 * AUDIOSET_STD / np.log(10) * (mel.T - mel.max())  # dB of the normalised log
+    picture = {"aspect": "auto", "origin": "lower", "extent": (0, whole, 0, len(mel.T)),
+               "vmin": max(level.min(), -80.0) or -1.0, "vmax": 0}  # fmt: skip
+    places, names = mel_ticks(len(mel.T))
+    axes = sound.subplots()
+    sound.colorbar(axes.imshow(level, "magma", **picture), label="dB, loudest = 0", pad=0.01)
+    axes.set(xlabel="time in s", ylabel="frequency")
+    axes.set_title(details, fontsize=9, **TEXT)
     panels = experts.subplots(down, across, squeeze=False).ravel()
-    top = scale_top(maps)
-    # Not shared axes, whose bookkeeping takes seconds for 64 panels: ticks at the outer ones.
-    for k, (axes, values, name) in enumerate(zip(panels, maps, titles, strict=False)):
-        axes.imshow(level, greys, aspect="auto", origin="lower", extent=extent, **span)
-        drawn = axes.imshow(
-            values, tint, aspect="auto", origin="lower", extent=cells, vmin=0, vmax=top
+    left, low = (patch - step) / 2, (patch - rise) / 2  # a cell lies in the middle of its patch
+    bands, columns = maps.shape[1:]
+    extent = (left / 100, (left + columns * step) / 100, low, low + bands * rise)
+    tint = LinearSegmentedColormap.from_list("tint", [to_rgba("#ff8c1a", a) for a in (0, 0.9)])
+    top = max(float(np.quantile(maps, 0.995)), 1e-12)
+    for k, (small, values, name) in enumerate(zip(panels, maps, titles, strict=False)):
+        small.imshow(level, "gray", **picture)
+        drawn = small.imshow(
+            values, tint, aspect="auto", origin="lower", extent=extent, vmin=0, vmax=top
         )
-        axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
+        small.set(xlim=(0, whole), ylim=(0, len(mel.T)), xticks=[], yticks=[])
+        small.set_title(name, fontsize=8, pad=2, **TEXT)
         if k + across >= len(maps):
-            axes.set_xticks(ticks(seconds, 4))
-        if k % across == 0:
-            axes.set_yticks(places[1::2], names[1::2])
-        axes.tick_params(labelsize=7)
-        axes.set_title(name, fontsize=8, pad=2, **text)
-        _hatch(axes, real_frames, seconds, mel.shape[1])
-    for axes in panels[len(maps) :]:
-        axes.set_axis_off()
+            small.set_xticks(np.linspace(0, whole, 4).round(1))
+    for small in panels[len(maps) :]:
+        small.set_axis_off()
+    for one in (axes, *panels[: len(maps) : across]):
+        one.set_yticks(places, names)
+    for one in (axes, *panels):
+        one.tick_params(labelsize=7)
+        if seconds is not None and seconds < whole:
+            one.axvspan(seconds, whole, facecolor="0.6", hatch="///", alpha=0.8)
     experts.supxlabel("time in s", fontsize=8)
-    over = "max" if maps.max() > top else "neither"
-    scale = experts.colorbar(drawn, ax=list(panels), pad=0.01, extend=over, aspect=16 * down)
-    scale.ax.tick_params(labelsize=8)
-    scale.set_label(unit, **text)
-    scale.ax.set_facecolor(GREY_STOPS[0])
+    scale = experts.colorbar(drawn, ax=list(panels), pad=0.01, extend="max", aspect=16 * down)
+    scale.set_label(unit, **TEXT)
+    scale.ax.set_facecolor("0.15")
 
     axes = bars.subplots()
     rows = np.vstack([overall, contribution])
     for j, width in enumerate(rows.T):
         start = rows[:, :j].sum(axis=1)
-        colour, ink = expert_colour(j)
-        axes.barh(range(len(rows)), width, left=start, color=colour, height=0.8)
-        for row in np.flatnonzero(width > 0.03):
-            at = (start[row] + width[row] / 2, row)
-            axes.text(*at, f"E{j + 1}", color=ink, ha="center", va="center", fontsize=7)
-    for j in range(1, len(overall)):
-        axes.axvline(j / len(overall), color="0", linewidth=0.5, linestyle=":")
-    axes.set_yticks(range(len(rows)), ["All layers", *layers], fontsize=8, **text)
-    caption = "contribution (dotted: equal shares)"
-    if not rows.any(axis=1).all():
-        caption += f"\n{NOTHING_ADDED}"
-    axes.set(xlim=(0, 1), xlabel=caption)
+        axes.barh(range(len(rows)), width, left=start, color=expert_colour(j), label=f"E{j + 1}")
+    axes.set_yticks(range(len(rows)), ["All layers", *layers], fontsize=8, **TEXT)
+    axes.set(xlim=(0, 1), xlabel="contribution: share of the length that the experts add")
+    axes.legend(ncols=8, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     axes.tick_params(labelsize=8)
     axes.invert_yaxis()
-
     file = io.BytesIO()
-    figure.savefig(file, format="png")
+    page.savefig(file, format="png")
     return file.getvalue()
-
-
-def _hatch(axes, real_frames: int | None, seconds: float, mels: int) -> None:
-    """Grey out padding."""
-    if real_frames is not None and real_frames / FRAMES_PER_SECOND < seconds:
-        axes.axvspan(
-            real_frames / FRAMES_PER_SECOND, seconds, facecolor="0.6", hatch="///", alpha=0.8
-        )

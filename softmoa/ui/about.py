@@ -1,32 +1,37 @@
-"""What stands around the tabs: a tour for first visitors, the server's limits, how to cite."""
+"""What stands below the tabs, folded: what becomes of sounds, the server's limits, how to cite."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-from softmoa.limits import LIMITS
-from softmoa.ui.texts import about as texts
-
-
-def tour() -> None:
-    """How to use the page, closed until someone asks."""
-    with gr.Accordion(texts.TOUR_TITLE, open=False, elem_id="tour"):
-        gr.Markdown(texts.TOUR)
+from softmoa.data.limits import limits
+from softmoa.methods.card import CITATION
+from softmoa.model import device
+from softmoa.ui.figure import Note
 
 
 def build() -> None:
-    """The boxes below the tabs."""
     with gr.Row():
-        with gr.Accordion(texts.CITE_TITLE, open=False, elem_id="cite"):
-            gr.Markdown(texts.CITE)
-            gr.Textbox(
-                texts.BIBTEX,
-                label=texts.BIBTEX_LABEL,
-                lines=texts.BIBTEX.count("\n") + 1,
-                interactive=False,
-                buttons=["copy"],
-                elem_id="bibtex",
+        with gr.Accordion("Privacy and limits", open=False, elem_id="limits"):
+            gr.Markdown(f"Models compute on **{device.title(device.default())}** here.")
+            gr.Markdown(
+                "What you record or upload stays on this server, is read only to you and is "
+                f"deleted about {limits().upload_minutes} minutes later. Nobody else is told what "
+                "you do here."
             )
-        with gr.Accordion(texts.LIMITS_TITLE, open=False, elem_id="limits"):
-            gr.Markdown("\n".join(f"- {sentence}" for sentence in LIMITS.sentences()))
-            gr.Markdown(texts.LIMITS, elem_classes="quiet")
+            gr.Markdown("\n".join(f"- {sentence}" for sentence in limits().sentences()))
+            Note(
+                "The limits keep the server usable for everybody. On your own machine they are "
+                "yours to change, each by an environment variable such as "
+                "`SOFTMOA_MAX_AUDIO_SECONDS=60`."
+            )
+        with gr.Accordion("Cite", open=False, elem_id="cite"):
+            gr.Markdown(
+                "The method is by Cappellazzo, Falavigna and Brutti: *Efficient Fine-tuning of "
+                "Audio Spectrogram Transformers via Soft Mixture of Adapters*, Interspeech 2024 "
+                "([arXiv 2402.00828](https://arxiv.org/abs/2402.00828))."
+            )
+            gr.Code(
+                CITATION, label="BibTeX", interactive=False, elem_id="bibtex",
+                wrap_lines=True,  # no box that only a pointer can scroll
+            )  # fmt: skip

@@ -1,40 +1,55 @@
-"""The HTTP endpoints, with stable names and plain JSON values.
-
-`/ablate` is in api_ablate, `/compare` in api_compare.
-"""
+"""The HTTP endpoints, with stable names and plain JSON values; `/compare` is in api_compare."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
-from softmoa import export
-from softmoa.classify import DEFAULT_BUNDLE, report
-from softmoa.ui import api_ablate, api_compare
-from softmoa.ui.calls import classified
-from softmoa.ui.checks import refuse, text, whole
+from softmoa.data.limits import limits
+from softmoa.lens import export
+from softmoa.lens.ablation import Intervention, Mode, Weights
+from softmoa.lens.classifier import DEFAULT_BUNDLE, bundles, open_classifier
+from softmoa.lens.classify import Classification, noted, reclassify, report
+from softmoa.lens.classify import classify as classify_sound
+from softmoa.model.recording import Place
+from softmoa.ui.api_compare import compare
+from softmoa.ui.checks import refuse, refusing, text, whole
 from softmoa.ui.figure import MODEL_QUEUE
 
 
 def build() -> None:
-    """Add the endpoints to a `gr.Blocks`; nothing of this is shown on the page."""
+    """Add the endpoints to a `gr.Blocks`; nothing of this is shown on the page.
+
+    Who compares waits in the line of `jobs`, not in the queue of what classifies: a training would
+    hold up everybody there.
+    """
     with gr.Row(visible=False):
-        file = gr.Audio(type="filepath", label="file")
-        bundle = gr.Textbox(DEFAULT_BUNDLE, label="bundle")
-        top_k, layer, expert, slot = (
-            gr.Number(value, label=name)
-            for name, value in (("top_k", 5), ("layer", 0), ("expert", 0), ("slot", 0))
-        )
-        site = gr.Textbox("mhsa", label="site")
-        answer = gr.JSON(label="answer")
-        queue = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
-        gr.Button().click(classify, [file, bundle, top_k], answer, api_name="classify", **queue)
-        gr.Button().click(
-            routing, [file, bundle, layer, expert, slot, site], answer, api_name="routing", **queue
-        )
-        api_ablate.build(file, bundle, site, answer, queue)
-        api_compare.build()
+        for function in (classify, routing, ablate):
+            _endpoint(function, concurrency_id=MODEL_QUEUE, concurrency_limit=1)
+        most = limits().comparisons_waiting + 1
+        _endpoint(compare, concurrency_id="compare", concurrency_limit=most)
+
+
+def _endpoint(function: Callable, **queue: Any) -> None:
+    """A function as an endpoint of its name, with a field for each of its parameters."""
+    defaults = {name: one.default for name, one in signature(function).parameters.items()}
+    fields = [_field(name, default) for name, default in defaults.items()]
+    answer = gr.JSON(label="answer")
+    gr.Button().click(function, fields, answer, api_name=function.__name__, **queue)
+
+
+def _field(name: str, default: object):
+    if name == "file":
+        return gr.Audio(type="filepath", label=name)
+    if isinstance(default, int):
+        return gr.Number(default, label=name)
+    if isinstance(default, str):
+        return gr.Textbox(default, label=name)
+    return gr.JSON([], label=name)
 
 
 def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
@@ -46,13 +61,15 @@ def classify(file: str, bundle: str = DEFAULT_BUNDLE, top_k: int = 5) -> dict:
         top_k: How many labels to return, best first.
 
     Returns:
-        {"file", "bundle", "backbone", "device", "duration_s", "labels": [{"label", "probability"}],
-        "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"}; layers count from 0.
+        {"file", "bundle", "backbone", "device", "duration_s", "headline", "labels": [{"label",
+        "probability"}], "experts": [{"layer", "site", "share", "contribution"}], "timing_ms"};
+        layers count from 0.
         "share" and "contribution" each sum to 1 over the experts of a layer; where the experts add
-        nothing, every contribution is 0.
+        nothing, every contribution is 0. "notes" is there if anything is odd about the sound, such
+        as that only its first 30 seconds were used.
     """
     top_k = whole(top_k, "top_k", 1, 10_000)
-    return report(classified(file, bundle), Path(file).name, top_k)
+    return report(_classified(file, bundle), Path(file).name, top_k)
 
 
 def routing(
@@ -76,19 +93,17 @@ def routing(
     Returns:
         {"layer", "site", "expert", "slot", "dispatch", "combine", "special", "seconds", "hertz"}:
         the weights as (bands, columns) from the lowest band, those of the class and distillation
-        tokens, start and end of each column in seconds and of each band in Hz.
+        tokens, start and end of each column in seconds and of each band in Hz; "notes" as of
+        /classify.
     """
     layer, expert, slot = (
         whole(value, name, 0, 1000)
         for value, name in ((layer, "layer"), (expert, "expert"), (slot, "slot"))
     )
-    result = classified(file, bundle)
-    for record in result.records:
-        if (record.layer, record.site) == (layer, site):
-            break
-    else:
-        places = ", ".join(f"{record.layer} {record.site}" for record in result.records)
-        raise refuse(f"There is no mixture at {layer} {text(site, 'site')}; there are {places}.")
+    result = _classified(file, bundle)
+    places = [(record.layer, record.site) for record in result.records]
+    _check_place(places, layer, site)
+    record = result.records[places.index((layer, site))]
     dispatch, combine = export.weights_of(record)
     if not (0 <= expert < len(dispatch) and 0 <= slot < dispatch.shape[1]):
         raise refuse(
@@ -107,4 +122,100 @@ def routing(
         "special": {"dispatch": d[:2].tolist(), "combine": c[:2].tolist()},
         "seconds": [grid.seconds(column) for column in range(grid.columns)],
         "hertz": [grid.hertz(band) for band in range(grid.bands)],
+        **noted(result.clip),
     }
+
+
+@refusing
+def ablate(
+    file: str,
+    bundle: str = DEFAULT_BUNDLE,
+    layer: int = -1,
+    experts: list[int] | None = None,
+    mode: Mode = "zero",
+    site: str = "mhsa",
+    dispatch: Weights = "learned",
+    combine: Weights = "learned",
+    seed: int = 0,
+) -> dict:
+    """Name a sound with experts switched off or routing made blind, beside the intact model.
+
+    Args:
+        file: A sound: WAV, FLAC, OGG or MP3; the first 30 seconds are used.
+        bundle: Name of an embedded bundle with a mixture of adapters.
+        layer: Index of the transformer layer, from 0; -1 changes all mixtures of the model.
+        experts: Indices of the experts to switch off, from 0.
+        mode: What becomes of their combine weights: "zero" drops them, "renormalise" hands them to
+            the other experts.
+        site: The mixture's place: "mhsa" (beside attention) or "ffn" (beside the MLP).
+        dispatch: Weights over the tokens: "learned", "uniform" or "shuffled".
+        combine: Weights over the slots: "learned", "uniform" or "shuffled".
+        seed: Of the shuffle, from 0.
+
+    Returns:
+        {"file", "bundle", "backbone", "changed": [{"layer", "site"}], "intact", "ablated",
+        "labels": [{"label", "probability", "logit", "ablated_probability", "ablated_logit",
+        "difference"}]}: the mixtures that were changed, the best label of each model, and all
+        labels, best of the intact model first; "difference" is of the logits; "notes" as of
+        /classify.
+    """
+    layer, seed = whole(layer, "layer", -1, 1000), whole(seed, "seed", 0, 2**31 - 1)
+    result = _classified(file, bundle)
+    places = [(record.layer, record.site) for record in result.records]
+    if layer != -1 or not places:
+        _check_place(places, layer, site)
+    chosen = places if layer == -1 else [(layer, site)]
+    count = result.records[0].routing.expert_weights.shape[2]
+    off = _experts(experts, count)
+    try:
+        change = Intervention(off, mode, dispatch, combine, seed)
+        changed = reclassify(result, dict.fromkeys(chosen, change))
+    except ValueError as error:
+        raise refuse(f"This cannot be changed: {error}.") from None
+    columns = (result.probabilities, result.logits, changed.probabilities, changed.logits)
+    rows = zip(result.classifier.labels, *(c.tolist() for c in columns), strict=True)
+    return {
+        "file": Path(file).name,
+        "bundle": result.classifier.name,
+        "backbone": result.classifier.backbone,
+        "changed": [{"layer": place[0], "site": place[1]} for place in chosen],
+        "intact": result.top(1)[0][0],
+        "ablated": changed.top(1)[0][0],
+        "labels": [
+            {
+                "label": label,
+                "probability": before,
+                "logit": intact,
+                "ablated_probability": after,
+                "ablated_logit": logit,
+                "difference": logit - intact,
+            }
+            for label, before, intact, after, logit in sorted(rows, key=lambda row: -row[2])
+        ],
+        **noted(result.clip),
+    }
+
+
+def _experts(experts: object, count: int) -> tuple[int, ...]:
+    if experts is None:
+        return ()
+    if not isinstance(experts, list):
+        raise refuse("experts must be a list of whole numbers, such as [0, 2].")
+    return tuple(sorted({whole(expert, "experts", 0, count - 1) for expert in experts}))
+
+
+def _check_place(places: list[Place], layer: int, site: object) -> None:
+    if (layer, text(site, "site")) not in places:
+        found = ", ".join(f"{at} {beside}" for at, beside in places) or "none in this bundle"
+        raise refuse(f"There is no mixture at {layer} {site}; there are {found}.")
+
+
+@refusing
+def _classified(file: str, bundle: str) -> Classification:
+    """A sound with an embedded bundle, or a refusal."""
+    if not file:
+        raise refuse("Send a sound as `file`.")
+    if text(bundle, "bundle") not in bundles():  # a caller may name no path
+        raise refuse(f"There is no bundle of that name; there are {', '.join(bundles())}.")
+    limits().check_upload(file)
+    return classify_sound(open_classifier(bundle), file)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import asdict, replace
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
 
-import gradio as gr
-
-from softmoa import jobs, race, scoreboard, tasks
-from softmoa.events import ComparisonEvent, RunFinished
-from softmoa.limits import LIMITS
+from softmoa.data import tasks
+from softmoa.data.limits import limits
 from softmoa.methods import METHODS
-from softmoa.plan import Choice, Comparison
-from softmoa.training import TrainingOptions
-from softmoa.ui import comparing
+from softmoa.training.fit import TrainingOptions
+from softmoa.training.plan import Choice, Comparison
+from softmoa.training.scoreboard import Scoreboard, conclusion
+from softmoa.ui import comparing, jobs
 from softmoa.ui.checks import refuse, text, whole
 
 SECONDS_BETWEEN = 1.0  # two answers of a stream
@@ -45,19 +44,11 @@ def compare(
     comparison = _comparison(methods, shots, epochs, seeds)
     if text(task, "task") not in tasks.TASKS:
         raise refuse(f"There is no such task; there are {', '.join(tasks.TASKS)}.")
+    board, seen = Scoreboard(), 0
     try:
         data = tasks.load(task)
+        job = comparing.begin(data, comparison)
     except tasks.TaskError as error:
-        raise refuse(str(error)) from None
-    board, seen = scoreboard.Scoreboard(), 0
-    try:
-        comparing.affordable(data, comparison)
-        # In line with the comparisons of the page: one trains at a time.
-        job = jobs.start(
-            lambda: _without_tensors(race.compare(comparing.BACKBONE, data, comparison)),
-            most=LIMITS.comparisons_waiting,
-        )
-    except (jobs.Full, tasks.TaskError) as error:
         raise refuse(str(error)) from None
     try:
         with job.watched():
@@ -66,31 +57,24 @@ def compare(
                 news = job.events[seen:]
                 seen += len(news)
                 board.add_all(news)
-                over = sum(board.progress.values()) / len(comparison.run_names)
+                over = sum(board.progress.values()) / len(comparison.runs)
                 yield {"status": "running", "progress": round(over, 3), "doing": board.doing}
     finally:
         job.stop()
+        job.wait()
         jobs.drop(job)
     board.add_all(job.events[seen:])
     if job.state == "failed":
         raise refuse(job.message)
     rows = board.rows()
-    titles = {choice.method: METHODS[choice.method].title for choice in comparison.choices}
     yield {
         "status": "done",
         "task": task,
         "test_clips": len(data.test),
         "rows": [_rounded(asdict(row)) for row in rows],
         "failed": [{"run": run.run, "message": run.message} for run in board.failed],
-        "conclusion": scoreboard.conclusion(board, titles),
+        "conclusion": conclusion(board),
     }
-
-
-def _without_tensors(
-    events: Iterator[ComparisonEvent],
-) -> Generator[ComparisonEvent, None, None]:
-    for event in events:
-        yield replace(event, state={}) if isinstance(event, RunFinished) else event
 
 
 def _comparison(methods: object, shots: object, epochs: object, seeds: object) -> Comparison:
@@ -101,16 +85,16 @@ def _comparison(methods: object, shots: object, epochs: object, seeds: object) -
     numbers = [seed.strip() for seed in text(seeds, "seeds").split(",")]
     if not all(seed.isascii() and seed.isdecimal() and len(seed) < 10 for seed in numbers):
         raise refuse("seeds must be whole numbers separated by commas, such as 0,1,2.")
-    if len(names) * len(numbers) > LIMITS.runs:
+    if len(names) * len(numbers) > limits().runs:
         raise refuse(
             f"{len(names)} methods with {len(numbers)} seeds are {len(names) * len(numbers)} runs; "
-            f"at most {LIMITS.runs} can be run here."
+            f"at most {limits().runs} can be run here."
         )
-    shots = whole(shots, "shots", 1, LIMITS.clips)
+    shots = whole(shots, "shots", 1, limits().clips)
     budget = TrainingOptions(
         epochs=whole(epochs, "epochs", 1, 1000),
-        steps=LIMITS.run_steps,
-        seconds=LIMITS.run_seconds,
+        steps=limits().run_steps,
+        seconds=limits().run_seconds,
         batch=16,
     )
     try:
@@ -124,25 +108,9 @@ def _comparison(methods: object, shots: object, epochs: object, seeds: object) -
         raise refuse(f"This comparison cannot be run: {error}.") from None
 
 
-def build() -> None:
-    """Add the endpoint to a `gr.Blocks`.
-
-    Its callers wait in the line of `jobs`, not in the queue of what classifies: a training would
-    hold up everybody there.
-    """
-    task = gr.Textbox("instruments", label="task")
-    methods = gr.Textbox("linear,adapter,soft-moa", label="methods")
-    shots, epochs = (gr.Number(n, label=name) for name, n in (("shots", 5), ("epochs", 2)))
-    seeds = gr.Textbox("0", label="seeds")
-    gr.Button().click(
-        compare,
-        [task, methods, shots, epochs, seeds],
-        gr.JSON(label="answer"),
-        api_name="compare",
-        concurrency_id="compare",
-        concurrency_limit=LIMITS.comparisons_waiting + 1,
-    )
+def _number(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None  # JSON has no NaN
 
 
 def _rounded(row: dict) -> dict:
-    return {key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()}
+    return {key: _number(v) if isinstance(v, float) else v for key, v in row.items()}

@@ -7,51 +7,139 @@ the embedded backbone takes its place, with the reason in sight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import gradio as gr
 
-from softmoa import hub, siblings
-from softmoa.bundle import BundleInfo, read_info
-from softmoa.classify import DEFAULT_BUNDLE, FRESH, bundles
-from softmoa.hub import HubError, Repository
-from softmoa.limits import LIMITS
-from softmoa.ui.texts import backbones as texts
-from softmoa.weights import BACKBONES, HUB_FILES, WeightsError, inspect_hub_folder
+from softmoa.data import hub
+from softmoa.data.hub import HubError, Repository
+from softmoa.data.limits import limits
+from softmoa.data.values import InputError
+from softmoa.lens import classifier, task_bundles
+from softmoa.lens.classifier import DEFAULT_BUNDLE, FRESH, bundles
+from softmoa.methods import sharing
+from softmoa.methods.bundle import BundleInfo, read_info
+from softmoa.model import device, weights
+from softmoa.model.weights import BACKBONES, WeightsError, inspect_hub_folder
+from softmoa.ui.checks import warn
+from softmoa.ui.figure import QUIET
 
 EMBEDDED = "ast-small"
 Own = tuple[str, str, str]  # title, key and backbone of a visitor's own bundle
+BASE = "ast-base"
+INSTEAD = "The embedded backbone is used instead."
+FROM_HUB: dict[str, Any] = QUIET | {"concurrency_id": "hub", "concurrency_limit": 2}
 _fetched: set[Repository] = set()  # by visitors, since the start of this process
 
 
-def backbone_dropdown() -> gr.Dropdown:
-    """The two known backbones, or the name of any other."""
-    return gr.Dropdown(
-        [(b.title, b.name) for b in BACKBONES.values()],
-        value=EMBEDDED,
-        label=texts.BACKBONE,
-        info=texts.BACKBONE_INFO.format(about=BACKBONES[EMBEDDED].about),
-        allow_custom_value=True,
-        elem_id="backbone",
-        min_width=240,
-    )
+@dataclass(frozen=True)
+class First:
+    """What the page opens on. name: for `open_classifier`. about: said of the backbone."""
+
+    backbone: str
+    name: str
+    about: str
+    own: tuple[Own, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.own[0][1] if self.own else self.name
+
+
+@lru_cache(maxsize=1)
+def first_model() -> First:
+    """On CUDA AST base with the first bundle of `FOR_GPU` to be had, else the embedded one."""
+    about = _info(BACKBONES[EMBEDDED].about)
+    if device.default().type == "cuda":
+        problem = "No bundle of AST base is published yet."
+        for name in classifier.FOR_GPU:
+            try:
+                path = sharing.fetch(Repository.parse(name), limits().bundle_mb)
+                found = Repository(Repository.parse(name).id, sharing.commit_of(path))
+                opened = classifier.open_classifier(str(found))
+            except InputError as error:
+                problem = str(error)
+                continue
+            if opened.info and opened.backbone == BASE:
+                own = bundle_title(opened.info), f"hub/{found}", BASE
+                return First(BASE, str(found), _info(BACKBONES[BASE].about), (own,))
+        about = f"{problem} {INSTEAD} {about}"
+    return First(EMBEDDED, DEFAULT_BUNDLE, about)
+
+
+class ModelChoice:
+    """Dropdowns of a bundle and of its backbone, laid out where it is made.
+
+    own: this visitor's own bundles, a list of `Own` that `keep_own` changes in place.
+    """
+
+    def __init__(self) -> None:
+        first = first_model()
+        self.own = gr.State(list(first.own))
+        self.bundle = gr.Dropdown(
+            bundle_choices(first.backbone, first.own),
+            value=first.key,
+            label="Trained adapters (bundle)",
+            info="What the model was taught: a small file of experts and labels.",
+            elem_id="bundle",
+        )
+        self.backbone = gr.Dropdown(
+            [(b.title, b.name) for b in BACKBONES.values()],
+            value=first.backbone,
+            label="Backbone",
+            info=first.about,
+            allow_custom_value=True,
+            elem_id="backbone",
+        )
+        self.chosen = self.backbone.input(
+            self.follow_choice,
+            [self.backbone, self.own],
+            [self.backbone, self.bundle],
+            **FROM_HUB,
+        )
+
+    def follow_choice(self, name: object, own: Sequence[Own] = ()) -> Iterator[dict]:
+        """Fetch the backbone if need be, saying how far that is; then both dropdowns."""
+        name = name if isinstance(name, str) else ""
+        try:
+            repository = of_hub(name)
+            about = BACKBONES[name].about if name in BACKBONES else ""
+            if repository is not None:
+                for done, total in fetch(repository):
+                    yield {self.backbone: gr.update(info=_said(name, done, total))}
+                folder = weights.cached(repository)
+                if folder is None:
+                    raise HubError(f"'{repository}' is no longer on this machine.")
+                config, labels = inspect_hub_folder(folder)
+                own_labels = f"{len(labels)} labels of its own"
+                about = about or f"{config.depth} blocks, {own_labels}, from the Hub"
+            info = _info(about)
+        except (HubError, WeightsError) as error:
+            name, info = EMBEDDED, warn(f"{error} {INSTEAD}")
+        choices = bundle_choices(name, own)
+        keys = [key for _, key in choices]
+        usual = DEFAULT_BUNDLE if DEFAULT_BUNDLE in keys else keys[0]
+        yield {
+            self.backbone: gr.update(value=name, info=info),
+            self.bundle: gr.Dropdown(choices, value=usual),
+        }
 
 
 def bundle_choices(backbone: str, own: Sequence[Own] = ()) -> list[tuple[str, str]]:
     """Bundles of a backbone, a visitor's own among them, and on one with labels of its own the
     untrained mixture."""
-    choices = []
-    for name, path in bundles().items():
-        info = read_info(path)
-        if info.base == backbone:
-            choices.append((bundle_title(info), name))
+    infos = {name: read_info(path) for name, path in bundles().items()}
+    choices = [(bundle_title(i), name) for name, i in infos.items() if i.base == backbone]
     if of_hub(backbone):
-        choices.append((texts.UNTRAINED, FRESH))
+        choices.append(("its own labels, with an untrained Soft-MoA", FRESH))
     return choices + [(title, key) for title, key, base in own if base == backbone]
 
 
 def bundle_title(info: BundleInfo) -> str:
     """What a list of bundles says of one."""
-    return f"{info.task}: {siblings.title(info)}, {len(info.labels)} labels"
+    return f"{info.task}: {task_bundles.title(info)}, {len(info.labels)} labels"
 
 
 def keep_own(own: list[Own], entry: Own) -> None:
@@ -60,43 +148,6 @@ def keep_own(own: list[Own], entry: Own) -> None:
     if entry in own:
         own.remove(entry)
     own.append(entry)
-
-
-def choose_backbone(backbone: gr.Dropdown, bundle: gr.Dropdown, own: gr.State):
-    """Wire the choice: what the backbone is, and the bundles trained on it. The chained event."""
-    return backbone.input(
-        follow_choice,
-        [backbone, own],
-        [backbone, bundle],
-        concurrency_id="hub",
-        concurrency_limit=2,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-
-
-def follow_choice(name: object, own: Sequence[Own] = ()) -> Iterator[list]:
-    """Fetch the backbone if need be, saying how far that is; updates of both dropdowns."""
-    name = name if isinstance(name, str) else ""
-    try:
-        repository = of_hub(name)
-        about = BACKBONES[name].about if name in BACKBONES else ""
-        if repository is not None:
-            for done, total in fetch(repository):
-                yield [gr.update(info=_said(name, done, total)), gr.skip()]
-            folder = hub.cached(repository, HUB_FILES)
-            if folder is None:
-                raise HubError(f"'{repository}' is no longer on this machine.")
-            config, labels = inspect_hub_folder(folder)
-            about = about or texts.FROM_HUB.format(blocks=config.depth, classes=len(labels))
-        info = texts.BACKBONE_INFO.format(about=about)
-    except (HubError, WeightsError) as error:
-        name, info = EMBEDDED, texts.EMBEDDED_INSTEAD.format(problem=error)
-        gr.Warning(info)
-    choices = bundle_choices(name, own)
-    keys = [key for _, key in choices]
-    usual = DEFAULT_BUNDLE if DEFAULT_BUNDLE in keys else keys[0]
-    yield [gr.update(value=name, info=info), gr.Dropdown(choices, value=usual)]
 
 
 def opened_name(backbone: object) -> str | Repository:
@@ -111,8 +162,10 @@ def opened_name(backbone: object) -> str | Repository:
         raise WeightsError(str(error)) from None
     if repository is None:
         return str(backbone)
-    if hub.cached(repository, HUB_FILES) is None:
-        raise WeightsError(texts.NOT_FETCHED)
+    if weights.cached(repository) is None:
+        raise WeightsError(
+            "Choose the backbone from the list, or name it there, so that it is fetched first."
+        )
     return str(backbone) if backbone in BACKBONES else repository
 
 
@@ -125,16 +178,26 @@ def of_hub(name: str) -> Repository | None:
 
 def fetch(repository: Repository) -> Iterator[tuple[int, int]]:
     """Fetch a backbone for a visitor: (bytes done, bytes in all). Raises HubError."""
-    if hub.cached(repository, HUB_FILES) is not None:
+    if weights.cached(repository) is not None:
         return
-    if repository not in _fetched and len(_fetched) >= LIMITS.models:
+    if repository not in _fetched and len(_fetched) >= limits().models:
         names = ", ".join([*BACKBONES, *map(str, _fetched)])
-        raise HubError(texts.TOO_MANY.format(models=LIMITS.models, names=names))
-    yield from hub.fetch_in_steps(repository, HUB_FILES, LIMITS.model_mb)
+        raise HubError(
+            f"This server has fetched its {limits().models} models from the Hub; choose one of "
+            f"{names}."
+        )
+    yield from hub.in_steps(lambda progress: weights.fetch(repository, progress, token=False))
     _fetched.add(repository)
+
+
+def _info(about: str) -> str:
+    return (
+        f"The frozen transformer underneath: {about}. Any AST of the Hugging Face Hub can be named "
+        "too, as user/name or user/name@revision."
+    )
 
 
 def _said(name: str, done: int, total: int) -> str:
     if total < 1e5:  # config.json, which comes first
-        return texts.ASKING.format(name=name)
-    return texts.FETCHING.format(name=name, done=done / 1e6, total=total / 1e6)
+        return f"Asking the Hub for {name}."
+    return f"Fetching {name} from the Hub: {done / 1e6:.0f} of {total / 1e6:.0f} MB."

@@ -2,225 +2,195 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from softmoa import race, run_directory
-from softmoa.audio import SAMPLE_RATE, AudioError
-from softmoa.classify import Classifier, classify, open_classifier
-from softmoa.collection import Current
-from softmoa.limits import LIMITS
-from softmoa.methods import METHODS
-from softmoa.plan import Choice, Comparison
-from softmoa.scoreboard import Scoreboard, conclusion
-from softmoa.tasks import TaskError
-from softmoa.training import TrainingOptions
-from softmoa.ui import collect_view as view
-from softmoa.ui.checks import not_stored
-from softmoa.ui.figure import MODEL_QUEUE, Figure
-from softmoa.ui.microphone import Heard, Shown, follow
-from softmoa.ui.texts import collect as texts
+from softmoa.data.audio import AudioError
+from softmoa.data.collection import Current
+from softmoa.data.limits import limits
+from softmoa.data.tasks import Task, TaskError
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.classify import classify
+from softmoa.training.fit import TrainingOptions
+from softmoa.training.plan import Choice, Comparison
+from softmoa.training.scoreboard import Scoreboard, conclusion
+from softmoa.ui import compare_watch, comparing, standings
+from softmoa.ui.checks import refuse
+from softmoa.ui.collect_view import takes
+from softmoa.ui.compare import Compare
+from softmoa.ui.figure import ON_MODEL, QUIET, Figure, Note, Recorder, Stream, Table
+from softmoa.ui.jobs import Job
+from softmoa.ui.microphone import Recent, follow
+from softmoa.ui.take_next import take_next
 
 METHODS_TRAINED = ("linear", "soft-moa")
-RUN_SECONDS = min(20.0, LIMITS.run_seconds)
-# A handful of short clips are few steps an epoch; the limit in seconds ends runs on many.
-TRAINING = TrainingOptions(epochs=20, steps=LIMITS.run_steps, seconds=RUN_SECONDS, batch=8)
-EXPIRED = texts.EXPIRED.format(limits=LIMITS)
+RUN_SECONDS = 20.0
+FEW = 20  # test clips that say little
 WINDOW = 1.5  # seconds of the microphone that each live answer is about
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What one training left: a classifier and its bundle's file for every method."""
+class Training:
+    """This half of the tab, laid out and wired where it is made."""
 
-    classifiers: dict[str, Classifier]
-    files: dict[str, Path]
-
-
-def build(mine: gr.State, tabs: gr.Tabs) -> None:
-    """Lay out this half of the tab and wire it. mine: a State of `Current`."""
-    trained = gr.State()
-    gr.Markdown(texts.TRAIN)
-    gr.Markdown(texts.TRAIN_HELP.format(seconds=RUN_SECONDS), elem_classes="quiet")
-    with gr.Row():
-        train = gr.Button(texts.TRAIN_BUTTON, variant="primary", elem_id="train")
-        stop = gr.Button(texts.STOP, variant="stop", visible=False, elem_id="stop-training")
-        race = gr.Button(texts.RACE, elem_id="race")
-    progress = Figure(css_template=view.TABLE_CSS, elem_id="training")
-    with gr.Column(visible=False) as tried:
-        gr.Markdown(texts.TRY)
-        use = gr.Radio([], label=texts.USE, elem_id="use")
-        gr.Markdown(texts.TRY_HELP, elem_classes="quiet")
+    def __init__(self, mine: gr.State, raced: Compare) -> None:
+        """mine: a State of `Current`."""
+        gr.Markdown(
+            "### Train\nA linear probe and a Soft-MoA on the same clips, for at most "
+            f"{RUN_SECONDS:g} seconds each. **Train** clips are learned from, **validate** is what "
+            "curves show, **test** is looked at once, at the end."
+        )
         with gr.Row():
-            with gr.Column(min_width=320):
-                test = gr.Audio(
-                    sources=["microphone", "upload"],
-                    type="filepath",
-                    buttons=["download"],
-                    label=texts.TEST,
-                    waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE),
-                    elem_id="test-sound",
-                )
-                answer = gr.Label(label=texts.ANSWER, elem_id="test-answer")
-            with gr.Column(min_width=320):
-                live = gr.Audio(
-                    sources=["microphone"],
-                    streaming=True,
-                    type="numpy",
-                    buttons=["download"],
-                    label=texts.LIVE,
-                    elem_id="live",
-                )
-                live_answer = gr.Label(label=texts.LIVE_ANSWER, elem_id="live-answer")
-        home = gr.Button(texts.TAKE_HOME, size="md", elem_id="take-home")
-        gr.Markdown(texts.BUNDLE_HELP, elem_classes="quiet")
+            self.train = gr.Button(
+                "Train on these sounds", variant="primary", interactive=False, elem_id="train"
+            )
+            self.stop = gr.Button(
+                "Stop", variant="stop", interactive=False, elem_id="stop-training"
+            )
+            self.race = gr.Button("Race more methods on these", interactive=False, elem_id="race")
+        self.buttons = [self.train, self.race]
+        self.job_id = gr.State("")
+        self.progress = Figure(elem_id="training")
+        with gr.Column(visible=False) as self.tried:
+            self.verdict = gr.Markdown(container=True, elem_id="training-verdict")
+            self.table = Table(headers=standings.COLUMNS, elem_id="training-results")
+            self.next = gr.Markdown(elem_id="take-next")
+            gr.Markdown(
+                "### Try it\nIt always names one of your classes, so a class for silence or for "
+                "anything else helps."
+            )
+            self.use = gr.Radio([], label="Classify with", elem_id="use")
+            with gr.Row():
+                with gr.Column(min_width=320):
+                    test = Recorder(label="Record or upload a new sound", elem_id="test-sound")
+                    answer = gr.Label(label="What it is", elem_id="test-answer")
+                with gr.Column(min_width=320):
+                    live = Stream(label="Or listen live", elem_id="live")
+                    heard = gr.Label(label="What it hears now", elem_id="live-answer")
+            self.home = gr.DownloadButton(
+                "Download the trained adapters", size="md", elem_id="take-home"
+            )
+            Note("On the command line: `python -m softmoa classify SOUND --bundle FILE`.")
 
-    # Not in the column above: what is in a column that appears, appears with it.
-    home_file = gr.DownloadButton(visible="hidden", elem_id="file-home")
+        model: dict[str, Any] = ON_MODEL | {"show_progress": "full"}
+        shown = [*self.buttons, self.stop, self.job_id, self.progress, self.tried, self.verdict,
+                 self.table, self.use, self.home]  # fmt: skip
+        trained = self.train.click(self.run, mine, shown, concurrency_limit=None, **QUIET)
+        trained.success(next_of, [mine, self.use], self.next, **model)
+        self.stop.click(stop, self.job_id, None, queue=False, **QUIET)
+        self.race.click(raced.race, raced.own_tasks, raced.raced, **QUIET)
+        test.change(name_sound, [self.use, test], answer, **model)
+        self.use.input(name_sound, [self.use, test], answer, **model)
+        self.use.change(bundle_file, self.use, self.home, **QUIET)
 
-    quick: dict[str, Any] = {
-        "api_visibility": "private",
-        "concurrency_limit": 4,
-        "show_progress": "hidden",
-    }
-    model: dict[str, Any] = {
-        "api_visibility": "private",
-        "concurrency_id": MODEL_QUEUE,
-        "concurrency_limit": 1,
-    }
-    run = train.click(
-        train_all,
-        [mine],
-        [progress, tried, use, trained, train, stop],
-        show_progress="hidden",
-        api_visibility="private",
-        concurrency_id="training",  # classifying does not wait for it
-        concurrency_limit=1,
+        def hear(recent: Recent, key: str) -> dict:
+            return {heard: listen(recent, key)}
+
+        follow(live, hear, [self.use], [heard], {heard: gr.skip()})
+
+    def allow(self, ready: bool) -> dict:
+        """The buttons, once there is enough to train on."""
+        return {button: gr.Button(interactive=ready) for button in self.buttons}
+
+    async def run(self, mine: Current) -> AsyncIterator[dict]:
+        """Train every method on the takes; what the page shows, twice a second."""
+        try:
+            if mine.now is None or mine.now.swept:
+                raise TaskError(expired())
+            data = mine.now.build()
+            mine.now.folder.touch()  # in use: not to be swept away
+            job = comparing.begin(titled(data.task), comparison())
+        except TaskError as error:
+            raise refuse(str(error)) from None
+        async for board, over in compare_watch.watch(job):
+            yield {
+                self.train: gr.Button(interactive=over),
+                self.stop: gr.Button(interactive=not over),
+                self.job_id: job.id,
+                self.progress: compare_watch.progress(job, board),
+                **(self.finished(job, board) if over else {}),
+            }
+
+    def finished(self, job: Job, board: Scoreboard) -> dict:
+        """What can be done with what was trained."""
+        if not board.finished or not board.plan:
+            return {self.tried: gr.Column(visible=False)}
+        said, clips = conclusion(board), len(board.plan.truth)
+        if clips < FEW:
+            said += f" With {clips} test clips this says little: record more takes to know."
+        keys = {run.method: comparing.bundle_key(job, run) for run in board.finished}
+        titles = [(standings.TITLES[method], key) for method, key in keys.items()]
+        key = keys[max(board.finished, key=lambda run: run.val_accuracy).method]
+        return {
+            self.tried: gr.Column(visible=True),
+            self.verdict: said,
+            self.table: standings.rows(board, True),
+            self.use: gr.Radio(titles, value=key),
+            self.home: bundle_file(key),
+        }
+
+
+def expired() -> str:
+    return (
+        f"Your earlier takes were deleted: none was added for {limits().upload_minutes} minutes. "
+        "The names of your classes are kept."
     )
-    race.click(lambda: gr.Tabs(selected="compare"), None, tabs, **quick)
-    stop.click(
-        lambda: ["", gr.Button(visible=True), gr.Button(visible=False)],
-        None,
-        [progress, train, stop],
-        cancels=[run],
-        **quick,
+
+
+def titled(task: Task) -> Task:
+    """With the names of its classes."""
+    return replace(task, title=f"Your sounds: {', '.join(task.labels)}")
+
+
+def comparison() -> Comparison:
+    """A handful of short clips are few steps an epoch; the limit in seconds ends runs on many."""
+    seconds = min(RUN_SECONDS, limits().run_seconds)
+    return Comparison(
+        tuple(Choice.of(method) for method in METHODS_TRAINED),
+        TrainingOptions(epochs=20, steps=limits().run_steps, seconds=seconds, batch=8),
     )
-    test.change(name_sound, [trained, use, test], answer, **model)
-    use.input(name_sound, [trained, use, test], answer, **model)
-    follow(live, listen, [trained, use], [live_answer], [gr.skip()])
-    home.click(bundle_file, [trained, use], home_file, **quick).success(
-        None, js="() => document.querySelector('#file-home').click()"
-    )
 
 
-def train_all(mine: Current) -> Iterator[list]:
-    """Train every method on the takes; what the page shows, at least once a second."""
-    working = [gr.Button(visible=False), gr.Button(visible=True)]
-    idle = [gr.Button(visible=True), gr.Button(visible=False)]
-    now = mine.now
-    try:
-        if now is None:
-            raise TaskError(texts.NO_TAKES)
-        if now.swept:
-            raise TaskError(EXPIRED)
-        data = now.build()
-        now.folder.touch()  # in use: not to be swept away
-    except TaskError as error:
-        gr.Warning(str(error))
-        yield [*[gr.skip()] * 4, *idle]
-        return
-    choices = tuple(Choice.of(method) for method in METHODS_TRAINED)
-    comparison = Comparison(choices, TRAINING)
-    board = Scoreboard()
-    events = race.compare("ast-small", data.task, comparison)
-    said = time.monotonic()
-    yield [view.progress(board, len(choices)), *[gr.skip()] * 3, *working]
-    try:
-        for event in events:
-            board.add(event)
-            if time.monotonic() - said > 0.3:
-                said = time.monotonic()
-                yield [view.progress(board, len(choices)), *[gr.skip()] * 5]
-    except (AudioError, TaskError) as error:
-        gr.Warning(str(error))
-        yield ["", *[gr.skip()] * 3, *idle]
-        return
-    finally:
-        events.close()
-    if not board.finished:
-        sentence = board.failed[0].message
-        gr.Warning(sentence)
-        yield [sentence, *[gr.skip()] * 3, *idle]
-        return
-    try:
-        trained = keep(board, now.folder)
-    except OSError as error:
-        gr.Warning(not_stored(error))
-        yield [not_stored(error), *[gr.skip()] * 3, *idle]
-        return
-    titles = {method: METHODS[method].title for method in METHODS_TRAINED}
-    sentence = conclusion(board, titles)
-    if len(data.task.test) < 20:
-        sentence += " " + texts.SMALL_TEST.format(clips=len(data.task.test))
-    yield [
-        view.results(board.finished) + f"<p>{sentence}</p>",
-        gr.Column(visible=True),
-        gr.Radio([(titles[m], m) for m in trained.files], value=best(board)),
-        trained,
-        *idle,
-    ]
+def next_of(mine: Current, key: str | None) -> str:
+    """Which take to record next; nothing if the takes went meanwhile."""
+    bundle = comparing.bundle_of_key(key or "")
+    if bundle is None or mine.now is None or mine.now.swept:
+        return ""
+    names = {row.path: name for row, name in takes(mine.now)}
+    task = mine.now.build().task
+    return take_next(bundle, task, {f.path: names.get(f.path, f.path.name) for f in task.files})
 
 
-def best(board: Scoreboard) -> str:
-    """The method of the highest validation accuracy; among equals, of the lowest loss there."""
-    points = max(board.points, key=lambda point: (point.accuracy, -point.loss))
-    return points.method
+def stop(job_id: str) -> None:
+    """End the training; what was finished stays."""
+    if job := comparing.find(job_id):
+        job.stop()
 
 
-def keep(board: Scoreboard, folder: Path) -> Trained:
-    """The bundle of every run in `folder`, and a classifier with it."""
-    files = {run.method: run_directory.save_bundle(run, folder) for run in board.finished}
-    classifiers = {method: open_classifier(str(path)) for method, path in files.items()}
-    return Trained(classifiers, files)
-
-
-def _of(trained: Trained | None, method: str) -> Trained:
-    if trained is None or method not in trained.files:
-        raise gr.Error(texts.NOTHING_TRAINED, print_exception=False)
-    return trained
-
-
-def bundle_file(trained: Trained | None, method: str) -> str:
+def bundle_file(key: str | None) -> str:
     """The trained adapters, to download."""
-    path = _of(trained, method).files[method]
-    if not path.is_file():
-        raise gr.Error(texts.BUNDLE_GONE, print_exception=False)
+    if (path := comparing.bundle_of_key(key or "")) is None:
+        raise refuse("Train first.")
     return str(path)
 
 
-def name_sound(trained: Trained | None, method: str, path: str | None) -> dict | None:
+def name_sound(key: str, path: str | None) -> dict | None:
     """Probabilities of the visitor's classes for a new recording."""
     if not path:
         return None
-    classifier = _of(trained, method).classifiers[method]
     try:
-        return dict(classify(classifier, path, record=False).top(5))
+        return dict(classify(open_classifier(bundle_file(key)), path, record=False).top(5))
     except AudioError as error:
-        gr.Warning(str(error))
-        return None
+        raise refuse(str(error)) from None
 
 
-def listen(heard: Heard, _: Shown, trained: Trained | None, method: str) -> list:
+def listen(recent: Recent, key: str) -> dict | None:
     """The label of the last moments of the microphone."""
-    if trained is None or method not in trained.files:
-        return [None]
+    if comparing.bundle_of_key(key or "") is None:
+        return None
     try:
-        result = classify(trained.classifiers[method], heard.last(WINDOW), record=False)
+        return dict(classify(open_classifier(bundle_file(key)), recent.last(WINDOW), False).top(5))
     except AudioError:
-        return [None]
-    return [dict(result.top(5))]
+        return None

@@ -6,80 +6,129 @@ gives it up after a while, reloading finds it again by its id in the address.
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from softmoa.ui import compare_form, compare_runs, compare_watch
+from softmoa.ui import compare_form, compare_watch, comparing
+from softmoa.ui.compare_form import Form
+from softmoa.ui.compare_runs import Runs
+from softmoa.ui.compare_watch import Stage
 from softmoa.ui.explore import Explored
-from softmoa.ui.figure import Figure
+from softmoa.ui.figure import ON_MODEL, PRIVATE, QUIET
 from softmoa.ui.links import Linked
-from softmoa.ui.texts import compare as texts
-
-# A figure that grows: parts that did not change are not sent again.
-Live = partial(Figure, value=[], html_template="${value.join('')}")
 
 
-def build(
-    explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks
-) -> tuple[gr.State, Linked]:
-    """Lay out the tab and wire it; returns the visitor's own tasks, a list of `Task`, and how the
-    tab is linked to."""
+@dataclass(frozen=True)
+class Compare:
+    """The tab, as other tabs see it. own_tasks: the visitor's own, a list of `Task`."""
+
+    form: Form
+    own_tasks: gr.State
+    tabs: gr.Tabs
+    link: Linked
+
+    def race(self, own: list) -> dict:
+        """Open the tab with the visitor's own sounds as the task."""
+        chosen = self.form.choose(compare_form.OWN, own)
+        return chosen | {self.tabs: gr.Tabs(selected="compare")} if own else chosen
+
+    @property
+    def raced(self) -> list:
+        """The outputs of `race`."""
+        return [*self.form.chosen, self.tabs]
+
+
+def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Compare:
+    """Lay out the tab and wire it."""
     own_tasks = gr.State([])
     job_id = gr.Textbox(visible="hidden", elem_id="run-id")
     # In the browser, so that a page that is loaded again can still stop what it began.
     began = gr.BrowserState([], storage_key="softmoa-began")
-    view = gr.State({"axis": "step"})  # changed in place: a watch that runs must see it
-    gr.Markdown(texts.INTRO)
+    view = gr.State({"shown": "accuracy", "axis": "step"})  # changed in place for a watch that runs
     with gr.Row():
+        with gr.Column(scale=5, min_width=320, elem_id="race-stage"):
+            stage = Stage()
         with gr.Column(scale=2, min_width=320):
-            form = compare_form.build(tab, own_tasks)
-        with gr.Column(scale=5, min_width=320):
-            with gr.Row():
-                start = gr.Button(texts.START, variant="primary", elem_id="start")
-                stop = gr.Button(texts.STOP, variant="stop", interactive=False, elem_id="stop")
-            progress = Live(value=compare_watch.idle(), elem_id="progress")
-            example = gr.Button(texts.EXAMPLE, size="sm", elem_id="example")
-            axis = gr.Radio(
-                list(texts.AXES.items()),
-                value="step",
-                label=texts.AXIS,
-                elem_id="axis",
-                visible=False,
+            gr.Markdown(
+                "Every method starts from the same backbone and sees the same clips in the same "
+                "order. Watch them learn, see what each costs, and take one with you."
             )
-            accuracy = Live(elem_id="accuracy")
-            loss = Live(elem_id="loss")
-    table = Live(elem_id="results")
-    verdict = gr.Markdown(elem_id="verdict")
-    balance = Live(elem_id="balance")
-    at_the_end = compare_runs.build(job_id, explored, tabs)
+            form = Form(tab, own_tasks)
+            with gr.Row():
+                start = gr.Button("Start", variant="primary", elem_id="start", min_width=100)
+                stop = gr.Button(
+                    "Stop", variant="stop", interactive=False, elem_id="stop", min_width=100
+                )
+    stage.lay_out_below()
+    runs = Runs(job_id, explored, tabs)
 
-    private: dict[str, Any] = {"api_visibility": "private"}
-    follow: dict[str, Any] = {
-        "fn": compare_watch.watch,
-        "inputs": [job_id, view],
-        "outputs": [
-            progress, start, stop, example, axis, accuracy, loss, table, verdict, balance,
-            *at_the_end,
-        ],
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-        **private,
-    }  # fmt: skip
-    started = start.click(
-        compare_form.begin, [*form.controls, job_id, began], [job_id, began], **private
-    )
+    nothing: dict = {stage.progress: gr.skip()}  # no frame at all would empty every output
+
+    async def follow(identity: str, view: dict[str, str]) -> AsyncIterator[dict]:
+        """Show a comparison until it is over."""
+        if (job := comparing.find(identity)) is None:
+            if identity:
+                gr.Warning("That comparison is no longer kept on this server.")
+            yield nothing
+            return
+        drawn, of = {}, None
+        async for board, over in compare_watch.watch(job):
+            now = [len(board.points), len(board.finished), *view.values()]
+            if now != of:
+                # Not in the loop that serves all visitors.
+                drawn, of = await asyncio.to_thread(stage.figures, board, view), now
+            yield {
+                start: gr.Button(interactive=over),
+                stop: gr.Button(interactive=not over and not job.stopping),
+                **stage.words(job, board, over),
+                **drawn,
+                **(runs.show(job, board) if over else {runs.after: gr.Column(visible=False)}),
+            }
+
+    async def first_look(linked: str, view: dict[str, str]) -> AsyncIterator[dict]:
+        """The recorded comparison, where the page's address names none."""
+        if linked:
+            yield nothing
+            return
+        job = comparing.example()
+        async for frame in follow(job.id, view):
+            yield frame | {job_id: job.id}
+
+    def begin(*form_and_own) -> dict:
+        identity, keys = compare_form.begin(*form_and_own)
+        return {job_id: identity, began: keys}
+
+    def find_again(request: gr.Request) -> dict:
+        """The comparison that the page's address names, after a reload."""
+        identity = str(request.query_params.get("run") or "")
+        return {job_id: identity} | ({tabs: gr.Tabs(selected="compare")} if identity else {})
+
+    shown = [start, stop, *stage.outputs, *runs.outputs]
+    watching: dict[str, Any] = QUIET | {"concurrency_limit": None}
+    started = start.click(begin, [*form.controls, job_id, began], [job_id, began], **PRIVATE)
     opened = form.saved.upload(
-        compare_form.open_saved, [form.saved, own_tasks, job_id, began], job_id, **private
+        compare_form.open_saved, [form.saved, own_tasks, job_id, began], job_id, **PRIVATE
     )
-    shown = example.click(compare_form.open_example, [job_id, began], job_id, **private)
-    for event in (started, opened, shown):
-        event.success(**follow)
-    demo.load(compare_watch.find_again, None, [job_id, tabs], **private).then(**follow)
-    axis.input(
-        compare_watch.turn_axis, [job_id, view, axis], [accuracy, loss], queue=False, **private
-    )
-    stop.click(compare_form.stop, [job_id, began], None, queue=False, **private)
+    example = form.example.click(compare_form.open_example, [job_id, began], job_id, **PRIVATE)
+    found = demo.load(find_again, None, [job_id, tabs], **PRIVATE)
+    named = Path(__file__).with_name("named_run.js").read_text(encoding="utf-8")
+    watched = [
+        event.success(follow, [job_id, view], shown, **watching)
+        for event in (started, opened, example, found)
+    ]
+    watched.append(tab.select(first_look, [job_id, view], [job_id, *shown], js=named, **watching))
+    making: dict[str, Any] = QUIET | {"concurrency_id": "files", "concurrency_limit": 1}
+    for event in watched:
+        event.success(runs.make_files, job_id, runs.files, **making)
+        event.success(runs.suggest, [job_id, runs.run], runs.next, **ON_MODEL)
+    for choice in (stage.shown, stage.axis):
+        inputs = [job_id, view, stage.shown, stage.axis]
+        choice.input(stage.turn, inputs, stage.curves, queue=False, **PRIVATE)
+    stop.click(compare_form.stop, [job_id, began], None, queue=False, **PRIVATE)
     # `find_again` opens the link; it needs no other component to do so.
-    return own_tasks, Linked("compare", tab, {"run": job_id}, [], lambda query: [])
+    return Compare(form, own_tasks, tabs, Linked("compare", tab, {"run": job_id}, [], lambda q: {}))

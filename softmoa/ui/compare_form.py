@@ -2,150 +2,213 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from softmoa import recipes
-from softmoa.limits import LIMITS, LimitError
+from softmoa.data import tasks
+from softmoa.data.limits import limits
+from softmoa.data.tasks import Task, TaskError
+from softmoa.data.values import InputError
 from softmoa.methods import METHODS
-from softmoa.plan import Comparison, plan
-from softmoa.tasks import Task, TaskError
+from softmoa.training import recipes
+from softmoa.training.plan import Comparison, plan, title
 from softmoa.ui import comparing
-from softmoa.ui.checks import refuse
+from softmoa.ui.checks import refuse, refusing
+from softmoa.ui.figure import PRIVATE, QUIET, Note
 from softmoa.ui.standings import TITLES, duration
-from softmoa.ui.texts import compare as texts
 
-DEFAULT_TASK = "tones"  # seconds a run, and there is something to learn beyond the first head
-DEFAULT_METHODS: tuple[str, ...] = ("linear", "lora", "adapter", "topk-moa", "soft-moa")
-SHOTS = {"5": 5, "10": 10, "20": 20, texts.SHOTS_ALL: 0}
-BUDGETS = {  # lowest, highest, usual
-    "epochs": (1, 30, 8),
-    "steps": (1, min(500, LIMITS.run_steps), min(60, LIMITS.run_steps)),
-    "seconds": (1, LIMITS.run_seconds, min(15, LIMITS.run_seconds)),
-}
+DEFAULT_TASK = "initials"  # half a minute a run, and one where methods can part from the probe
+SHOTS = {"5": 5, "10": 10, "20": 20, "all": 0}
+UNITS = ["epochs", "steps", "seconds"]
 MAX_SEEDS = 3
 REMEMBERED = 20  # comparisons that a browser began
+COLLAPSE, OWN = "Soft, top-1, dense: who collapses?", "My sounds"
+PRESETS: dict[str, list[str]] = {
+    COLLAPSE: ["linear", "dense-moa", "topk-moa", "soft-moa"],
+    "Cheapest to 90 %": ["linear", "bitfit", "lora", "adapter", "soft-moa"],
+    "All methods": list(METHODS),
+    OWN: ["linear", "lora", "adapter", "soft-moa"],
+}
 
 
-@dataclass(frozen=True)
+def budget(unit: str) -> tuple[float, float, float]:
+    """Lowest, highest and usual amount of a unit."""
+    steps, seconds = limits().run_steps, limits().run_seconds
+    return {
+        "steps": (1, min(500, steps), min(60, steps)),
+        "seconds": (1, seconds, min(15, seconds)),
+    }.get(unit, (1, 30, 8))
+
+
 class Form:
-    """The controls, in the order of `asked_for`, and where a saved comparison is dropped."""
+    """The controls, in the order of `asked_for`, laid out and wired where it is made."""
 
-    controls: list
-    saved: gr.File
-
-
-def build(tab: gr.Tab, own_tasks: gr.State) -> Form:
-    """Lay out the form and wire what concerns it alone."""
-    task = gr.Dropdown(_task_choices([]), value=DEFAULT_TASK, label=texts.TASK, elem_id="task")
-    methods = gr.CheckboxGroup(
-        [(title, name) for name, title in TITLES.items()],
-        value=list(DEFAULT_METHODS),
-        label=texts.METHODS,
-        info=texts.METHODS_INFO,
-        elem_id="methods",
-    )
-    with gr.Accordion(texts.ABOUT_METHODS, open=False):
-        gr.Markdown("\n".join(f"- **{m.title}**: {m.about}" for m in METHODS.values()))
-    shots = gr.Radio(list(SHOTS.items()), value=10, label=texts.SHOTS, elem_id="shots")
-    with gr.Row():
-        unit = gr.Radio(list(BUDGETS), value="epochs", label=texts.UNIT, elem_id="unit")
-        amount = gr.Slider(
-            *BUDGETS["epochs"], step=1, label=texts.AMOUNT, elem_id="amount", min_width=120
+    def __init__(self, tab: gr.Tab, own_tasks: gr.State) -> None:
+        self.preset = gr.Radio(
+            list(PRESETS), value=COLLAPSE, label="What to race", elem_id="preset"
         )
-    with gr.Accordion(texts.MORE, open=False, elem_id="more"):
-        seeds = gr.Slider(
-            1, MAX_SEEDS, 1, step=1, label=texts.SEEDS, info=texts.SEEDS_INFO, elem_id="seeds"
+        choices = task_choices([])
+        self.task = gr.Dropdown(choices, value=DEFAULT_TASK, label="Task", elem_id="task")
+        with gr.Accordion("Choose methods", open=False, elem_id="choose"):
+            self.methods = gr.CheckboxGroup(
+                [(title, name) for name, title in TITLES.items()],
+                value=PRESETS[COLLAPSE],
+                show_label=False,
+                elem_id="methods",
+            )
+            entries = gr.Textbox(
+                "", label="More entries, with options of their own", max_lines=1,
+                placeholder="soft-moa:experts=16, lora:rank=4", elem_id="entries",
+            )  # fmt: skip
+            gr.Markdown("\n".join(f"- **{m.title}**: {m.about}" for m in METHODS.values()))
+        with gr.Accordion("More settings", open=False, elem_id="more"):
+            self.shots = gr.Radio(
+                list(SHOTS.items()), value=10, label="Training clips per class", elem_id="shots"
+            )
+            unit = gr.Radio(UNITS, value=UNITS[0], label="Each run ends after", elem_id="unit")
+            amount = gr.Slider(*budget(UNITS[0]), step=1, label="How many", elem_id="amount")
+            seeds = gr.Slider(
+                1, MAX_SEEDS, 1, step=1, label="Seeds", elem_id="seeds",
+                info="Each method runs once per seed: what changes from seed to seed is luck.",
+            )  # fmt: skip
+            equal = gr.Checkbox(
+                False, label="Equal parameters", elem_id="equal",
+                info="Resize methods to train as many parameters as Soft-MoA, where they can be.",
+            )  # fmt: skip
+            warm = gr.Checkbox(
+                True, label="Start every head from the linear solution", elem_id="warm",
+                info="Fitted in seconds on the frozen features (LP-FT, Kumar et al. 2022).",
+            )  # fmt: skip
+            turns = gr.Checkbox(
+                True, label="Take turns", elem_id="turns",
+                info="All curves advance together; otherwise one run follows the other.",
+            )  # fmt: skip
+            folds = gr.Checkbox(
+                False, label="All folds", elem_id="folds",
+                info="Every clip is tested once, by runs that never heard its fold; where a task "
+                "has folds.",
+            )  # fmt: skip
+            recipe = gr.Radio(
+                [("for short runs", "short"), ("the papers' own", "paper")], value="short",
+                label="Recipe", elem_id="recipe",
+                info="Learning rates, batch size and schedule. The papers' are for dozens of "
+                "epochs; a task that is not in them gets that of ESC-50.",
+            )  # fmt: skip
+        with gr.Accordion(saved := "Open a saved comparison", open=False, elem_id="saved"):
+            self.example = gr.Button("Show the recorded race", size="sm", elem_id="example")
+            types = [".zip", ".jsonl"]
+            self.saved = gr.File(label=saved, file_types=types, height=120, elem_id="reopen")
+            Note("The zip from *Everything*, or the `events.jsonl` of `python -m softmoa compare`.")
+        estimate = Note("Estimating…", elem_id="estimate")
+        self.controls = [self.task, own_tasks, self.methods, self.shots, unit, amount, seeds,
+                         recipe, warm, equal, turns, entries, folds]  # fmt: skip
+        self.chosen = [self.preset, self.task, self.methods, self.shots]
+        # In the queue, since a warning reaches the page no other way.
+        self.preset.input(self.choose, [self.preset, own_tasks], self.chosen, **QUIET)
+        unit.input(_range, unit, amount, queue=False, **PRIVATE)
+        own_tasks.change(_offer, [own_tasks, self.task], self.task, queue=False, **PRIVATE)
+        changes = [control.change for control in self.controls if control is not own_tasks]
+        one: dict[str, Any] = QUIET | {"concurrency_id": "estimate", "concurrency_limit": 1}
+        gr.on(
+            [tab.select, *changes],
+            describe,
+            self.controls,
+            estimate,
+            trigger_mode="always_last",
+            **one,
         )
-        equal = gr.Checkbox(False, label=texts.EQUAL, info=texts.EQUAL_INFO, elem_id="equal")
-        warm = gr.Checkbox(True, label=texts.WARM, info=texts.WARM_INFO, elem_id="warm")
-        turns = gr.Checkbox(True, label=texts.TURNS, info=texts.TURNS_INFO, elem_id="turns")
-        recipe = gr.Radio(
-            list(texts.RECIPES.items()),
-            value="short",
-            label=texts.RECIPE,
-            info=texts.RECIPE_INFO,
-            elem_id="recipe",
-        )
-        saved = gr.File(
-            label=texts.REOPEN, file_types=[".zip", ".jsonl"], height=120, elem_id="reopen"
-        )
-        gr.Markdown(texts.REOPEN_INFO, elem_classes="quiet")
-    estimate = gr.Markdown(texts.ESTIMATING, elem_id="estimate", elem_classes="quiet")
 
-    controls = [task, own_tasks, methods, shots, unit, amount, seeds, recipe, warm, equal, turns]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    unit.input(_limits, unit, amount, queue=False, **private)
-    own_tasks.change(
-        lambda own: gr.Dropdown(_task_choices(own)), own_tasks, task, queue=False, **private
-    )
-    gr.on(
-        [tab.select, *(control.change for control in controls if control is not own_tasks)],
-        describe,
-        controls,
-        estimate,
-        trigger_mode="always_last",
-        concurrency_id="estimate",
-        concurrency_limit=1,
-        show_progress="hidden",
-        **private,
-    )
-    return Form(controls, saved)
+    def choose(self, preset: str, own: list[Task]) -> dict:
+        """What a preset sets; for a visitor's own sounds also the task."""
+        if preset != OWN:
+            return {self.methods: PRESETS.get(preset, [])}
+        if not own:
+            gr.Warning("Record or upload sounds in the tab 'Your sounds' first.")
+            return {self.preset: None}
+        return {
+            self.preset: preset,
+            self.methods: PRESETS[preset],
+            self.task: gr.Dropdown(task_choices(own), value=own[-1].name),
+            self.shots: 0,
+        }
 
 
-def _task_choices(own: list[Task]) -> list[tuple[str, str]]:
+def task_choices(own: list[Task]) -> list[tuple[str, str]]:
     return [(task.title, name) for name, task in comparing.all_tasks(own).items()]
 
 
-def _limits(unit: str) -> gr.Slider:
-    low, high, usual = BUDGETS.get(unit, BUDGETS["epochs"])
+def _offer(own: list[Task], chosen: str) -> gr.Dropdown:
+    """The tasks that there are now; sounds that were deleted are no longer chosen."""
+    choices = task_choices(own)
+    there = chosen in (name for _, name in choices)
+    return gr.Dropdown(choices, value=chosen if there else DEFAULT_TASK)
+
+
+def _range(unit: str) -> gr.Slider:
+    low, high, usual = budget(unit)
     return gr.Slider(low, high, value=usual)
 
 
 def asked_for(
     task: str, own: list[Task], methods: list[str], shots: int, unit: str, amount: float,
-    seeds: int, recipe: str, warm: bool, equal: bool, turns: bool,
+    seeds: int, recipe: str, warm: bool, equal: bool, turns: bool, entries: str = "",
+    folds: bool = False,
 ) -> tuple[Task, Comparison]:  # fmt: skip
-    """What the form says. Raises TaskError with one sentence if that cannot be run."""
-    found = comparing.all_tasks(own)
+    """What the form says: the task, or the first of its folds, and how methods, and entries of
+    `Choice.parse`, are compared on it. Raises InputError with one sentence if that cannot be run.
+    """
+    found, most = comparing.all_tasks(own), limits()
     if task not in found:
-        raise TaskError(texts.NO_TASK)
-    if not methods or not set(methods) <= set(METHODS):
-        raise TaskError(texts.NO_METHOD)
-    low, high, _ = BUDGETS.get(unit, BUDGETS["epochs"])
+        raise TaskError("Choose a task from the list.")
+    written = [entry.strip() for entry in entries.split(",") if entry.strip()]
+    chosen = [*(name for name in METHODS if name in methods), *written]
+    if not chosen or not set(methods) <= set(METHODS):
+        raise TaskError("Choose at least one method.")
+    low, high, _ = budget(unit)
     fits = low <= amount <= high and 1 <= seeds <= MAX_SEEDS and shots in SHOTS.values()
-    if unit not in BUDGETS or recipe not in texts.RECIPES.values() or not fits:
-        raise TaskError(texts.BAD_BUDGET.format(low=low, high=high, unit=unit, seeds=MAX_SEEDS))
-    runs = len(methods) * int(seeds)
-    if runs > LIMITS.runs:
-        raise TaskError(texts.TOO_MANY.format(runs=runs, most=LIMITS.runs))
+    if unit not in UNITS or recipe not in ("short", "paper") or not fits:
+        raise TaskError(
+            f"Choose {low} to {high} {unit}, 1 to {MAX_SEEDS} seeds and a number of clips from the "
+            "list."
+        )
+    tested = tasks.folds(task) if folds and task in tasks.TASKS else ()
+    if folds and not tested:
+        raise TaskError("This task has no folds; its split is fixed.")
+    runs = len(chosen) * int(seeds) * max(len(tested), 1)
+    if runs > most.runs:
+        raise TaskError(
+            f"Methods times seeds are {runs} runs; at most {most.runs} can be run here."
+        )
+    if len(set(chosen)) < len(chosen):
+        raise TaskError("A method takes part once; another entry of it needs other options.")
     comparison = plan(
-        [name for name in METHODS if name in methods],
+        chosen,
         recipes.SHORT if recipe == "short" else recipes.OF_PAPER.get(task, recipes.ESC),
         amount,
         unit,  # pyright: ignore[reportArgumentType]  (checked above)
         config=comparing.load_backbone(comparing.BACKBONE).model.config,
         seeds=range(int(seeds)),
         shots=shots or None,
-        warm_head=warm,
+        start="probe" if warm else "cold",
         equal_parameters=equal,
         interleave=turns,
+        folds=tested or ("",),
     )
     training = comparison.training
-    seconds = min(training.seconds or LIMITS.run_seconds, LIMITS.run_seconds)
-    steps = min(training.steps or LIMITS.run_steps, LIMITS.run_steps)
+    seconds = min(training.seconds or most.run_seconds, most.run_seconds)
+    steps = min(training.steps or most.run_steps, most.run_steps)
     bounded = replace(training, seconds=seconds, steps=steps)
-    return found[task], replace(comparison, training=bounded)
+    first = tasks.load(task, tested[0]) if tested else found[task]
+    return first, replace(comparison, training=bounded)
 
 
 def warm_up() -> None:
     """Measure what the usual race costs while nothing else runs."""
-    usual = BUDGETS["epochs"][2]
-    what = DEFAULT_TASK, [], list(DEFAULT_METHODS), 10
-    comparing.cost(*asked_for(*what, "epochs", usual, 1, "short", True, False, True))
+    usual = PRESETS[COLLAPSE], 10, UNITS[0], budget(UNITS[0])[2], 1, "short"
+    comparing.cost(*asked_for(DEFAULT_TASK, [], *usual, True, False, True))
 
 
 def describe(*form) -> str:
@@ -153,68 +216,54 @@ def describe(*form) -> str:
     try:
         task, comparison = asked_for(*form)
         found = comparing.affordable(task, comparison)
-    except TaskError as error:
+    except InputError as error:
         return str(error)
-    seeds = len(comparison.seeds)
-    runs = ", ".join(f"{TITLES[of.method]} {duration(of.seconds * seeds)}" for of in found.costs)
-    sizes = ", ".join(f"{TITLES[of.method]} {of.trained_parameters:,}" for of in found.costs)
-    return "\n\n".join(
-        [
-            texts.ESTIMATE.format(
-                total=duration(found.seconds), preparing=duration(found.preparing), runs=runs
-            ),
-            texts.ESTIMATE_MEMORY.format(
-                parameters=sizes, memory=max(of.memory_mb for of in found.costs)
-            ),
-        ]
+    memory = max(of.memory_mb for of in found.costs)
+    sizes = ", ".join(f"{title(of.method)} {of.trained_parameters:,}" for of in found.costs)
+    return (
+        f"{len(comparison.runs)} runs, about **{duration(found.seconds)}** on this machine; a step "
+        f"holds at most {memory:.0f} MB beside the model. Trained parameters: {sizes}."
     )
 
 
-def begin(*form_and_own) -> list:
+@refusing
+def begin(*form_and_own) -> tuple[str, list[str]]:
     """Queue a comparison: the id of its job, and the keys of those that this visitor began; the one
     shown until now is stopped if it is among them."""
     *form, previous, began = form_and_own
-    try:
-        task, comparison = asked_for(*form)
-        _leave(previous, began)
-        job = comparing.begin(task, comparison)
-    except TaskError as error:
-        raise refuse(str(error)) from None
-    return [job.id, [*_listed(began), job.key][-REMEMBERED:]]
+    task, comparison = asked_for(*form)
+    leave(previous, began)
+    job = comparing.begin(task, comparison)
+    return job.id, [*_listed(began), job.key][-REMEMBERED:]
 
 
-def open_saved(path: str, own: list[Task], previous: str, began: list[str]) -> str:
-    """Show a saved comparison in the place of the one shown until now."""
-    try:
-        if not path:
-            raise TaskError(texts.REOPEN)
-        LIMITS.check_upload(path)
-        job = comparing.reopen(Path(path), own)
-    except (TaskError, LimitError) as error:
-        raise refuse(str(error)) from None
-    _leave(previous, began)
+@refusing
+def open_saved(path: str | None, own: list[Task], previous: str, began: list[str]) -> str:
+    """Show a saved comparison, or the one that comes with the app, in the place of the one shown
+    until now."""
+    if path:
+        limits().check_upload(path)
+    job = comparing.reopen(Path(path), own) if path else comparing.example()
+    leave(previous, began)
     return job.id
 
 
 def open_example(previous: str, began: list[str]) -> str:
-    """Show the comparison that comes with the app."""
-    try:
-        job = comparing.example()
-    except TaskError as error:
-        raise refuse(str(error)) from None
-    _leave(previous, began)
-    return job.id
+    return open_saved(None, [], previous, began)
 
 
 def stop(shown: str, began: list[str]) -> None:
     """Stop a comparison; runs that are over stay. A link lets others watch, not stop it."""
     job = comparing.find(shown)
     if job is not None and job.key not in _listed(began):
-        raise refuse(texts.NOT_YOURS)
-    _leave(shown, began)
+        raise refuse(
+            "Only the browser that started this comparison can stop it; this page watches it."
+        )
+    leave(shown, began)
 
 
-def _leave(shown: str, began: list[str]) -> None:
+def leave(shown: str, began: list[str]) -> None:
+    """Stop what is shown if this browser began it."""
     job = comparing.find(shown)
     if job is not None and job.key in _listed(began):
         job.stop()

@@ -2,168 +2,201 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
 
-from softmoa import audio, run_directory
-from softmoa.jobs import Job
-from softmoa.scoreboard import Scoreboard
+from softmoa.data import audio
+from softmoa.data.tasks import clip_name
+from softmoa.plots import race
+from softmoa.training import run_directory, scoreboard
+from softmoa.training.events import RunFinished
+from softmoa.training.plan import title
+from softmoa.training.scoreboard import Scoreboard
 from softmoa.ui import comparing, standings
 from softmoa.ui.backbones import Own, bundle_choices, keep_own
+from softmoa.ui.checks import check_room, refuse
 from softmoa.ui.explore import Explored
-from softmoa.ui.figure import Figure
-from softmoa.ui.standings import TITLES
-from softmoa.ui.texts import compare as texts
+from softmoa.ui.figure import PRIVATE, Chart, Note, Player, Table, chart
+from softmoa.ui.jobs import Job
+from softmoa.ui.take_next import take_next
 
-ON_CLIP = """
-element.addEventListener('click', event => {
-  const hit = event.target.closest('[data-clip]');
-  if (hit) trigger('select', {...hit.dataset});
-});
-"""
+WORST = 3  # clips that are offered
+NO_CLIP = "The sounds of this comparison's task are not on this server."
+FILES = {
+    "bundle-file": "Bundle",
+    "table-file": "results.csv",
+    "log-file": "events.jsonl",
+    "make-figures": "Figures (PNG)",
+    "make-all": "Everything (ZIP)",
+}
 
 
-def build(job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> list:
-    """Lay out and wire what appears at the end; returns the outputs that `shown` fills."""
-    with gr.Column(visible=False) as after:
-        with gr.Row():
-            with gr.Column(min_width=320):
-                by_size = Figure(elem_id="by-size")
-            with gr.Column(min_width=320):
-                by_time = Figure(elem_id="by-time")
-        gr.Markdown(texts.LOOK)
-        run = gr.Dropdown(label=texts.RUN, elem_id="run")
-        with gr.Row():
-            with gr.Column(min_width=320):
-                matrix = Figure(elem_id="confusion")
-            with gr.Column(min_width=320):
-                worst = Figure(elem_id="worst", js_on_load=ON_CLIP)
-                clip = gr.Audio(
-                    buttons=["download"],
-                    label=texts.CLIP,
-                    interactive=False,
-                    autoplay=True,
-                    visible=False,
-                    elem_id="clip",
+class Runs:
+    """What appears at the end, laid out and wired where it is made."""
+
+    def __init__(self, job_id: gr.Textbox, explored: Explored, tabs: gr.Tabs) -> None:
+        self.explored, self.tabs = explored, tabs
+        with gr.Column(visible=False) as self.after:
+            gr.Markdown("### Look closer")
+            with gr.Row():
+                with gr.Column(min_width=320):
+                    self.matrix = Chart(elem_id="confusion")
+                    Note(
+                        "Rows: the true class; columns: what the run said. Blue is right, red is "
+                        "wrong."
+                    )
+                with gr.Column(min_width=320):
+                    self.run = gr.Dropdown(label="Run", container=False, elem_id="run")
+                    columns = ["Clip", "True", "Said", "Gave the true class"]
+                    self.worst = Table(headers=columns, wrap=True, elem_id="worst")
+                    self.clip = Player(label="The clip", buttons=["download"], elem_id="worst-clip")
+            self.next = gr.Markdown(elem_id="race-next")
+            gr.Markdown("### Take it with you")
+            with gr.Row():
+                self.send = gr.Button(
+                    "Send to Explore", variant="primary", elem_id="send", min_width=140
                 )
-        gr.Markdown(texts.TAKE)
-        with gr.Row():
-            send = gr.Button(texts.SEND, variant="primary", elem_id="send", min_width=160)
-            bundle = gr.DownloadButton(texts.BUNDLE_FILE, elem_id="bundle-file", min_width=160)
-            rows = gr.DownloadButton(texts.TABLE_FILE, elem_id="table-file", min_width=120)
-            log = gr.DownloadButton(texts.LOG_FILE, elem_id="log-file", min_width=120)
-            makers = {
-                kind: gr.Button(label, elem_id=f"make-{kind}", min_width=140)
-                for kind, label in (("figures", texts.FIGURE_FILE), ("all", texts.ALL_FILES))
-            }
-    made = {kind: gr.DownloadButton(visible="hidden", elem_id=f"file-{kind}") for kind in makers}
-
-    private: dict[str, Any] = {"api_visibility": "private"}
-    of_a_run = [matrix, worst, bundle, send, clip]
-    run.input(show_run, [job_id, run], of_a_run, trigger_mode="always_last", **private)
-    worst.select(play, job_id, clip, **private)
-    send.click(
-        send_to_explore,
-        [job_id, run, explored.own, explored.again],
-        [explored.bundle, explored.backbone, tabs, explored.again],
-        **private,
-    )
-    for kind, button in makers.items():
-        button.click(partial(make_file, kind), job_id, made[kind], **private).success(
-            None, js=f"() => document.querySelector('#file-{kind}').click()"
+                self.bundle, self.rows, self.log, self.figures, self.everything = (
+                    gr.DownloadButton(title, elem_id=name, min_width=140)
+                    for name, title in FILES.items()
+                )
+        self.heard = gr.State("")  # name of the clip that goes along to Explore
+        self.of_a_run = [
+            self.matrix, self.worst, self.bundle, self.send, self.clip, self.heard
+        ]  # fmt: skip
+        self.outputs = [self.after, self.run, self.rows, self.log, *self.of_a_run]
+        self.files = [self.figures, self.everything]
+        self.run.input(
+            self.show_run, [job_id, self.run], self.of_a_run, trigger_mode="always_last", **PRIVATE
         )
-    return [after, by_size, by_time, run, rows, log, *of_a_run]
+        self.worst.select(self.play, job_id, [self.clip, self.heard], **PRIVATE)
+        self.send.click(
+            self.send_to_explore,
+            [job_id, self.run, self.heard, explored.own, explored.again],
+            [explored.bundle, explored.backbone, explored.sound, tabs, explored.again],
+            **PRIVATE,
+        )
+
+    def show(self, job: Job, board: Scoreboard) -> dict:
+        """What is shown once a comparison is over; nothing if no run was finished."""
+        if not board.finished:
+            return {self.after: gr.Column(visible=False)}
+        # A saved comparison may come without the weights of some runs.
+        best = max(
+            board.finished,
+            key=lambda run: (comparing.bundle_path(job, run) is not None, run.test_accuracy),
+        ).run
+        return {
+            self.after: gr.Column(visible=True),
+            self.run: gr.Dropdown([run.run for run in board.finished], value=best),
+            self.rows: _offered(job.note.folder / "results.csv"),
+            self.log: _offered(job.note.folder / "events.jsonl"),
+            **self.show_run(job.id, best),
+        }
+
+    def show_run(self, job_id: str, name: str) -> dict:
+        """Confusion matrix and worst clips of a run, and its bundle to download or to try."""
+        job, run = _found(job_id, name)
+        plan, path = comparing.plan_of(job), comparing.bundle_path(job, run)
+        worst = [
+            [
+                plan.clips[of.clip],
+                plan.labels[of.truth],
+                plan.labels[of.said],
+                f"{of.confidence:.1%}",
+            ]
+            for of in scoreboard.worst(run, plan, WORST)
+        ]  # fmt: skip
+        heard = job.note.task is not None  # else its sounds are not on this server
+        return {
+            self.matrix: chart(race.confusion(scoreboard.confusion(run, plan), plan.labels)),
+            self.worst: gr.Dataframe(
+                worst, label="Worst test clips: choose one to hear it", visible=heard
+            ),
+            self.bundle: _offered(path),
+            self.send: gr.Button(interactive=path is not None),
+            self.clip: gr.Audio(None, visible=heard),
+            self.heard: worst[0][0] if heard and worst else "",
+        }
+
+    def play(self, job_id: str, event: gr.SelectData) -> dict:
+        """The test clip that was chosen from the table."""
+        name = (event.row_value or [""])[0]
+        return {self.clip: gr.Audio(_sound(job_id, name), label=name), self.heard: name}
+
+    def send_to_explore(
+        self, job_id: str, name: str, clip: str, own: list[Own], times: int
+    ) -> dict:
+        """Put the bundle of a run among this visitor's choices of the Explore tab, and go there
+        with the clip that was listened to, or the worst."""
+        job, run = _found(job_id, name)
+        if comparing.bundle_path(job, run) is None:
+            raise refuse("The trained weights of this run were not saved with the comparison.")
+        named = f"yours: {title(run.method)}, seed {run.seed}, on {comparing.plan_of(job).task}"
+        key = comparing.bundle_key(job, run)
+        keep_own(own, (named, key, comparing.BACKBONE))
+        choices = bundle_choices(comparing.BACKBONE, own)
+        return {
+            self.explored.bundle: gr.Dropdown(choices, value=key),
+            self.explored.backbone: comparing.BACKBONE,
+            self.explored.sound: _sound(job_id, clip) if clip else gr.skip(),
+            self.tabs: gr.Tabs(selected="explore"),
+            self.explored.again: times + 1,
+        }
+
+    def suggest(self, job_id: str, name: str) -> str:
+        """Which take a visitor should record next, where the sounds are their own."""
+        job = comparing.find(job_id)
+        run, task = comparing.finished_run(job, name), job.note.task if job else None
+        if job is None or run is None or task is None or task.name in comparing.embedded_tasks():
+            return ""
+        path = comparing.bundle_path(job, run)
+        names = {file.path: clip_name(file) for file in task.files}
+        return take_next(path, task, names) if path and min(names).exists() else ""
+
+    def make_files(self, job_id: str) -> dict:
+        """A page of figures and a zip of everything, made once for all who look."""
+        job = comparing.find(job_id)
+        if job is None or not job.over:
+            return dict.fromkeys(self.files, _offered(None))
+        return {button: _offered(p) for button, p in zip(self.files, files(job), strict=True)}
 
 
-def hidden() -> list:
-    """In place of `shown` while there is nothing to show."""
-    return [gr.Column(visible=False)] + [gr.skip()] * 10
-
-
-def shown(job: Job, board: Scoreboard) -> list:
-    """What is shown once a comparison is over."""
-    if not board.finished:
-        return hidden()
-    best = max(board.finished, key=lambda run: run.test_accuracy)
-    table, log = (job.note.folder / name for name in ("results.csv", "events.jsonl"))
-    return [
-        gr.Column(visible=True),
-        *standings.trade_offs(board),
-        gr.Dropdown([run.run for run in board.finished], value=best.run),
-        gr.DownloadButton(value=str(table) if table.is_file() else None, visible=table.is_file()),
-        gr.DownloadButton(value=str(log)),
-        *show_run(job.id, best.run),
-    ]
-
-
-def show_run(job_id: str, name: str) -> list:
-    """Confusion matrix and worst clips of a run, and its bundle to download or to try."""
-    job = comparing.find(job_id)
-    run = comparing.finished_run(job, name)
-    if job is None or run is None:
-        return ["", "", gr.skip(), gr.skip(), gr.skip()]
-    plan = Scoreboard().add_all(job.events[:1]).plan
-    assert plan is not None
-    path = comparing.bundle_path(job, run)
-    return [
-        standings.confusion(run, plan),
-        standings.worst_clips(run, plan),
-        gr.DownloadButton(value=str(path) if path else None, interactive=path is not None),
-        gr.Button(interactive=path is not None),
-        gr.Audio(visible=False),
-    ]
-
-
-def play(job_id: str, event: gr.EventData) -> Any:
-    """The test clip that was clicked."""
-    job = comparing.find(job_id)
-    if job is None or job.note.task is None:
-        raise gr.Error(texts.NO_CLIP, print_exception=False)
-    clip = str((event._data or {}).get("clip"))
-    files = job.note.task.test
-    if not clip.isdecimal() or int(clip) >= len(files):
-        return gr.skip()
-    file = files[int(clip)]
-    try:
-        sound = audio.load(file.path).waveform.numpy()
-    except audio.AudioError:
-        raise gr.Error(texts.NO_CLIP, print_exception=False) from None
-    label = f"{job.note.task.labels[file.label]}: {file.path.name}"
-    return gr.Audio(
-        (audio.SAMPLE_RATE, (32767 * sound).astype(np.int16)), label=label, visible=True
-    )
-
-
-def send_to_explore(job_id: str, name: str, own: list[Own], times: int) -> list:
-    """Put the bundle of a run among this visitor's choices of the Explore tab, and go there."""
-    job = comparing.find(job_id)
-    run = comparing.finished_run(job, name)
-    if job is None or run is None:
-        raise gr.Error(texts.NOT_FINISHED, print_exception=False)
-    if comparing.bundle_path(job, run) is None:
-        raise gr.Error(texts.NO_WEIGHTS, print_exception=False)
-    title = texts.YOURS.format(title=TITLES[run.method], seed=run.seed, task=run.info.task)
-    entry = title, comparing.bundle_key(job, run), comparing.BACKBONE
-    keep_own(own, entry)
-    return [
-        gr.Dropdown(bundle_choices(comparing.BACKBONE, own), value=entry[1]),
-        comparing.BACKBONE,
-        gr.Tabs(selected="explore"),
-        times + 1,
-    ]
-
-
-def make_file(kind: str, job_id: str) -> str:
-    """All files in a zip, or all figures on one page."""
-    job = comparing.find(job_id)
-    if job is None or not job.over:
-        raise gr.Error(texts.LOST, print_exception=False)
+def files(job: Job) -> tuple[Path, Path]:
+    """A page of figures and a zip of everything, of a comparison that is over."""
     folder = job.note.folder
-    if kind == "figures":
-        path = folder / "figures.png"
-        path.write_bytes(standings.report_png(Scoreboard().add_all(job.events)))
-        return str(path)
-    return str(run_directory.pack(folder))
+    figures, everything = folder / "figures.png", folder.with_suffix(".zip")
+    board = Scoreboard().add_all(job.events)
+    if board.finished and not figures.exists():
+        figures.write_bytes(standings.report_png(board))
+    return figures, everything if everything.exists() else run_directory.pack(folder)
+
+
+def _offered(path: Path | None) -> gr.DownloadButton:
+    there = path is not None and path.is_file()
+    return gr.DownloadButton(value=str(path) if there else None, interactive=there)
+
+
+def _found(job_id: str, name: str) -> tuple[Job, RunFinished]:
+    job = comparing.find(job_id)
+    run = comparing.finished_run(job, name)
+    if job is None or run is None:
+        raise refuse("Choose a run that was finished.")
+    return job, run
+
+
+def _sound(job_id: str, name: str) -> tuple[int, np.ndarray]:
+    """A test clip of a comparison by its name, as gr.Audio takes it."""
+    job = comparing.find(job_id)
+    clips = comparing.plan_of(job).clips if job else ()
+    if job is None or job.note.task is None or name not in clips:
+        raise refuse(NO_CLIP)
+    check_room()
+    of_name = {clip_name(file): file.path for file in job.note.task.files}
+    try:
+        sound = audio.load(of_name[name]).waveform.numpy()
+    except audio.AudioError:
+        raise refuse(NO_CLIP) from None
+    return audio.SAMPLE_RATE, (32767 * sound).astype(np.int16)

@@ -1,112 +1,138 @@
-"""A comparison of the Compare tab while it runs: watched, found again after a reload, stopped."""
+"""A comparison while it runs: verdict, progress, curves and table, looked at twice a second."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from html import escape
+from typing import Any
 
 import gradio as gr
 
-from softmoa import jobs
-from softmoa.events import ComparisonEvent, RunEvent
-from softmoa.jobs import Job
-from softmoa.scoreboard import Scoreboard
-from softmoa.ui import compare_runs, comparing, standings
+from softmoa.plots import race
+from softmoa.training.events import RunEvent
+from softmoa.training.scoreboard import Scoreboard, outlook
+from softmoa.ui import comparing, jobs, standings
+from softmoa.ui.figure import Chart, Figure, Note, Table, chart, growing, growth
+from softmoa.ui.jobs import Job
 from softmoa.ui.standings import duration
-from softmoa.ui.texts import compare as texts
 
 LOOK_EVERY = 0.5  # seconds between two looks at a running comparison
 
 
-def find_again(request: gr.Request) -> list:
-    """The comparison that the page's address names, after a reload."""
-    identity = str(request.query_params.get("run") or "")
-    return [identity, gr.Tabs(selected="compare") if identity else gr.skip()]
+class Stage:
+    """What the tab shows of a comparison while it runs, laid out where it is made."""
+
+    def __init__(self) -> None:
+        verdict = f"### {standings.NO_VERDICT}"
+        self.verdict = gr.Markdown(verdict, container=True, elem_id="verdict")
+        self.progress = Figure(elem_id="progress")
+        self.lanes = growing("lanes")
+        with gr.Row():
+            bare: dict[str, Any] = {"show_label": False, "container": False}
+            values = ["accuracy", "loss"]
+            self.shown = gr.Radio(values, value="accuracy", elem_id="shown", **bare)
+            axes = [("against steps", "step"), ("against seconds of training", "seconds")]
+            self.axis = gr.Radio(axes, value="step", elem_id="axis", **bare)
+        self.curves = growing("curves")
+
+    def lay_out_below(self) -> None:
+        """What needs the whole width."""
+        self.table = Table(headers=standings.COLUMNS, wrap=True, elem_id="results")
+        Note(
+            "Means over seeds, with bands of ± one standard deviation, of the last weights. "
+            "Parameters are counted without head and final norm."
+        )
+        with gr.Row():
+            with gr.Column(min_width=320):
+                gr.Markdown("### What it costs")
+                self.costs = Chart(elem_id="costs")
+            with gr.Column(min_width=320):
+                gr.Markdown("### Do experts collapse?")
+                self.balance = growing("balance")
+                Note(
+                    "Each expert's share of the combine weights, step by step; below, experts at "
+                    "work in the end, exp(entropy). One colour that takes over is collapse."
+                )
+
+    @property
+    def outputs(self) -> list:
+        return [self.verdict, self.progress, self.lanes, self.curves, self.table, self.costs,
+                self.balance]  # fmt: skip
+
+    def words(self, job: Job, board: Scoreboard, over: bool) -> dict:
+        """What may change at every look."""
+        return {
+            self.verdict: standings.verdict(board) if over else racing(board),
+            self.progress: progress(job, board),
+            self.table: standings.rows(board, over),
+            self.lanes: growth(standings.lanes(board, over)),
+        }
+
+    def figures(self, board: Scoreboard, view: dict[str, str]) -> dict:
+        """What changes with a new evaluation or result."""
+        return {
+            self.curves: growth(standings.curves(board, **view)),
+            self.costs: chart(race.costs(standings.costs(board))),
+            self.balance: growth(standings.balance(board)),
+        }
+
+    def turn(self, job_id: str, view: dict[str, str], shown: str, axis: str) -> dict:
+        """Other curves or another axis, for now and for the watch that goes on."""
+        view |= {"shown": shown, "axis": axis}
+        if (job := comparing.find(job_id)) is None:
+            return {}
+        board = Scoreboard().add_all(list(job.events))
+        return {self.curves: growth(standings.curves(board, shown, axis))}
 
 
-async def watch(job_id: str, view: dict[str, str]) -> AsyncIterator[list]:
-    """Follow a job until it is over; every frame says all, and the changes are sent."""
-    job = comparing.find(job_id)
-    if job is None:
-        yield [idle(texts.LOST if job_id else texts.NO_RUN)] + [gr.skip()] * 20
-        return
+def racing(board: Scoreboard) -> str:
+    """What stands in the place of the verdict: what can come of the race at all."""
+    return f"### The race is on\n{outlook(board)}"
+
+
+async def watch(job: Job) -> AsyncIterator[tuple[Scoreboard, bool]]:
+    """Follow a job: what is known of it twice a second, and whether that is all."""
     board, seen = Scoreboard(), 0
     with job.watched():
         while True:
             over = job.over  # asked before the events are read: none can come after
             news = job.events[seen:]
             seen += len(news)
-            # Not in the loop that serves all visitors: there may be much to fold and to draw.
-            yield await asyncio.to_thread(_frame, job, board, news, over, view["axis"])
+            yield board.add_all(news), over
             if over:
                 return
             await asyncio.sleep(LOOK_EVERY)
 
 
-def _frame(
-    job: Job, board: Scoreboard, news: Sequence[ComparisonEvent], over: bool, axis: str
-) -> list:
-    """All outputs of the tab, after these events more."""
-    board.add_all(news)
-    return [
-        progress_bar(job, board),
-        gr.Button(interactive=over),
-        gr.Button(interactive=not over and not job.stopping),
-        gr.Button(visible=False),  # the example; a reloaded page offers it again
-        gr.Radio(visible=board.plan is not None),
-        *standings.curves(board, axis),
-        standings.results_table(board, over),
-        standings.conclusion(board) if over else "",
-        standings.router_balance(board),
-        *(compare_runs.shown(job, board) if over else compare_runs.hidden()),
-    ]
-
-
-def turn_axis(job_id: str, view: dict[str, str], axis: str) -> list:
-    """The curves again, over the other axis, for now and for the watch that goes on."""
-    view["axis"] = axis
-    job = comparing.find(job_id)
-    if job is None:
-        return [gr.skip(), gr.skip()]
-    return [*standings.curves(Scoreboard().add_all(list(job.events)), axis)]
-
-
-def idle(words: str = texts.NO_RUN) -> list[str]:
-    """The empty bar, and why nothing runs."""
-    return standings.progress_bar(0, words)
-
-
-def progress_bar(job: Job, board: Scoreboard) -> list[str]:
+def progress(job: Job, board: Scoreboard) -> str:
     """Where the comparison is, and how long it will still take."""
     share = standings.share_done(board, job.note.weights)
     runs = len(board.plan.runs) if board.plan else 0
-    done = {"done": len(board.finished), "total": runs, "time": duration(job.seconds)}
+    time = job.seconds or sum(run.seconds for run in board.finished)
     if job.state == "waiting":
-        return standings.progress_bar(0, texts.WAITING.format(n=jobs.ahead_of(job)))
-    if job.state == "failed":
-        return standings.progress_bar(share, job.message)
-    if job.state == "stopped":
-        return standings.progress_bar(share, texts.STOPPED.format(**done) + _on(board))
-    if job.state == "interrupted":
-        return standings.progress_bar(share, texts.INTERRUPTED.format(**done) + _on(board))
-    if job.state == "finished":
-        time = sum(run.seconds for run in board.finished) if not job.seconds else job.seconds
-        words = texts.FINISHED.format(**done | {"time": duration(time)})
-        return standings.progress_bar(1, words + _on(board))
-    if job.stopping:
-        return standings.progress_bar(share, texts.STOPPING)
-    words = f"{100 * share:.0f} %: {board.doing}"
-    first = next((k for k, e in enumerate(job.events) if isinstance(e, RunEvent)), None)
-    if first is not None and share > 0.03:
-        spent = job.seconds - job.times[first]
-        words += texts.LEFT.format(time=duration(spent * (1 - share) / share))
-    return standings.progress_bar(share, words)
-
-
-def _on(board: Scoreboard) -> str:
-    """What a comparison was run on: the form beside it may say something else by now."""
-    if board.plan is None:
-        return ""
-    shots = board.plan.shots
-    clips = texts.ON_SHOTS.format(shots=shots) if shots else texts.ON_ALL
-    return texts.ON.format(title=board.plan.title, clips=clips)
+        words = f"Waiting: {jobs.ahead_of(job)} before this one. It starts by itself."
+    elif job.state == "failed":
+        words = job.message
+    elif job.over:
+        share = 1.0 if job.state == "finished" else share
+        done = f"{len(board.finished)} of {runs} runs"
+        words = {
+            "finished": f"Done: {done} in {duration(time)}.",
+            "stopped": f"Stopped: {done} were finished and are kept.",
+            "interrupted": f"Interrupted: {done} were finished; the others were cut off.",
+        }[job.state]
+        if board.plan:  # the form beside it may say something else by now
+            shots = board.plan.shots
+            clips = f"{shots} training clips per class" if shots else "all training clips"
+            words += f" {board.plan.title}, {clips}."
+    elif job.stopping:
+        words = "Stopping…"
+    else:
+        words = f"{share:.0%}: {board.doing}"
+        first = next((k for k, e in enumerate(job.events) if isinstance(e, RunEvent)), None)
+        if first is not None and share > 0.03:
+            spent = job.seconds - job.times[first]
+            words += f", about {duration(spent * (1 - share) / share)} left"
+    bar = f"<progress max='1' value='{share:.2f}' aria-label='Part done'></progress>"
+    return f"{bar}<p role='status'>{escape(words)}</p>"

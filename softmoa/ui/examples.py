@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
-from softmoa.weights import ASSETS
+from softmoa.model.weights import ASSETS
 
 EXAMPLES = ASSETS / "examples"
 

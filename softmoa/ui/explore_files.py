@@ -5,43 +5,35 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import gradio as gr
-
-from softmoa import export, folders
-from softmoa.limits import LIMITS
+from softmoa.data import folders
+from softmoa.data.limits import limits
+from softmoa.lens import export
+from softmoa.lens.classify import Classification
 from softmoa.ui.checks import not_stored, refuse
 from softmoa.ui.drawing import report_png
+from softmoa.ui.stage.stage import Choice
 from softmoa.ui.texts import explore as texts
 
 EXPORTS = folders.temporary("exports")
 
 
-def make_file(kind: str, result, layer, site, view, expert, slot, token) -> str:
+def make_file(kind: str, result: Classification | None, choice: object) -> str:
     """Write the PNG, CSV or JSON of what is shown, for download."""
-    if result is None:
-        raise gr.Error(texts.EMPTY, print_exception=False)
-    label = result.top(1)[0][0]
+    if result is None or not result.records:
+        raise refuse(texts.EMPTY)
     if kind == "png":
-        content = report_png(result, layer, site, view)
+        content = report_png(result, Choice.of(choice))
     elif kind == "csv":
         content = export.weights_csv(result).encode()
     else:
         content = export.everything_json(result, "sound").encode()
+    label = "".join(c if c.isalnum() else "-" for c in result.top(1)[0][0].lower())
     try:
-        path = _export_folder() / f"softmoa-{_slug(label)}.{kind}"
+        folders.make_private(EXPORTS)
+        # Of earlier visitors: gradio serves a copy of its own and never deletes the original.
+        folders.sweep(EXPORTS, limits().download_minutes)
+        path = Path(tempfile.mkdtemp(dir=EXPORTS)) / f"softmoa-{label[:40]}.{kind}"
         path.write_bytes(content)
     except OSError as error:
         raise refuse(not_stored(error)) from None
     return str(path)
-
-
-def _export_folder() -> Path:
-    """A new folder for one download. Those of earlier visitors go after a while: gradio serves a
-    copy of its own and never deletes the original."""
-    folders.make_private(EXPORTS)
-    folders.sweep(EXPORTS, LIMITS.download_minutes)
-    return Path(tempfile.mkdtemp(dir=EXPORTS))
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.lower())[:40]

@@ -1,14 +1,96 @@
-"""What the tabs share: how figures and formulas are put on the page, and the queue of everything
-that runs a model."""
+"""What the tabs share: kinds of components, how figures and formulas are put on the page, and the
+queue of everything that runs a model."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
+import plotly.graph_objects as go
+from gradio.components import Component
+from gradio.components.plot import PlotData
+
+from softmoa.data.audio import SAMPLE_RATE
 
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
-FOLLOWS = "moa-follows"  # class of figures over which the playhead moves
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
+ON_MODEL: dict[str, Any] = QUIET | {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
 MATH = [{"left": "$", "right": "$", "display": False}]
 
 Figure = partial(gr.HTML, apply_default_css=False)  # figures bring their own style
+Chart = partial(gr.Plot, show_label=False, container=False)
+Note = partial(gr.Markdown, elem_classes="quiet")
+Table = partial(gr.Dataframe, interactive=False, buttons=[])
+Gallery = partial(
+    gr.Gallery, height="auto", object_fit="fill", allow_preview=False, show_label=False,
+    interactive=False, buttons=[],
+)  # fmt: skip
+Player = partial(gr.Audio, interactive=False, autoplay=True)
+# It records at the rate that the model hears.
+Recorder = partial(
+    gr.Audio, sources=["microphone", "upload"], type="filepath",
+    waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE), buttons=["download"],
+)  # fmt: skip
+Stream = partial(
+    gr.Audio, sources=["microphone"], type="filepath", streaming=True, buttons=["download"]
+)
+
+
+def redrawn(
+    seen: gr.State, offer: Callable, draw: Callable, choice: Sequence[Any], **event: Any
+) -> None:
+    """Draw at every choice, and for a new value of `seen`, for which `offer` sets the choices."""
+
+    def anew(new: Any, *now: Any) -> Any:
+        return draw(new, *chosen(offer(new), choice, now)) if new else gr.skip()
+
+    event |= {"inputs": [seen, *choice], "trigger_mode": "always_last"}
+    seen.change(anew, **event)
+    gr.on([control.input for control in choice], draw, **event)
+
+
+def chosen(offered: Mapping, choice: Sequence[Any], now: Sequence[Any]) -> list[Any]:
+    """What is chosen, or what is offered in its place where the page, which reports a new sound
+    before it has applied what came with it, still has nothing or what is no longer there."""
+    return [
+        _known(offered[control], value) if control in offered else value
+        for control, value in zip(choice, now, strict=True)
+    ]
+
+
+def _known(update: Any, now: Any) -> Any:
+    if not isinstance(update, Component):
+        return update if now is None else now
+    told = update.constructor_args  # within an event a component is no more than these
+    there = {value for _, value in told.get("choices", ())}
+    kept = now if isinstance(now, list) else [now]
+    return now if kept and there.issuperset(kept) else told.get("value")
+
+
+def chart(figure: go.Figure) -> PlotData:
+    """A figure as the page takes it: gr.Plot passes a figure's own JSON on and has no other place
+    for plotly's configuration."""
+    return PlotData(type="plotly", plot=json.dumps(growth(figure)))
+
+
+def growing(elem_id: str) -> gr.HTML:
+    """A place for a figure that is updated while it is looked at; its value is a `growth`."""
+    gr.Plot(chart(go.Figure()), visible="hidden")  # brings plotly to the page
+    script = Path(__file__).with_name("growing.js").read_text(encoding="utf-8")
+    return Figure({}, html_template="<div></div>", js_on_load=script, elem_id=elem_id)
+
+
+def growth(figure: go.Figure) -> dict[str, Any]:
+    """A figure as `growing` takes it, of which gradio sends only what changed; with a camera
+    button and without a wheel that traps a scroll."""
+    config = {
+        "displaylogo": False,
+        "scrollZoom": False,
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    }
+    return json.loads(figure.to_json() or "{}") | {"config": config}

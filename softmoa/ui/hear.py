@@ -1,126 +1,104 @@
-"""Hear it: the sound as an expert's dispatch weights filter it, beside the original."""
+"""Hear it: the sound as an expert's dispatch weights filter it, and what they leave."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 from torch import Tensor
 
-from softmoa import plots
-from softmoa.audio import SAMPLE_RATE, log_mel
-from softmoa.classify import Classification
-from softmoa.evidence import Evidence
-from softmoa.listening import MAX_GAIN, Heard, hear
-from softmoa.plots import lens as draw
-from softmoa.ui.drawing import real_frames, row_names
-from softmoa.ui.figure import MATH, Figure
-from softmoa.ui.section import Section
-from softmoa.ui.texts import lens as texts
+from softmoa.data.audio import SAMPLE_RATE
+from softmoa.lens.attribution import Attribution
+from softmoa.lens.classify import Classification
+from softmoa.lens.hearing import hear
+from softmoa.plots import experts as plots
+from softmoa.ui.checks import check_room
+from softmoa.ui.drawing import row_choices
+from softmoa.ui.figure import MATH, ON_MODEL, Chart, Note, chart, redrawn
+from softmoa.ui.texts import experts as texts
 
+SOUNDS = "The original", "What it reads most", "The rest"
 SHORT = 0.5  # dB below the original's loudness that need no mention
 
 
-def build(evidence: gr.State, choice: list) -> Section:
-    """Lay out the section and wire it; choice: radios of the mixture, the expert and its slot."""
-    gr.Markdown(texts.HEAR, latex_delimiters=MATH)
-    with gr.Row():
-        what = gr.Radio(
-            list(texts.HEAR_WHATS.items()), value="kept", label=texts.HEAR_WHAT, elem_id="hear-what"
+class HearIt:
+    """Laid out when it is made."""
+
+    def __init__(self, seen: gr.State) -> None:
+        gr.Markdown(texts.HEAR_ABOUT, latex_delimiters=MATH)
+        with gr.Row():
+            self.row = gr.Radio([], label="Layer", elem_id="hear-layer")
+            self.expert = gr.Radio([], label="Expert", elem_id="hear-expert")
+            self.slot = gr.Radio([], label="Slot of the expert", elem_id="hear-slot")
+        self.loud = gr.Checkbox(
+            True, label="As loud as the original, where peaks allow", elem_id="hear-loud"
         )
-        loudness = gr.Radio(
-            list(texts.LOUDNESSES.items()),
-            value="rms",
-            label=texts.LOUDNESS,
-            elem_id="hear-loudness",
-        )
-    with gr.Row():
-        original, heard = (
-            gr.Audio(
-                label=label,
-                interactive=False,
-                format="wav",
-                elem_id=name,
-                buttons=["download"],
-                min_width=280,
-            )
-            for label, name in ((texts.ORIGINAL, "hear-original"), (texts.HEARD, "hear-filtered"))
-        )
-    said = gr.Markdown(elem_id="hear-said")
-    pictures = Figure(elem_id="hear-pictures")
-    gr.Markdown(texts.HEAR_MEANS, elem_classes="quiet")
-    redraw: dict[str, Any] = {
-        "fn": play,
-        "inputs": [evidence, what, loudness, *choice],
-        "outputs": [original, heard, said, pictures],
-        "show_progress": "hidden",
-        "api_visibility": "private",
+        with gr.Row():
+            self.players = [
+                gr.Audio(label=label, interactive=False, format="wav", buttons=["download"],
+                         min_width=280, elem_id=f"hear-{name}")
+                for label, name in zip(SOUNDS, ("original", "kept", "rest"), strict=True)
+            ]  # fmt: skip
+        self.said = gr.Markdown(elem_id="hear-said")
+        self.picture = Chart(elem_id="hear-picture")
+        Note(texts.HEAR_MEANS)
+        self.offered = [self.row, self.expert, self.slot]
+        choice = [*self.offered, self.loud]
+        shown = [*self.players, self.said, self.picture]
+        redrawn(seen, self.offer, self.play, choice, outputs=shown, **ON_MODEL)
+
+    def offer(self, seen: Attribution) -> dict:
+        """The controls for a new sound."""
+        slots = seen.result.records[0].routing.per_slot()[0].shape[3]
+        return offer_experts(seen, self.row, self.expert) | {
+            self.slot: gr.Radio([(str(k + 1), k) for k in range(slots)], value=0, visible=slots > 1)
+        }
+
+    def play(self, seen: Attribution | None, row: int, expert: int, slot: int, loud: bool) -> dict:
+        """Both parts of the sound, what was done to their loudness, and their spectrograms."""
+        if seen is None:
+            return gr.skip()
+        check_room()
+        result, sound = seen.result, seen.result.clip.waveform
+        mask = passing(result, min(row, len(seen.places) - 1), expert, slot)
+        masks = dict(zip(SOUNDS, (torch.ones_like(mask), mask, 1 - mask), strict=True))
+        sounds, said = {SOUNDS[0]: sound}, []
+        for name, part in list(masks.items())[1:]:
+            masked = hear(sound, part, result.grid, relative=False, loudness="masked")
+            energy = masked.waveform.square().sum() / sound.square().sum().clamp(min=1e-12)
+            heard = hear(sound, part, result.grid, relative=False) if loud else masked
+            gain = f", raised by {heard.gain:+.1f} dB" if loud else ""
+            if loud and SHORT < heard.short < math.inf:
+                gain += f", still {heard.short:.1f} dB below the original"
+            said.append(f"{name}: {100 * energy.item():.3g} % of the energy{gain}")
+            sounds[name] = heard.waveform
+        mels = {name: result.classifier.log_mel(one) for name, one in sounds.items()}
+        values = 100 * torch.stack([*masks.values()])
+        picture = plots.spectrograms(mels, values, result.grid, unit="% passes", tint=False)
+        played = [(SAMPLE_RATE, _samples(one)) for one in sounds.values()]
+        shown = {self.said: " · ".join(said) + ".", self.picture: chart(picture)}
+        return shown | dict(zip(self.players, played, strict=True))
+
+
+def offer_experts(seen: Attribution, row: gr.Radio, expert: gr.Radio) -> dict:
+    """The choice of a mixture and of an expert, for a new sound: first the one that adds most."""
+    at, most = divmod(int(seen.norms.argmax()), seen.experts)
+    return {
+        row: gr.Radio(row_choices(seen.result), value=at),
+        expert: gr.Radio([(str(j + 1), j) for j in range(seen.experts)], value=most),
     }
-    gr.on([what.input, loudness.input], **redraw, trigger_mode="always_last")
-    return Section(redraw=redraw)
 
 
-def play(
-    evidence: Evidence | None, what: str, loudness: str, row: int, expert: int, slot: int
-) -> list:
-    """Both sounds, what was done to the second in one sentence, and both spectrograms."""
-    if evidence is None:
-        return [gr.skip()] * 4
-    result = evidence.result
-    row, expert = min(row, len(evidence.places) - 1), min(expert, evidence.experts - 1)
-    picture, who = mask(result, row, expert, slot)
-    if what == "rest":
-        picture = 1 - picture
-    sound = result.clip.waveform
-    masked = hear(sound, picture, result.grid, relative=False, loudness="masked").waveform
-    energy = masked.square().sum() / sound.square().sum().clamp(min=1e-12)
-    heard, says = masked, texts.UNGAINED
-    if loudness == "rms":
-        raised = hear(sound, picture, result.grid, relative=False)
-        heard = raised.waveform
-        says = loudness_said(raised)
-    kind = next(name for name, value in texts.HEAR_WHATS.items() if value == what)
-    row_name = row_names(result)[row].lower()
-    return [
-        (SAMPLE_RATE, _samples(sound)),
-        (SAMPLE_RATE, _samples(heard)),
-        texts.GAIN.format(
-            kind=kind, who=who, row=row_name, loudness=says, energy=100 * energy.item()
-        ),
-        draw.side_by_side(
-            plots.spectrogram(result.mel, title=texts.ORIGINAL, real_frames=real_frames(result)),
-            plots.spectrogram(log_mel(heard), title=texts.HEARD, real_frames=real_frames(result)),
-        ),
-    ]
-
-
-def loudness_said(heard: Heard) -> str:
-    """What was done to give a masked sound the original's loudness, and what it lacks of it."""
-    if math.isinf(heard.short):
-        return texts.UNGAINED
-    if heard.short <= SHORT:
-        says = texts.GAINED if heard.gain >= 0 else texts.LOWERED
-    elif heard.gain < 0:
-        says = texts.PEAKS_DEMAND
-    else:
-        says = texts.AT_MOST if heard.gain > MAX_GAIN - 1e-6 else texts.PEAKS_ALLOW
-    return says.format(gain=abs(heard.gain), short=heard.short)
-
-
-def mask(result: Classification, row: int, expert: int, slot: int) -> tuple[Tensor, str]:
-    """The dispatch weights of a slot over the patches, (bands, columns), largest 1; and whose."""
+def passing(result: Classification, row: int, expert: int, slot: int) -> Tensor:
+    """The dispatch weights of a slot over the patches, (bands, columns), largest 1."""
     dispatch, _ = result.records[row].routing.per_slot()  # (1, m, n, p)
-    slots = dispatch.shape[3]
-    slot = min(slot, slots - 1)
+    expert, slot = min(expert, dispatch.shape[2] - 1), min(slot, dispatch.shape[3] - 1)
     picture = result.grid.unfold(dispatch[0, :, expert, slot])
-    who = f"expert {expert + 1}" + f", slot {slot + 1}" * (slots > 1)
     top = picture.max()
-    return (picture / top if top > 0 else picture), who
+    return picture / top if top > 0 else picture
 
 
-def _samples(waveform: Tensor) -> np.ndarray:
+def _samples(waveform: Tensor):
     """16-bit samples, as a player wants them."""
     return (waveform.clamp(-1, 1) * 32767).round().to(torch.int16).numpy()

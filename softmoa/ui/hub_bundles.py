@@ -12,40 +12,98 @@ from collections.abc import Iterator
 import gradio as gr
 from gradio.utils import get_space
 
-from softmoa import sharing
-from softmoa.bundle import BundleError, BundleInfo, read_info
-from softmoa.classify import open_classifier
-from softmoa.hub import HubError, Repository
-from softmoa.limits import LIMITS
-from softmoa.methods import METHODS
+from softmoa.data.hub import HubError, Repository
+from softmoa.data.limits import limits
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.task_bundles import title
+from softmoa.methods import sharing
+from softmoa.methods.bundle import BundleError, read_info
+from softmoa.model.weights import WeightsError
 from softmoa.ui import backbones
-from softmoa.ui.backbones import Own, bundle_choices, keep_own
-from softmoa.ui.checks import refuse, text
+from softmoa.ui.backbones import FROM_HUB, ModelChoice, Own, bundle_choices, keep_own
+from softmoa.ui.checks import refuse, text, warn
 from softmoa.ui.comparing import bundle_of_key
-from softmoa.ui.texts import hub_bundles as texts
-from softmoa.weights import WeightsError
+from softmoa.ui.figure import PRIVATE, Note
 
+LICENCES = ["apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc0-1.0", "other"]
 _fetched: set[Repository] = set()  # by visitors, since the start of this process; commits
 
 
-def build(bundle: gr.Dropdown, backbone: gr.Dropdown, own: gr.State):
-    """Add the box, inside the Explore tab; returns the event that has chosen a bundle."""
-    with gr.Accordion(texts.TITLE, open=False, elem_id="hub-bundles"):
-        name = gr.Textbox(label=texts.NAME, info=texts.NAME_INFO, max_lines=1, elem_id="hub-bundle")
-        load = gr.Button(texts.LOAD, size="md", elem_id="load-bundle")
-        status = gr.Markdown(elem_id="hub-status", elem_classes="quiet")
-        if may_publish():
-            _build_publishing(bundle)
-    return gr.on(
-        [load.click, name.submit],
-        load_bundle,
-        [name, own],
-        [status, bundle, backbone],
-        concurrency_id="hub",
-        concurrency_limit=2,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+class HubBundles:
+    """The box, laid out where it is made. loaded: the event that has chosen a bundle."""
+
+    def __init__(self, model: ModelChoice) -> None:
+        self.model = model
+        first = backbones.first_model().own
+        _fetched.update(Repository.parse(key.partition("/")[2]) for _, key, _ in first)
+        with gr.Accordion("Bundles of the Hugging Face Hub", open=False, elem_id="hub-bundles"):
+            name = gr.Textbox(
+                label="Bundle on the Hub", max_lines=1, elem_id="hub-bundle",
+                info="user/name, or user/name@revision to pin one. Public ones only.",
+            )  # fmt: skip
+            load = gr.Button("Load", size="md", elem_id="load-bundle")
+            self.status = Note(elem_id="hub-status")
+            if may_publish():
+                _build_publishing(model.bundle)
+        self.loaded = gr.on(
+            [load.click, name.submit],
+            self.load_bundle,
+            [name, model.own],
+            [self.status, model.bundle, model.backbone],
+            **FROM_HUB,
+        )
+
+    def load_bundle(self, name: object, own: list[Own]) -> Iterator[dict]:
+        """Fetch a bundle, and its backbone if need be; then choose both."""
+        try:
+            if not text(name, "name").strip():
+                raise HubError("Write the name of a repository, such as user/name.")
+            asked = Repository.parse(str(name))
+            here = asked in _fetched or sharing.cached(asked) is not None
+            if len(_fetched) >= limits().bundles and not here:
+                raise HubError(
+                    f"This server has fetched its {limits().bundles} bundles from the Hub."
+                )
+            steps = sharing.fetch_in_steps(asked, limits().bundle_mb)
+            try:
+                path = yield from self._said(steps, asked)
+            except BundleError:  # what was fetched takes its place on the disk all the same
+                _fetched.add(asked)
+                raise
+            found = Repository(asked.id, sharing.commit_of(path))
+            _fetched.add(found)
+            info = read_info(path)
+            try:
+                repository = backbones.of_hub(info.base)
+                if repository is not None:
+                    yield from self._said(backbones.fetch(repository), repository)
+                open_classifier(str(found), backbones.opened_name(info.base))
+            except (HubError, WeightsError) as error:
+                raise HubError(
+                    f"It was trained on the backbone '{info.base[:60]}', which cannot be had here: "
+                    f"{error}"
+                ) from None
+        except (BundleError, HubError) as error:
+            yield {self.status: warn(str(error))}
+            return
+        about = f"{title(info)}, {len(info.labels)} labels"
+        entry = f"{asked}: {about}", f"hub/{found}", info.base
+        keep_own(own, entry)
+        yield {
+            self.status: f"{asked} is loaded: {about}, on {info.base}.",
+            self.model.bundle: gr.Dropdown(bundle_choices(info.base, own), value=entry[1]),
+            self.model.backbone: info.base,
+        }
+
+    def _said(self, steps, name: Repository):
+        """Pass steps of a download on as what the page says; their value is passed on too."""
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as over:
+                return over.value
+            words = f"Fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB."
+            yield {self.status: words}
 
 
 def may_publish() -> bool:
@@ -57,77 +115,23 @@ def may_publish() -> bool:
 
 
 def _build_publishing(bundle: gr.Dropdown) -> None:
-    gr.Markdown(texts.PUBLISH)
+    gr.Markdown(
+        "**Publish your bundle.** Sign in, choose a bundle of your own above (train one in the "
+        "Compare tab and send it here), and name the repository. It is written with your sign-in, "
+        "with a card that says what it is."
+    )
     gr.LoginButton(size="md")
     with gr.Row():
         repository = gr.Textbox(
-            label=texts.REPOSITORY, info=texts.REPOSITORY_INFO, max_lines=1, elem_id="push-to"
-        )
-        licence = gr.Dropdown(list(texts.LICENCES), label=texts.LICENCE, elem_id="push-licence")
-    private = gr.Checkbox(False, label=texts.PRIVATE, elem_id="push-private")
-    button = gr.Button(texts.PUSH, variant="primary", elem_id="push")
-    pushed = gr.Markdown(elem_id="pushed", elem_classes="quiet")
-    button.click(
-        publish,
-        [bundle, repository, private, licence],
-        pushed,
-        concurrency_id="hub",
-        api_visibility="private",
-    )
-
-
-def load_bundle(name: object, own: list[Own]) -> Iterator[list]:
-    """Fetch a bundle, and its backbone if need be; then choose both."""
-    try:
-        if not text(name, "name").strip():
-            raise HubError(texts.EMPTY)
-        asked = Repository.parse(str(name))
-        here = asked in _fetched or sharing.cached(asked) is not None
-        if len(_fetched) >= LIMITS.bundles and not here:
-            raise HubError(texts.TOO_MANY.format(bundles=LIMITS.bundles))
-        steps = sharing.fetch_in_steps(asked, LIMITS.bundle_mb)
-        try:
-            path = yield from _said(steps, asked)
-        except BundleError:  # what was fetched takes its place on the disk all the same
-            _fetched.add(asked)
-            raise
-        found = Repository(asked.id, sharing.commit_of(path))
-        _fetched.add(found)
-        info = read_info(path)
-        try:
-            repository = backbones.of_hub(info.base)
-            if repository is not None:
-                yield from _said(backbones.fetch(repository), repository)
-            open_classifier(str(found), backbones.opened_name(info.base))
-        except (HubError, WeightsError) as error:
-            raise HubError(texts.NO_BASE.format(base=info.base[:60], problem=error)) from None
-    except (BundleError, HubError) as error:
-        gr.Warning(str(error))
-        yield [str(error), *[gr.skip()] * 2]
-        return
-    entry = _words(texts.TITLE_OF, asked, info), f"hub/{found}", info.base
-    keep_own(own, entry)
-    yield [
-        _words(texts.LOADED, asked, info),
-        gr.Dropdown(bundle_choices(info.base, own), value=entry[1]),
-        info.base,
-    ]
-
-
-def _said(steps, name: Repository):
-    """Pass steps of a download on as what the page says; their value is passed on too."""
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as over:
-            return over.value
-        words = texts.FETCHING.format(name=name, done=done / 1e6, total=total / 1e6)
-        yield [words, *[gr.skip()] * 2]
-
-
-def _words(template: str, name: Repository, info: BundleInfo) -> str:
-    method = METHODS[info.method].title if info.method in METHODS else info.method
-    return template.format(name=name, method=method, labels=len(info.labels), base=info.base)
+            label="Repository", max_lines=1, elem_id="push-to",
+            info="user/name; it is made if there is none.",
+        )  # fmt: skip
+        licence = gr.Dropdown(LICENCES, label="Licence of the weights", elem_id="push-licence")
+    private = gr.Checkbox(False, label="For my eyes only", elem_id="push-private")
+    button = gr.Button("Publish", variant="primary", elem_id="push")
+    pushed = Note(elem_id="pushed")
+    inputs = [bundle, repository, private, licence]
+    button.click(publish, inputs, pushed, concurrency_id="hub", **PRIVATE)
 
 
 def name_of_key(key: str) -> str | None:
@@ -146,16 +150,18 @@ def publish(
 ) -> str:
     """Push the visitor's bundle with the visitor's token."""
     if token is None:
-        raise refuse(texts.SIGN_IN)
-    if licence not in texts.LICENCES:
-        raise refuse(texts.NO_LICENCE)
+        raise refuse("Sign in to the Hub first.")
+    if licence not in LICENCES:
+        raise refuse("Choose a licence from the list.")
     path = bundle_of_key(text(bundle, "bundle"))
     if path is None:
-        raise refuse(texts.NOT_YOURS)
+        raise refuse(
+            "Choose a bundle of your own from the list of bundles: one that you trained here."
+        )
     try:
         address = sharing.push(
             path, text(repository, "repository"), token.token, private is True, licence
         )
     except (BundleError, HubError) as error:
         raise refuse(str(error)) from None
-    return texts.PUSHED.format(address=address)
+    return f"Published: {address}"

@@ -1,7 +1,7 @@
 """The view in the address: `?tab=lesson&step=4&seed=1`, read at load and kept up to date.
 
 A tab names the components that belong to its link and reads a link itself, by an `open_link` of
-its own. All that happens in the page: no request leaves the machine.
+its own. The address is written by links.js, in the page.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -50,8 +51,9 @@ class Query:
 class Linked:
     """A tab that can be linked to.
 
-    parts: key in the address -> component; None and "" are left out.
-    open_link: what a link asks for -> updates of `opened`.
+    parts: key in the address -> component; None and "" are left out. Of a value that is an object
+    each entry goes into the address by its own key.
+    open_link: what a link asks for -> values of some of `opened`, by component.
     from_zero: keys of numbers that count from 0 in the component, and from 1 in the address.
     last: what starts the work when it is set, and its value by the link. It is set after all else,
     or the work could begin with what was chosen before.
@@ -61,7 +63,7 @@ class Linked:
     tab: gr.Tab
     parts: dict[str, Component]
     opened: list[Component]
-    open_link: Callable[[Query], list]
+    open_link: Callable[[Query], dict[Component, Any]]
     from_zero: tuple[str, ...] = ()
     last: tuple[Component, Callable[[Query], Any]] | None = None
 
@@ -70,117 +72,47 @@ class Linked:
         return replace(self, name=name, tab=tab, parts={key: self.parts[key] for key in keys})
 
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+SCRIPT = Path(__file__).with_name("links.js").read_text(encoding="utf-8")
+SCRIPT = SCRIPT[SCRIPT.index("({") :]  # gradio takes an expression, without the words before it
 
 
 def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) -> None:
     """Keep the address up to date, open what it asks for, and copy it at a click."""
-    names = [one.name for one in linked]
-    for one in linked:
-        components = list(one.parts.values())
-        following = _script(one, names, always=False)
-        for component in components:
-            component.change(None, components, None, js=following, api_visibility="private")  # type: ignore[attr-defined]
-        one.tab.select(
-            None, components, None, js=_script(one, names, True), api_visibility="private"
-        )
-    copied = [component for one in linked for component in one.parts.values()]
-    copy.click(None, copied, None, js=_copy_script(linked), **PRIVATE)
+    by_name = {one.name: one for one in linked}
+    components = [component for one in linked for component in one.parts.values()]
 
-    def read(request: gr.Request) -> tuple[Query, str]:
+    def script(**told: Any) -> str:
+        keys = {one.name: [list(one.parts), one.from_zero] for one in linked}
+        return f"({SCRIPT.strip()})({json.dumps({'tabs': keys} | told)})"
+
+    changes = [component.change for component in dict.fromkeys(components)]  # type: ignore[attr-defined]
+    gr.on(changes, None, components, None, js=script(), **PRIVATE)
+    for one in linked:
+        one.tab.select(None, components, None, js=script(tab=one.name), **PRIVATE)
+    copy.click(None, components, None, js=script(copied=texts.COPIED), **PRIVATE)
+
+    def read(request: gr.Request) -> tuple[Query, Linked]:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})
-        return query, query.one_of("tab", names) or names[0]
+        return query, by_name[query.one_of("tab", by_name) or linked[0].name]
 
     def open_link(request: gr.Request) -> dict:
         query, asked = read(request)
         # A visitor may have clicked a tab before this answer comes: leave it, unless a link asks.
         named = "tab" in request.query_params
-        updates: dict = {tabs: gr.Tabs(selected=asked)} if named else {}
-        one = linked[names.index(asked)]
-        updates |= dict(zip(one.opened, one.open_link(query), strict=True))
+        updates: dict = {tabs: gr.Tabs(selected=asked.name)} if named else {}
+        updates |= asked.open_link(query)
         if query.problems:
             gr.Warning(" ".join(query.problems))
-        return updates
-
-    lasts = {one.name: one.last for one in linked if one.last is not None}
+        return updates or gr.skip()
 
     def open_last(request: gr.Request) -> dict:
         query, asked = read(request)
-        updates: dict = {component: gr.skip() for component, _ in lasts.values()}
-        if asked in lasts:
-            component, value = lasts[asked]
-            updates[component] = value(query)
-        return updates
+        return {asked.last[0]: asked.last[1](query)} if asked.last else gr.skip()
 
-    opened = [component for one in linked for component in one.opened]
-    outputs = list(dict.fromkeys([tabs, *opened]))  # two tabs may open the same ones
-    # In the queue, since a warning reaches the page no other way.
+    # In the queue, since a warning reaches the page no other way. Two tabs may open the same ones.
+    outputs = list(dict.fromkeys([tabs, *(part for one in linked for part in one.opened)]))
+    lasts = list(dict.fromkeys(one.last[0] for one in linked if one.last))
     begun = demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE)
-    if lasts:
-        set_last = list(dict.fromkeys(component for component, _ in lasts.values()))
-        begun = begun.then(open_last, None, set_last, concurrency_limit=None, **PRIVATE)
-    begun.then(None, js="() => { window.softmoaLinkOpened = true; return []; }", **PRIVATE)
-
-
-_WRITE = """
-const write = (tab, keys, values, fromZero) => {
-  const query = new URLSearchParams();
-  for (const [key, value] of new URLSearchParams(location.search))
-    if (key.startsWith('__')) query.set(key, value);
-  query.set('tab', tab);
-  keys.forEach((key, k) => {
-    let value = values[k];
-    if (fromZero.includes(key)) value += 1;
-    // A visitor's own bundle: its key would open the comparison that it came from.
-    if (key === 'bundle' && String(value).includes('/')) return;
-    if (value !== null && value !== undefined && value !== '') query.set(key, value);
-  });
-  history.replaceState(history.state, '', location.pathname + '?' + query + location.hash);
-};
-const shown = new URLSearchParams(location.search).get('tab');
-const opened = window.softmoaLinkOpened;  // before that, the page's start would overwrite the link
-"""
-
-
-def _script(one: Linked, names: list[str], always: bool) -> str:
-    """Write the address; unless `always`, only while the tab is the one that is shown."""
-    tab, first = json.dumps(one.name), json.dumps(names[0])
-    keys, zero = json.dumps(list(one.parts)), json.dumps(one.from_zero)
-    wanted = "opened" if always else f"opened && (shown || {first}) === {tab}"
-    return f"""(...values) => {{{_WRITE}
-  if ({wanted}) write({tab}, {keys}, values, {zero});
-  return [];
-}}"""
-
-
-def _copy_script(linked: list[Linked]) -> str:
-    """Write the address of the tab that is shown and put it on the clipboard.
-
-    Without https a page has no clipboard of its own, so the older command is used then.
-    """
-    tabs = json.dumps([[one.name, list(one.parts), one.from_zero] for one in linked])
-    return f"""async (...values) => {{{_WRITE}
-  let at = 0;
-  const tabs = {tabs};
-  for (const [tab, keys, fromZero] of tabs) {{
-    if ((shown || tabs[0][0]) === tab)
-      write(tab, keys, values.slice(at, at + keys.length), fromZero);
-    at += keys.length;
-  }}
-  if (navigator.clipboard && window.isSecureContext) {{
-    await navigator.clipboard.writeText(location.href);
-  }} else {{
-    const box = document.createElement('textarea');
-    box.value = location.href;
-    document.body.append(box);
-    box.select();
-    document.execCommand('copy');
-    box.remove();
-  }}
-  const button = document.querySelector('#copy-link');
-  if (button) {{
-    button.textContent = {json.dumps(texts.COPIED)};
-    setTimeout(() => {{ button.textContent = {json.dumps(texts.COPY)}; }}, 1500);
-  }}
-  return [];
-}}"""
+    begun = begun.then(open_last, None, lasts, concurrency_limit=None, **PRIVATE)
+    begun.then(None, js=script(opened=True), **PRIVATE)

@@ -3,86 +3,98 @@
 from __future__ import annotations
 
 import gradio as gr
-import torch
 
-from softmoa import plots
-from softmoa.audio import AudioError
-from softmoa.bundle import BundleError, read_info
-from softmoa.classify import DEFAULT_BUNDLE, Classification, bundles, classify, open_classifier
-from softmoa.contribution import expert_contribution
-from softmoa.limits import LIMITS
-from softmoa.ui.backbones import bundle_title
-from softmoa.ui.drawing import overall_contribution, row_names
-from softmoa.ui.figure import Figure
+from softmoa.data.limits import limits
+from softmoa.data.values import InputError
+from softmoa.lens.classifier import DEFAULT_BUNDLE, bundles, open_classifier
+from softmoa.lens.classify import classify
+from softmoa.plots.live import listening
+from softmoa.ui.backbones import EMBEDDED, bundle_choices
+from softmoa.ui.drawing import overall_contribution
+from softmoa.ui.examples import example_clips
+from softmoa.ui.figure import ON_MODEL, Note, Stream, growing, growth
 from softmoa.ui.links import Linked, Query
-from softmoa.ui.microphone import SECONDS, Heard, Shown, follow
-from softmoa.ui.texts import live as texts
-from softmoa.ui.texts.explore import SEVERAL_TRUE
-from softmoa.weights import BACKBONES, WeightsError
+from softmoa.ui.microphone import SECONDS, Recent, follow, received
+
+IDLE = "Not listening."
+EXAMPLE = "trumpet"
+TRUMPET = "Not listening: this is a trumpet of the gallery. Press *Record* for your own sounds."
+PLACES = 6  # labels that have a bar
+REMEMBERED = 5  # labels before the one that is heard
+
+Places = tuple[str, ...]
 
 
 def build(tab: gr.Tab) -> Linked:
     """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
-    gr.Markdown(texts.INTRO.format(seconds=SECONDS, minutes=LIMITS.upload_minutes))
+    gr.Markdown(
+        f"The microphone's last {SECONDS:g} seconds go through the model about twice a second. "
+        "Press *Record*, make a noise, and watch. Only those seconds are used; what the server "
+        f"stores on the way is deleted about {limits().upload_minutes} minutes later."
+    )
+    places, past = gr.State(()), gr.State(())
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            microphone = gr.Audio(
-                sources=["microphone"],
-                streaming=True,
-                type="numpy",
-                buttons=["download"],
-                label=texts.MICROPHONE,
-                elem_id="live-sound",
-            )
+            microphone = Stream(label="Microphone", elem_id="live-sound")
             bundle = gr.Dropdown(
-                choices(), value=DEFAULT_BUNDLE, label=texts.BUNDLE, elem_id="live-bundle"
+                bundle_choices(EMBEDDED), value=DEFAULT_BUNDLE, label="Trained adapters (bundle)",
+                elem_id="live-bundle",
+            )  # fmt: skip
+            sure = gr.Slider(
+                0.1, 0.9, 0.4, step=0.05, label="Sure from this probability on", elem_id="live-sure"
             )
-            status = gr.Markdown(texts.IDLE, elem_id="live-status", elem_classes="quiet")
-        with gr.Column(scale=3, min_width=320):
-            labels = gr.Label(num_top_classes=5, label=texts.LABELS, elem_id="live-labels")
-            bars = Figure(elem_id="live-bars")
+            status = Note(IDLE, elem_id="live-status")
+        with gr.Column(scale=5, min_width=320):
+            said = gr.Markdown(
+                "### Press *Record* and make a noise", container=True, elem_id="live-said"
+            )
+            picture = growing("live-picture")
 
-    follow(microphone, answer, [bundle], [labels, bars, status], [gr.skip(), gr.skip(), texts.IDLE])
+    def answer(recent: Recent, name: str, sure: float, shown: Places, before: Places) -> dict:
+        """What was heard last, drawn."""
+        if name not in bundles():
+            return {status: "Choose a bundle from the list."}
+        try:
+            result = classify(open_classifier(name), recent.last(SECONDS))
+        except InputError as error:
+            return {status: str(error)}
+        probabilities = dict(result.top(len(result.classifier.labels)))
+        shown = in_place(shown, probabilities)
+        now = str(result.headline(sure))
+        before = before if before[-1:] == (now,) else (*before, now)[-REMEMBERED - 1 :]
+        bars = {label: probabilities[label] for label in shown}
+        share = overall_contribution(result).tolist() if result.records else []
+        seconds = result.clip.seconds
+        return {
+            said: f"### {now}\n{' → '.join(before[:-1])}",
+            picture: growth(listening(result.mel.numpy(), seconds, bars, share, sure, SECONDS)),
+            status: f"● Listening: the last {seconds:.1f} s · model {result.timing.forward:.0f} ms",
+            places: shown,
+            past: before,
+        }
+
+    def example(name: str, sure: float, shown: Places) -> dict:
+        """What the tab shows until the microphone is heard: a sound of the gallery."""
+        if shown:
+            return {status: gr.skip()}
+        heard = answer(received(str(example_clips()[EXAMPLE]), Recent()), name, sure, (), ())
+        return heard | {status: TRUMPET, places: (), past: ()}
+
+    outputs = [said, picture, status, places, past]
+    tab.select(example, [bundle, sure, places], outputs, **ON_MODEL)
+    follow(microphone, answer, [bundle, sure, places, past], outputs, {status: IDLE})
+
+    def open_link(query: Query) -> dict:
+        chosen = query.one_of("bundle", [name for _, name in bundle_choices(EMBEDDED)])
+        return {bundle: chosen} if chosen else {}
+
     return Linked("live", tab, {"bundle": bundle}, [bundle], open_link)
 
 
-def choices() -> list[tuple[str, str]]:
-    """Title and name of the bundles on embedded backbones."""
-    infos = {name: read_info(path) for name, path in bundles().items()}
-    return [
-        (bundle_title(info), name)
-        for name, info in infos.items()
-        if info.base in BACKBONES and BACKBONES[info.base].embedded
-    ]
-
-
-def open_link(query: Query) -> list:
-    return [query.one_of("bundle", [name for _, name in choices()]) or gr.skip()]
-
-
-def answer(heard: Heard, shown: Shown, bundle: str) -> list:
-    """Labels, bars and status of what was heard last."""
-    if bundle not in bundles():
-        return [gr.skip(), gr.skip(), texts.NO_BUNDLE]
-    try:
-        result = classify(open_classifier(bundle), heard.last(SECONDS))
-    except (AudioError, BundleError, WeightsError) as error:
-        return [gr.skip(), gr.skip(), str(error)]
-    status = texts.STATUS.format(
-        seconds=result.clip.seconds, milliseconds=result.timing.forward, rate=shown.per_second
-    )
-    notes = [status, *[SEVERAL_TRUE] * result.classifier.multilabel]
-    return [dict(result.top(5)), expert_picture(result), "\n\n".join(notes)]
-
-
-def expert_picture(result: Classification) -> str:
-    """Contribution of the experts, layer by layer; empty without a mixture."""
-    if not result.records:
-        return ""
-    return plots.contribution_bars(
-        torch.cat([expert_contribution(record) for record in result.records]),
-        overall=overall_contribution(result),
-        layers=row_names(result),
-        title=texts.BARS,
-        unit="share of the added length",
-    )
+def in_place(shown: Places, probabilities: dict[str, float]) -> Places:
+    """The most probable labels; those that were shown keep their places, a new one takes that of
+    the least probable."""
+    best = list(probabilities)[:PLACES]
+    new = iter([label for label in best if label not in shown])
+    kept = [label if label in best else next(new) for label in shown if label in probabilities]
+    return tuple([*kept, *new])

@@ -8,85 +8,53 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from softmoa.classify import Classification
-from softmoa.plots import timeline as drawn
-from softmoa.timeline import LONG, Timeline, timeline
-from softmoa.ui.figure import FOLLOWS, MODEL_QUEUE, Figure
-from softmoa.ui.texts import over_time as texts
+from softmoa.lens.classify import Classification
+from softmoa.lens.timeline import LONG, timeline
+from softmoa.plots import explore as plots
+from softmoa.ui.drawing import place_names
+from softmoa.ui.figure import ON_MODEL, Chart, chart
+from softmoa.ui.stage.stage import FRAMES_PER_SECOND
 
 LABELS = 6
 WINDOWS = (5, 10)  # seconds
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class OverTime:
     """Laid out when it is made; hidden until a long sound was run."""
 
     def __init__(self) -> None:
-        self.line = gr.State()
         with gr.Column(visible=False, elem_id="over-time") as self.column:
-            gr.Markdown(texts.HEADING.format(long=LONG))
+            gr.Markdown(
+                f"### Over time\nThe sound is longer than {LONG:g} seconds, so it is also cut into "
+                "windows that overlap by half. Each goes through the model by itself. The blue is "
+                "each label's probability, on the axis of the picture above."
+            )
             self.window = gr.Radio(
-                [(texts.WINDOW.format(seconds=s), s) for s in WINDOWS],
+                [(f"{s} s", s) for s in WINDOWS],
                 value=WINDOWS[0],
-                label=texts.WINDOWS,
+                label="Length of a window",
                 elem_id="window",
             )
-            self.labels = Figure(elem_id="label-lanes", elem_classes=FOLLOWS)
-            self.shares = Figure(elem_id="share-lanes", elem_classes=FOLLOWS)
+            self.picture = Chart(elem_id="timeline")
 
-    def follow(
-        self,
-        runs: Sequence[Dependency],
-        result: gr.State,
-        layer: gr.Slider,
-        site: gr.Radio,
-    ) -> None:
-        """Compute after every run and for every choice of a window; draw for every layer."""
-        compute: dict[str, Any] = {
-            "fn": run_windows,
-            "inputs": [result, self.window, layer, site],
-            "outputs": [self.line, self.column, self.labels, self.shares],
-            "concurrency_id": MODEL_QUEUE,
-            "concurrency_limit": 1,
-            **QUIET,
-        }
-        for run in runs:
-            run.then(**compute)
-        self.window.input(**compute, trigger_mode="always_last")
-        gr.on(
-            [layer.change, site.change],
-            draw_shares,
-            [self.line, layer, site],
-            self.shares,
-            trigger_mode="always_last",
-            **QUIET,
+    def follow(self, runs: Sequence[Dependency], result: gr.State) -> None:
+        """Compute after every run and for every choice of a window."""
+        for event in (*(run.then for run in runs), self.window.input):
+            outputs = [self.column, self.picture]
+            event(self.draw, [result, self.window], outputs, trigger_mode="always_last", **ON_MODEL)
+
+    def draw(self, result: Classification | None, window: float) -> dict[Any, Any]:
+        if result is None or result.clip.seconds <= LONG:
+            return {self.column: gr.Column(visible=False)}
+        window = window if window in WINDOWS else WINDOWS[0]
+        line = timeline(result.classifier, result.clip.waveform, window)
+        chosen = line.top(LABELS)
+        drawn = plots.over_time(
+            line.probabilities[:, chosen],
+            line.shares,
+            labels=[result.classifier.labels[i] for i in chosen],
+            places=place_names(line.places),
+            spans=line.spans,
+            seconds=len(result.mel) / FRAMES_PER_SECOND,
         )
-
-
-def run_windows(result: Classification | None, window: float, layer: int, site: str) -> list:
-    """The timeline, whether it is shown, and both its figures."""
-    if result is None or result.clip.seconds <= LONG:
-        return [None, gr.Column(visible=False), "", ""]
-    line = timeline(result.classifier, result.clip.waveform, window if window in WINDOWS else 5)
-    chosen = line.top(LABELS)
-    labels = drawn.label_lanes(
-        line.probabilities[:, chosen],
-        labels=[result.classifier.labels[i] for i in chosen],
-        spans=line.spans,
-    )
-    return [line, gr.Column(visible=True), labels, draw_shares(line, layer, site)]
-
-
-def draw_shares(line: Timeline | None, layer: int, site: str) -> str:
-    """Shares of the experts of one layer; empty where there is no mixture."""
-    if line is None or not line.places:
-        return ""
-    place = (layer - 1, site)
-    row = line.places.index(place) if place in line.places else 0
-    at, beside = line.places[row]
-    return drawn.share_lanes(
-        line.shares[row],
-        spans=line.spans,
-        title=texts.SHARES.format(layer=at + 1, site=beside.upper()),
-    )
+        return {self.column: gr.Column(visible=True), self.picture: chart(drawn)}

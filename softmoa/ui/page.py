@@ -7,22 +7,16 @@ import os
 import socket
 import threading
 from contextlib import suppress
-
-M_ARENA_MAX = -8  # of glibc's malloc.h
-if "MALLOC_ARENA_MAX" not in os.environ:
-    # One arena for every thread is glibc's way, and each keeps memory that is free.
-    with suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
-
-from softmoa import zero  # noqa: F401, I001  (ZeroGPU's package must come before CUDA is touched)
+from pathlib import Path
 
 import gradio as gr
+import torch
+from gradio import route_utils
 from gradio.themes import Default
 
-from softmoa import plots
-from softmoa.limits import LIMITS
-from softmoa.plots.lesson import CSS as LESSON_CSS
-from softmoa.plots.timeline import CSS as TIMELINE_CSS
+from softmoa.data.limits import limits
+from softmoa.data.values import InputError
+from softmoa.lens.hearing import hear
 from softmoa.ui import (
     about,
     api,
@@ -30,69 +24,72 @@ from softmoa.ui import (
     compare,
     compare_form,
     comparing,
-    explore,
-    lens,
-    lesson,
+    experts,
+    favourites,
+    jobs,
     links,
     live,
     sweeper,
-    texts,
 )
+from softmoa.ui.explore import Explored
+from softmoa.ui.guard import Guard, Upload, share_out
+from softmoa.ui.lesson import tab as lesson
 from softmoa.ui.links import Linked
 from softmoa.ui.texts.links import COPY
 
-CSS = """
-.timestamps time, .playback span { color: var(--body-text-color-subdued) !important }
-.quiet, .quiet p { font-size: .9rem; opacity: .9 }
-#copy-link { width: fit-content; min-width: 12rem; margin-left: auto }
-@media (max-width: 640px) {  /* steps of the lesson: numbers in a row, the chosen one in full */
-  #lesson-step label { max-width: 2.4rem; overflow: hidden; white-space: nowrap }
-  #lesson-step label.selected { max-width: 100% }
-  #lesson-step label input { position: absolute; opacity: 0 }
-}
-.patch table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
-.patch th, .patch td { text-align: right; padding: .15rem .6rem }
-.patch th:first-child, .patch td:first-child { text-align: left }
-"""
+M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def build() -> gr.Blocks:
     """The whole app, not yet launched."""
     # Seconds between two sweeps of gradio's cache, and the age of what goes.
-    sweep = (int(sweeper.EVERY), 60 * LIMITS.upload_minutes)
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=sweep) as demo:
-        gr.Markdown(texts.INTRO)
-        about.tour()
-        copy = gr.Button(COPY, size="sm", elem_id="copy-link")
+    sweep = (int(sweeper.EVERY), 60 * limits().upload_minutes)
+    with gr.Blocks(title="Soft-MoA Lab", analytics_enabled=False, delete_cache=sweep) as demo:
+        with gr.Row(elem_classes="head"):
+            gr.Markdown(
+                "# Soft-MoA Lab\nSmall experts share the work on every sound. See which one heard "
+                "what."
+            )
+            copy = gr.Button(COPY, size="sm", elem_id="copy-link")
         with gr.Tabs() as tabs:
-            with gr.Tab(texts.EXPLORE, id="explore") as tab:
-                explored = explore.build(tab)
-            with gr.Tab(texts.EXPERTS, id="experts") as experts:
-                lens.build(explored, experts)
-            with gr.Tab(texts.COMPARE, id="compare") as race:
-                own_tasks, raced = compare.build(explored, tabs, race, demo)
-            with gr.Tab(texts.SOUNDS, id="sounds") as sounds:
-                collect.build(own_tasks, tabs)
+            with gr.Tab("Explore", id="explore") as tab:
+                explored = Explored(tab)
+            with gr.Tab("Experts", id="experts") as tab:
+                looked = experts.build(explored, tab)
+            with gr.Tab("Compare", id="compare") as race:
+                raced = compare.build(explored, tabs, race, demo)
+            with gr.Tab("Your sounds", id="sounds") as sounds:
+                collect.Sounds(raced)
             with gr.Tab("Live", id="live") as tab:
                 listened = live.build(tab)
             with gr.Tab("Lesson", id="lesson") as tab:
                 learned = lesson.build(tab)
-        looked = explored.link.beside("experts", experts, ["clip", "bundle"])
-        recorded = Linked("sounds", sounds, {}, [], lambda query: [])  # only the tab
-        links.wire(demo, tabs, [explored.link, looked, raced, recorded, listened, learned], copy)
+        recorded = Linked("sounds", sounds, {}, [], lambda query: {})  # only the tab
+        linked = [explored.link, looked, raced.link, recorded, listened, learned]
+        links.wire(demo, tabs, linked, copy)
         about.build()
         api.build()
-    return demo.queue(max_size=LIMITS.queue)
+    demo.queue(api_open=False)  # else a direct call need not wait for its turn
+    share_out(demo._queue)
+    route_utils.GradioUploadFile = Upload
+    return demo
 
 
 def warm_up() -> None:
     """What the first visitor of each tab would otherwise wait for."""
-    explore.warm_up()
+    opened = experts.opening()
+    grid = opened.grid
+    hear(
+        opened.clip.waveform, torch.ones(grid.bands, grid.columns), grid
+    )  # librosa is slow to come
+    favourites.of(opened.classifier)
     compare_form.warm_up()
 
 
 def launch(demo: gr.Blocks, **options):
     """Start serving, with the settings every deployment shares."""
+    package = Path(__file__).parents[1]
+    sheets = [path for room in ("plots", "ui") for path in sorted((package / room).rglob("*.css"))]
     return demo.launch(
         # System fonts: the semi-bold faces that gradio 6.31 carries lack the Latin alphabet.
         theme=Default(
@@ -112,28 +109,34 @@ def launch(demo: gr.Blocks, **options):
             button_cancel_background_fill="#dc2626",  # red 600 and 700; the theme names no red
             button_cancel_background_fill_hover="#b91c1c",
         ),
-        css=CSS + plots.CSS + LESSON_CSS + TIMELINE_CSS,
+        css="\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets),
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
-        max_file_size=int(1e6 * LIMITS.upload_mb),
-        state_session_capacity=LIMITS.sessions,
-        allowed_paths=[str(comparing.RUNS)],  # each folder there has a name that cannot be guessed
+        max_file_size=int(1e6 * limits().upload_mb),
+        state_session_capacity=limits().sessions,
+        max_threads=limits().queue + 40,  # who watches a race has one; page loads need some too
+        # Each folder there has a name that cannot be guessed.
+        allowed_paths=[str(comparing.runs())],
         ssr_mode=False,
+        app_kwargs={"middleware": [(Guard, (), {})]},  # as starlette unpacks its own Middleware
         _frontend=False,  # its look at its own page fails on a busy machine, and ends the start
         **options,
     )
 
 
-class ServeError(Exception):
-    """The page cannot be served where it was asked for; one sentence for the user."""
+class ServeError(InputError):
+    """The page cannot be served where it was asked for."""
 
 
 def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
     """Launch the page, make it ready for its first visitors, and go on until interrupted.
 
-    host: default this machine only. port: default the first free one from 7860. Raises ServeError.
+    host: default this machine only. port: default the first free one from 7860. Raises ServeError,
+    and TaskError if comparisons cannot be kept.
     """
+    _share_arenas()
+    comparing.claim()
     try:
         if host:
             _check_host(host)
@@ -147,7 +150,17 @@ def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
         raise ServeError(f"Cannot serve on {where}: choose {instead}.") from None
     threading.Thread(target=warm_up, daemon=True).start()
     sweeper.start()
-    demo.block_thread()
+    try:
+        demo.block_thread()
+    finally:
+        jobs.close()
+
+
+def _share_arenas() -> None:
+    """One arena of memory for every thread is glibc's way, and each keeps what is free."""
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with suppress(AttributeError, OSError, TypeError):  # another C library
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _check_host(host: str) -> None:

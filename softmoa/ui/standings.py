@@ -1,30 +1,49 @@
-"""What the Compare tab shows of a comparison: progress, table, curves, and what comes at the end.
+"""What a comparison's events amount to on the page: verdict, rows of the table, figures.
 
-Everything is drawn from a Scoreboard, so a saved comparison looks like the one that just ran. What
-changes while it runs is a list of strings, of which the page is sent the changed ones.
+Everything is made from a Scoreboard, so a saved comparison looks like the one that just ran.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from html import escape
+from itertools import cycle
+from statistics import mean
 
-from softmoa import plots, scoreboard
-from softmoa.events import Planned, RunFinished
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
 from softmoa.methods import METHODS
-from softmoa.plan import ENDLESS
-from softmoa.plots.race import Dot, Line, Style
-from softmoa.scoreboard import Row, Scoreboard
-from softmoa.ui.texts import compare as texts
+from softmoa.plots import race
+from softmoa.plots.race import Cost, Curve, Lane
+from softmoa.plots.style import METHODS as COLOURS
+from softmoa.plots.style import QUIET
+from softmoa.training import scoreboard
+from softmoa.training.plan import ENDLESS, title
+from softmoa.training.scoreboard import Scoreboard
+from softmoa.training.statistics import spread
 
+NO_VERDICT = "Nothing to compare yet: two methods must finish."
+COLUMNS = ["Method", "Validation", "Test", "Trained parameters", "Time", "Step memory", "Runs"]
+PROBE = "linear"
+MOST_POINTS = 200  # of a curve: a screen shows no more
+GOOD = 0.9  # accuracy whose cheapest method is named
 TITLES = {name: method.title for name, method in METHODS.items()}
+# Those that race most often come first. From the 13th on, dashes.
+LEADING = ("soft-moa", "topk-moa", "dense-moa", "lora", "adapter", "bitfit", "full", "prefix")
+ORDERED = [*LEADING, *(name for name in METHODS if name not in {PROBE, *LEADING})]
+COLOUR = dict(zip(ORDERED, cycle(COLOURS), strict=False)) | {PROBE: QUIET}
+DASH = {name: "dash" if k >= len(COLOURS) else "solid" for k, name in enumerate(ORDERED)}
+DASH[PROBE] = "dot"
 
 
-def styles(plan: Planned) -> dict[str, Style]:
-    """Colour and dash of each method, by its place in the comparison."""
-    methods = dict.fromkeys(run.method for run in plan.runs)
-    return {method: Style.of(place) for place, method in enumerate(methods)}
+def colours(board: Scoreboard) -> dict[str, str]:
+    """Of a method its own; where entries are of one method, those that no other has."""
+    entries = dict.fromkeys(run.method for run in board.plan.runs) if board.plan else {}
+    found = {entry: COLOUR[entry] for entry in entries if entry in COLOUR}
+    free = cycle([colour for colour in COLOURS if colour not in found.values()] or COLOURS)
+    return found | {entry: next(free) for entry in entries if entry not in COLOUR}
 
 
 def duration(seconds: float) -> str:
@@ -39,221 +58,178 @@ def duration(seconds: float) -> str:
 
 def share_done(board: Scoreboard, weights: Mapping[str, float]) -> float:
     """Part of the work that is over; `weights`: run -> seconds it was estimated to take."""
-    whole = sum(weights.values())
     done = sum(weights.get(run, 0.0) * part for run, part in board.progress.items())
-    return done / whole if whole else 0.0
+    return done / (sum(weights.values()) or 1)
 
 
-def progress_bar(share: float, words: str) -> list[str]:
-    """A bar and a sentence."""
-    return [
-        "<div class='moa race'><div class='race-bar' role='progressbar' aria-label='Part done' "
-        f"aria-valuemin='0' aria-valuemax='100' aria-valuenow='{100 * share:.0f}'><i style='width:",
-        f"{100 * share:.0f}",
-        "%'></i></div><p role='status'>",
-        escape(words),
-        "</p></div>",
+def verdict(board: Scoreboard) -> str:
+    """Markdown: who won by how much or that it is too close, the cost, what would decide it."""
+    plan, found = board.plan, sorted(board.rows(), key=lambda row: -row.test_accuracy)
+    if len(found) < 2 or not plan or not plan.truth:
+        return f"### {NO_VERDICT}"
+    best, second = found[:2]
+    gap, half, seeds = board.gap(best.method, second.method)
+    won, same = gap > half and seeds > 1, board.same_answers(best.method, second.method)
+    points = f"{100 * gap:.1f}" + f" ± {100 * half:.1f}" * math.isfinite(half) + " points"
+    if won:
+        head = f"{title(best.method)} wins by {points}"
+    elif gap > half:
+        head = f"{title(best.method)} is {points} ahead, with one seed"
+    else:
+        head = f"Too close to call: {title(best.method)} is ahead by {points}"
+    if not won and board.right(scoreboard.PROBE):
+        gain, luck, _ = board.gap(best.method, scoreboard.PROBE)
+        if gain > luck:
+            head = f"{100 * gain:.1f} ± {100 * luck:.1f} points above the linear probe. " + head
+    part = best.trained_parameters / (plan.backbone_parameters or 1)
+    said = [
+        f"### {head}\n{title(best.method)}: **{best.test_accuracy:.1%}** of {len(plan.truth)} test "
+        f"clips, {best.seeds} × {duration(best.seconds)}, {best.trained_parameters:,} trained "
+        f"parameters ({part:.2%} of the backbone)."
     ]
+    if good := [row for row in found if row.test_accuracy >= GOOD]:
+        of = min(good, key=lambda row: (row.trained_parameters, row.seconds))
+        size, time = f"{of.trained_parameters:,} parameters", duration(of.seconds)
+        said.append(f"Cheapest above 90 %: {title(of.method)}, {size}, {time}.")
+    if not won and not same:
+        # The interval's width falls with the root of the number of clips.
+        times = math.ceil((half / gap) ** 2) if gap > 0 else math.inf
+        if second.test_accuracy >= scoreboard.SATURATED:
+            needed = "a harder task; nearly every clip is right already"
+        elif seeds < 3:
+            needed = "three seeds, under *More settings*"
+        elif times <= 20:
+            needed = f"about {times} times as many test clips or seeds"
+        else:
+            needed = "nothing in reach; take the cheapest"
+        said.append(f"**What would decide it:** {needed}.")
+    said.append(f"*{scoreboard.conclusion(board)}*")
+    return "  \n".join(said)
 
 
-def results_table(board: Scoreboard, over: bool) -> list[str]:
-    """A row per method, filled in as runs end: size, speed, memory and accuracies."""
-    plan = board.plan
-    if plan is None:
-        return []
-    rows = {row.method: row for row in board.rows()}
-    head = "".join(f"<th>{escape(name)}</th>" for name in texts.COLUMNS)
-    parts = [
-        "<div class='moa race'><div class='race-scroll'><table class='race-table'><thead><tr>"
-        f"{head}</tr></thead><tbody>"
-    ]
-    for method, style in styles(plan).items():
-        row = rows.get(method)
-        runs = [run for run in plan.runs if run.method == method]
-        size = f"{runs[0].trained_parameters:,}"
-        size += f" ({100 * runs[0].trained_parameters / plan.backbone_parameters:.2g} %)"
-        cells = _measured(row, _kept(board, method)) if row else _so_far(board, method)
-        parts += [
-            f"<tr><td>{style.key}{escape(TITLES[method])}</td><td>{size}</td>",
-            "".join(f"<td>{cell}</td>" for cell in cells),
-            "<td>",
-            _state(board, method, over),
-            "</td></tr>",
-        ]
-    spread = texts.TABLE_SPREAD if any(row.seeds > 1 for row in rows.values()) else ""
-    parts.append(f"</tbody></table></div><p class='moa-note'>{texts.TABLE_NOTE}{spread}</p></div>")
-    return parts
+def reached(board: Scoreboard) -> dict[str, list[float]]:
+    """Method -> the last validation accuracy of each of its runs; the best method first."""
+    last = {point.run: (point.method, point.accuracy) for point in board.points}
+    last |= {run.run: (run.method, run.val_accuracy) for run in board.finished}
+    found: dict[str, list[float]] = {}
+    for method, accuracy in last.values():
+        found.setdefault(method, []).append(accuracy)
+    return dict(sorted(found.items(), key=lambda of: -mean(of[1])))
 
 
-def _measured(row: Row, kept: str) -> list[str]:
-    spread = f" ± {100 * row.spread:.1f}" if row.seeds > 1 else ""
-    return [
-        f"{row.clips_per_second:.1f}" if row.clips_per_second < 1000 else "> 1000",
-        f"{row.seconds:.1f}",
-        f"{row.memory_mb:.0f} MB" if row.memory_mb >= 1 else "< 1 MB",
-        f"{100 * row.val_accuracy:.1f} %{kept}",
-        f"{100 * row.test_accuracy:.1f}{spread} %",
-    ]
-
-
-def _kept(board: Scoreboard, method: str) -> str:
-    """The steps whose weights were kept, one for each seed."""
-    runs = [run.run for run in board.finished if run.method == method]
-    steps = [board.kept[run] for run in runs if run in board.kept]
-    if not steps:
-        return ""
-    words = texts.KEPT if len(steps) == 1 else texts.KEPT_SEVERAL
-    return f" <small>{words.format(steps=', '.join(map(str, steps)))}</small>"
-
-
-def _so_far(board: Scoreboard, method: str) -> list[str]:
-    found = [point.accuracy for point in board.points if point.method == method]
-    return ["", "", "", f"{100 * max(found):.1f} %" if found else "", ""]
-
-
-def _state(board: Scoreboard, method: str, over: bool) -> str:
-    assert board.plan is not None
-    for failed in board.failed:
-        if failed.method == method:
-            return escape(failed.message)
-    runs = [run.run for run in board.plan.runs if run.method == method]
-    done = sum(run.method == method for run in board.finished)
-    if done == len(runs):
-        return texts.STATE_DONE
-    if over:
-        return texts.STATE_STOPPED + (f", {done} of {len(runs)} seeds" if len(runs) > 1 else "")
-    share = sum(board.progress.get(run, 0.0) for run in runs) / len(runs)
-    if not share:
-        return texts.STATE_WAITING
-    return texts.STATE_TESTING if share >= 0.95 else texts.STATE_RUNNING.format(share=100 * share)
-
-
-def curves(board: Scoreboard, axis: str) -> tuple[list[str], list[str]]:
-    """Validation accuracy and loss of every run, against "step" or "seconds"."""
-    if board.plan is None:
-        return [], []
-    shared = {
-        "x_title": texts.X_STEP if axis == "step" else texts.X_SECONDS,
-        "x_end": _x_end(board, axis),
-    }
-    return (
-        plots.curves(_lines(board, axis, "accuracy"), title=texts.ACCURACY, percent=True, **shared),
-        plots.curves(_lines(board, axis, "loss"), title=texts.LOSS, **shared),
-    )
-
-
-def _lines(board: Scoreboard, axis: str, value: str) -> list[Line]:
-    assert board.plan is not None
-    style = styles(board.plan)
-    lines = []
-    for run in board.plan.runs:
-        points = [point for point in board.points if point.run == run.run]
-        steps = [point.step for point in points]
-        kept = board.kept.get(run.run)
-        lines.append(
-            Line(
-                TITLES[run.method],
-                style[run.method],
-                [(getattr(point, axis), getattr(point, value)) for point in points],
-                # Without validation clips the last step is kept, which no point is of.
-                steps.index(kept) if kept in steps else None,
+def lanes(board: Scoreboard, over: bool) -> go.Figure:
+    """Every method on its track, the best validation accuracy first."""
+    table, found = {row[0]: row for row in rows(board, over)}, reached(board)
+    paint = colours(board)
+    names = {title(run.method): run.method for run in (board.plan.runs if board.plan else ())}
+    return race.lanes(
+        [
+            Lane(
+                name,
+                paint[names[name]],
+                mean(found.get(names[name], [math.nan])),
+                spread(found.get(names[name], [])),
+                f"{size.partition(' ')[0]} · {time or so_far}",
+                "<br>".join(f"{k}: {v}" for k, v in zip(COLUMNS, row, strict=True) if v),
             )
-        )
-    return lines
+            for name, row in table.items()
+            for _, _, _, size, time, _, so_far in [row]
+        ],
+        board.probe("valid"),
+        "validation accuracy",
+        "parameters · time",
+    )
 
 
-def _x_end(board: Scoreboard, axis: str) -> float:
-    """A neat end of the axis that seldom moves."""
-    planned = max(board.expected.values(), default=0)
-    if axis == "step" and 0 < planned < ENDLESS:
-        return float(planned)
-    furthest = max((getattr(p, axis) for p in board.points), default=0.0)
-    furthest = max(furthest, 1.0)
-    step = 10 ** math.floor(math.log10(furthest)) / 2
-    return math.ceil(furthest / step) * step
-
-
-def router_balance(board: Scoreboard) -> list[str]:
-    """Share per expert against step, of the first seed of every mixture."""
-    if board.plan is None:
+def rows(board: Scoreboard, over: bool) -> list[list[str]]:
+    """The table of `COLUMNS`: a row per method, the best validation accuracy first."""
+    if (plan := board.plan) is None:
         return []
-    first = board.plan.runs[0].seed
-    shares = {
-        TITLES[run.method]: [(event.step, event.share) for event in board.balance[run.run]]
-        for run in board.plan.runs
-        if run.seed == first and run.run in board.balance
+    done, found = {row.method: row for row in board.rows()}, reached(board)
+    failed = {of.method: of.message for of in board.failed}
+    table = []
+    for method in dict.fromkeys(run.method for run in plan.runs):
+        runs = [run for run in plan.runs if run.method == method]
+        share = sum(board.progress.get(run.run, 0.0) for run in runs) / len(runs)
+        ended = sum(run.method == method for run in board.finished)
+        so_far = f"{ended} of {len(runs)}" if over or ended == len(runs) else f"{share:.0%}"
+        size, row = runs[0].trained_parameters, done.get(method)
+        test = time = memory = ""
+        if row:
+            test = f"{100 * row.test_accuracy:.1f}"
+            test += f" ± {100 * row.spread:.1f} %" if row.seeds > 1 else " %"
+            time = duration(row.seconds)
+            memory = f"{row.memory_mb:.0f} MB" if row.memory_mb >= 1 else "< 1 MB"
+        valid = f"{mean(found[method]):.1%}" if method in found else ""
+        size = f"{size:,} ({100 * size / (plan.backbone_parameters or 1):.2g} %)"
+        table.append([title(method), valid, test, size, time, memory, failed.get(method, so_far)])
+    return sorted(table, key=lambda row: -float(row[1].rstrip("%") or 0))
+
+
+def curves(board: Scoreboard, shown: str, axis: str) -> go.Figure:
+    """Validation "accuracy" or "loss" of every method against "step" or "seconds"."""
+    planned = max(board.expected.values(), default=0)
+    return race.curves(
+        lines(board, shown, axis),
+        x_title="training steps" if axis == "step" else "seconds of the run's own time",
+        y_title=f"validation {shown}",
+        x_end=planned if axis == "step" and 0 < planned < ENDLESS else None,
+        percent=shown == "accuracy",
+    )
+
+
+def lines(board: Scoreboard, shown: str, axis: str) -> list[Curve]:
+    """A curve per method; where seeds got differently far, over those that got there."""
+    if not board.points:
+        return []
+    table = pd.DataFrame([vars(point) for point in board.points])
+    table["evaluation"] = table.groupby("run").cumcount()
+    means = table.groupby(["method", "evaluation"], sort=False)[[axis, shown]].agg(["mean", "std"])
+    found, paint = [], colours(board)
+    probe = board.probe("valid")
+    if shown == "accuracy" and probe is not None and PROBE not in set(table["method"]):
+        ends = np.array([0, table[axis].max()])
+        found.append(Curve(TITLES[PROBE], QUIET, ends, np.full(2, probe), np.zeros(2), DASH[PROBE]))
+    for method, of in means.groupby("method", sort=False):
+        shown_points = np.unique(np.linspace(0, len(of) - 1, MOST_POINTS).round().astype(int))
+        x, mean, spread = of.fillna(0).to_numpy()[shown_points][:, [0, 2, 3]].T
+        name = str(method)
+        found.append(Curve(title(name), paint[name], x, mean, spread, DASH.get(name, "solid")))
+    return found
+
+
+def balance(board: Scoreboard) -> go.Figure:
+    """Share per expert against step, of the first run of every mixture."""
+    runs = board.plan.runs if board.plan else ()
+    shares = {}
+    for run in runs:
+        if run.run in board.balance:
+            course = [(of.step, of.share) for of in board.balance[run.run]]
+            shares.setdefault(title(run.method), course)
+    return race.balance(shares)
+
+
+def costs(board: Scoreboard) -> list[Cost]:
+    """What every finished method reached and cost."""
+    paint, rows = colours(board), board.rows()
+    best = {
+        "parameters": scoreboard.frontier(rows, "trained_parameters", "test_accuracy"),
+        "seconds": scoreboard.frontier(rows, "seconds", "test_accuracy"),
     }
-    return plots.balance(
-        shares, title=texts.BALANCE, note=texts.BALANCE_NOTE, x_end=_x_end(board, "step")
-    )
-
-
-def trade_offs(board: Scoreboard) -> tuple[str, str]:
-    """Test accuracy against trained parameters, and against seconds."""
-    note = texts.SPREAD_NOTE if any(row.seeds > 1 for row in board.rows()) else ""
-    size, time = _dots(board, "trained_parameters"), _dots(board, "seconds")
-    return (
-        plots.trade_off(size, title=texts.BY_SIZE, x_title=texts.BY_SIZE_X, note=note),
-        plots.trade_off(time, title=texts.BY_TIME, x_title=texts.BY_TIME_X, note=note),
-    )
-
-
-def _dots(board: Scoreboard, value: str) -> list[Dot]:
-    assert board.plan is not None
-    style = styles(board.plan)
     return [
-        Dot(
-            TITLES[row.method],
-            style[row.method],
-            getattr(row, value),
-            row.test_accuracy,
-            row.spread,
-        )
-        for row in board.rows()
-    ]
+        Cost(title(of.method), paint[of.method], of.test_accuracy, of.spread,
+             of.trained_parameters, of.seconds,
+             tuple(cost for cost, line in best.items() if of in line))
+        for of in rows
+    ]  # fmt: skip
 
 
 def report_png(board: Scoreboard) -> bytes:
-    """Curves, trade-offs and conclusion on one page."""
-    assert board.plan is not None
-    return plots.race_report(
-        _lines(board, "step", "accuracy"),
-        _lines(board, "step", "loss"),
-        _dots(board, "trained_parameters"),
-        _dots(board, "seconds"),
-        heading=board.plan.title,
-        conclusion=conclusion(board),
-        x_title=texts.X_STEP,
-    )
-
-
-def conclusion(board: Scoreboard) -> str:
-    return scoreboard.conclusion(board, TITLES)
-
-
-def confusion(run: RunFinished, plan: Planned) -> str:
-    """Confusion matrix of a run on the test clips."""
-    return plots.confusion_table(
-        scoreboard.confusion(run, plan.truth),
-        plan.labels,
-        title=texts.CONFUSION.format(run=run.run),
-        note=texts.CONFUSION_NOTE,
-    )
-
-
-def worst_clips(run: RunFinished, plan: Planned) -> str:
-    """Buttons with `data-clip`, the index of the test clip, worst first."""
-    buttons = []
-    for miss in scoreboard.worst(run, plan.truth):
-        truth, said = plan.labels[miss.truth], plan.labels[miss.said]
-        words = texts.WORST_SURE if miss.truth == miss.said else texts.WORST_CLIP
-        buttons.append(
-            f"<button type='button' data-clip='{miss.clip}'><span aria-hidden='true'>▶</span><span>"
-            f"{escape(words.format(truth=truth, said=said))}<small>"
-            f"{escape(plan.clips[miss.clip])}; "
-            f"{texts.WORST_NOTE.format(confidence=100 * miss.confidence)}</small></span></button>"
-        )
-    return (
-        f"<div class='moa race'><div class='moa-head'><b>{texts.WORST}</b></div>"
-        f"<div class='race-clips'>{''.join(buttons)}</div></div>"
+    """Curves, costs and conclusion on one page."""
+    return race.report(
+        lines(board, "accuracy", "step"),
+        lines(board, "loss", "step"),
+        costs(board),
+        heading=board.plan.title if board.plan else "",
+        conclusion=scoreboard.conclusion(board),
     )

@@ -7,8 +7,8 @@ import threading
 import time
 from functools import partial
 
-from softmoa import collection, folders
-from softmoa.limits import LIMITS
+from softmoa.data import collection, folders
+from softmoa.data.limits import limits
 from softmoa.ui import comparing, explore_files
 
 EVERY = 60.0  # seconds
@@ -22,8 +22,8 @@ def start() -> None:
 def sweep() -> None:
     """Remove the takes, downloads and comparisons that are kept no longer."""
     for remove in (
-        partial(folders.sweep, collection.ROOT, LIMITS.upload_minutes),
-        partial(folders.sweep, explore_files.EXPORTS, LIMITS.download_minutes),
+        partial(folders.sweep, collection.ROOT, limits().upload_minutes),
+        partial(folders.sweep, explore_files.EXPORTS, limits().download_minutes),
         comparing.sweep,
     ):
         try:

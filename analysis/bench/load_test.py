@@ -1,0 +1,181 @@
+"""How a running app holds out: many clients at once, latency, and memory over many sounds.
+
+    python -m analysis.bench.load_test [--clients 20] [--classifications 1000] [--training 2]
+    [--stops 30]
+
+Starts the app as a process of its own, lets the clients classify the example clips over HTTP until
+so many answers have come, while others train one small comparison after the other; then starts and
+stops comparisons. Prints what it found as JSON: answers, refusals because the queue was full,
+failures, p50 and p95 of the seconds from asking to the answer (the wait in the queue included), and
+the growth of the process's memory after the first tenth of the answers, and of the stopped runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradio_client import Client, handle_file
+
+from analysis.bench.running_app import running_app
+from softmoa.model.weights import ASSETS
+
+CLIPS = sorted(p for p in (ASSETS / "examples").iterdir() if p.suffix in (".ogg", ".flac"))
+QUEUE_FULL = "queue"
+PATIENT = {"timeout": 300.0}  # seconds: what is measured is the server, not who waits for it
+
+
+@dataclass
+class Tally:
+    """What the clients saw."""
+
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+    failures: list[str] = field(default_factory=list)
+    compared: int = 0
+    stopped: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def failed(self, error: Exception) -> None:
+        with self.lock:
+            if QUEUE_FULL in str(error).lower():
+                self.refused += 1
+            else:
+                self.failures.append(str(error)[:200])
+
+
+def megabytes(process: subprocess.Popen) -> float:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise OSError("the process is gone")
+
+
+def classify_until(address: str, wanted: int, tally: Tally) -> None:
+    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
+    turn = 0
+    while len(tally.seconds) < wanted and len(tally.failures) < 20:
+        clip = CLIPS[turn % len(CLIPS)]
+        turn += 1
+        began = time.perf_counter()
+        try:
+            client.predict(handle_file(clip), api_name="/classify")
+        except Exception as error:  # whatever it is, it is a finding
+            tally.failed(error)
+            time.sleep(0.5)
+            continue
+        with tally.lock:
+            tally.seconds.append(time.perf_counter() - began)
+
+
+def train_until(address: str, wanted: int, tally: Tally) -> None:
+    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
+    while len(tally.seconds) < wanted and len(tally.failures) < 20:
+        try:
+            answer = client.predict(
+                task="tones", methods="linear,adapter", shots=3, epochs=1, api_name="/compare"
+            )
+        except Exception as error:
+            tally.failed(error)
+            time.sleep(0.5)
+            continue
+        with tally.lock:
+            tally.compared += answer["status"] == "done"
+
+
+def start_and_stop(address: str, times: int, tally: Tally, process: subprocess.Popen) -> float:
+    """Comparisons that are stopped once they train; the growth of memory after the first tenth."""
+    client, warm = Client(address, verbose=False, httpx_kwargs=PATIENT), megabytes(process)
+    for k in range(times):
+        try:
+            run = client.submit(
+                task="tones", methods="soft-moa", shots=5, epochs=500, api_name="/compare"
+            )
+            for answer in run:
+                assert isinstance(answer, dict)
+                if answer.get("progress", 1) > 0:
+                    break
+            run.cancel()
+            tally.stopped += 1
+        except Exception as error:
+            tally.failed(error)
+        if k + 1 == max(1, times // 10):
+            warm = megabytes(process)
+    return megabytes(process) - warm
+
+
+def run(clients: int, classifications: int, training: int, stops: int) -> dict:
+    """The load, and what it did."""
+    tally = Tally()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_app(os.environ | {"GRADIO_TEMP_DIR": folder}) as (process, address, _),
+    ):
+        threads = [
+            threading.Thread(target=classify_until, args=(address, classifications, tally))
+            for _ in range(clients)
+        ]
+        threads += [
+            threading.Thread(target=train_until, args=(address, classifications, tally))
+            for _ in range(training)
+        ]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        warm = None
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.2)
+            if warm is None and len(tally.seconds) >= classifications / 10:
+                warm = megabytes(process)
+        wall = time.perf_counter() - began
+        grown = megabytes(process) - (warm or 0)
+        grown_by_stops = start_and_stop(address, stops, tally, process)
+    cuts = statistics.quantiles(tally.seconds, n=100) if len(tally.seconds) > 1 else [0.0] * 99
+    return {
+        "clients": clients,
+        "training_clients": training,
+        "answers": len(tally.seconds),
+        "comparisons": tally.compared,
+        "queue_full": tally.refused,
+        "failures": tally.failures,
+        "p50_s": round(cuts[49], 3),
+        "p95_s": round(cuts[94], 3),
+        "answers_per_s": round(len(tally.seconds) / wall, 2),
+        "memory_growth_mb": round(grown, 1),
+        "stopped_runs": tally.stopped,
+        "memory_growth_of_stopped_runs_mb": round(grown_by_stops, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Load a running app.")
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--classifications", type=int, default=1000)
+    parser.add_argument("--training", type=int, default=2)
+    parser.add_argument("--stops", type=int, default=30)
+    arguments = parser.parse_args()
+    if (
+        arguments.clients < 1
+        or arguments.classifications < 10
+        or arguments.training < 0
+        or arguments.stops < 0
+    ):
+        print("Error: at least 1 client and 10 classifications are needed.", file=sys.stderr)
+        return 2
+    found = run(arguments.clients, arguments.classifications, arguments.training, arguments.stops)
+    print(json.dumps(found, indent=2))
+    return bool(found["failures"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

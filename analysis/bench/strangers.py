@@ -1,0 +1,188 @@
+"""What one anonymous client of a running app can do to the others.
+
+    python -m analysis.bench.strangers [--seconds 20]
+
+Starts the app as a process of its own. A visitor loads the page and has a sound classified, over
+and over, from an address of their own: alone at first, then beside a stranger who floods the server
+in one way after another, for so many seconds each. Prints JSON: p50 and p95 of both in seconds, how
+often the stranger was refused, and the growth of the server's memory from the idle time to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from analysis.bench.load_test import megabytes
+from analysis.bench.running_app import running_app
+from softmoa.model.weights import ASSETS
+
+DOG = (ASSETS / "examples" / "dog_bark.ogg").read_bytes()
+VISITOR, STRANGER = "8.8.8.8", "9.9.9.9"  # as a proxy in front of the app would say
+STRANGERS = 4  # threads
+
+
+class Client:
+    """Raw calls from one address. events: api_name -> index of the page's events."""
+
+    def __init__(self, server: str, address: str) -> None:
+        self.server, self.address = server, address
+        config = json.loads(self.get("config"))
+        self.events = {of["api_name"]: of["id"] for of in config["dependencies"]}
+
+    def get(self, path: str) -> bytes:
+        return self.sent(urllib.request.Request(self.server + path))
+
+    def post(self, path: str, values: Any) -> Any:
+        body, kind = json.dumps(values).encode(), "application/json"
+        request = urllib.request.Request(f"{self.server}gradio_api/{path}", body)
+        request.add_header("Content-Type", kind)
+        return json.loads(self.sent(request))
+
+    def sent(self, request: urllib.request.Request) -> bytes:
+        request.add_header("X-Forwarded-For", self.address)
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return answer.read()
+
+    def upload(self, content: bytes, name: str) -> dict:
+        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        body = head.encode() + content + b"\r\n--x--\r\n"
+        request = urllib.request.Request(f"{self.server}gradio_api/upload", body)
+        request.add_header("Content-Type", "multipart/form-data; boundary=x")
+        path = json.loads(self.sent(request))[0]
+        return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+    def call(self, name: str, values: list) -> None:
+        """Ask, and wait for the answer. Raises OSError where there is none."""
+        event = self.post(f"call/{name}", {"data": values})["event_id"]
+        if b"event: complete" not in self.get(f"gradio_api/call/{name}/{event}"):
+            raise OSError("refused")
+
+    def join(self, name: str, values: list, session: str) -> None:
+        """Ask, and never read the answer."""
+        asked = {"data": values, "fn_index": self.events[name], "session_hash": session}
+        self.post("queue/join", asked)
+
+
+def largest_log() -> bytes:
+    """A comparison with as much in it as is taken."""
+    with zipfile.ZipFile(ASSETS / "comparisons" / "initials.zip") as packed:
+        plan, *others = [json.loads(line) for line in packed.read("events.jsonl").splitlines()]
+    plan["labels"] = [f"class {k}" for k in range(1000)]
+    at = next(k for k, line in enumerate(others) if line["event"] == "Evaluated")
+    others[at : at + 1] = [others[at] | {"step": k} for k in range(5000)]
+    return "\n".join(map(json.dumps, (plan, *others, ""))).encode()
+
+
+def silent_zip() -> bytes:
+    """Some sounds, and as many zeros as a zip may unpack to."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        for k in range(4):
+            out.writestr(f"dog/{k}.ogg", DOG + bytes(k))
+            out.writestr(f"zero/{k}.wav", bytes(20_000_000))
+    return packed.getvalue()
+
+
+def attacks(client: Client) -> dict[str, Callable[[int], object]]:
+    """Name -> one request of the stranger, the k-th."""
+    dog, log, silence = client.upload(DOG, "dog.ogg"), largest_log(), silent_zip()
+    classify: list = [dog, "esc10-soft-moa", 1]
+    return {
+        "a flooded queue": lambda k: client.join("classify", classify, f"flood {k % 50}"),
+        "new sessions": lambda k: client.join("may_add", ["x"], f"new {k}"),
+        "microphones that nobody reads": lambda k: client.join(
+            "received", [dog, None], f"live {k}"
+        ),
+        "uploads": lambda k: client.upload(os.urandom(10_000_000), "noise.wav"),
+        "large logs": lambda k: client.call(
+            "open_saved", [client.upload(log, "events.jsonl"), None, "", None]
+        ),
+        "zips of zeros": lambda k: client.call(
+            "add_zip", [None, client.upload(silence, "zeros.zip")]
+        ),
+        "large calls": lambda k: client.join("classify", ["x" * 20_000_000] * 3, f"large {k}"),
+    }
+
+
+def visits(client: Client, seconds: float) -> dict[str, float]:
+    """What a visitor sees: p50 and p95 of page loads and of answers, in seconds."""
+    took: dict[str, list[float]] = {"page": [], "answer": []}
+    dog, end = client.upload(DOG, "dog.ogg"), time.monotonic() + seconds
+    while time.monotonic() < end or len(took["page"]) < 5:
+        for name, act in (
+            ("page", lambda: (client.get(""), client.get("config"))),
+            ("answer", lambda: client.call("classify", [dog, "esc10-soft-moa", 1])),
+        ):
+            began = time.perf_counter()
+            act()
+            took[name].append(time.perf_counter() - began)
+    cuts = {name: statistics.quantiles(of, n=100, method="inclusive") for name, of in took.items()}
+    found = {f"{name} p{p}": round(of[p - 1], 2) for name, of in cuts.items() for p in (50, 95)}
+    return found | {"visits": len(took["page"])}
+
+
+def attacked(act: Callable[[int], object], numbers: Iterator[int], over: threading.Event) -> dict:
+    """Go on with an attack until it is over; what came of it."""
+    tally, lock = {"taken": 0, "refused": 0}, threading.Lock()
+
+    def go_on() -> None:
+        while not over.is_set():
+            with lock:
+                k = next(numbers)
+            try:
+                act(k)
+                said = "taken"
+            except (OSError, ValueError):
+                said = "refused"
+            with lock:
+                tally[said] += 1
+
+    for _ in range(STRANGERS):
+        threading.Thread(target=go_on, daemon=True).start()
+    return tally
+
+
+def run(seconds: float) -> dict:
+    """The visitor alone, and beside every attack."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"GRADIO_TEMP_DIR": f"{folder}/sent", "SOFTMOA_RUNS": f"{folder}/runs"}
+        with running_app(os.environ | own) as (process, server, _):
+            visitor, stranger = Client(server, VISITOR), Client(server, STRANGER)
+            visits(visitor, 1)  # warm
+            found: dict[str, Any] = {"idle": visits(visitor, seconds)}
+            before = megabytes(process)
+            for name, act in attacks(stranger).items():
+                over = threading.Event()
+                tally = attacked(act, count(), over)
+                found[name] = visits(visitor, seconds) | tally
+                over.set()
+                print(name, found[name], flush=True)
+            found["memory growth, MB"] = round(megabytes(process) - before, 1)
+            found["on the disk, MB"] = round(sum(
+                path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()
+            ) / 1e6)  # fmt: skip
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Attack a running app.")
+    parser.add_argument("--seconds", type=float, default=20)
+    print(json.dumps(run(parser.parse_args().seconds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From a vision transformer to the embedded backbone and its bundles."""

@@ -1,0 +1,1 @@
+"""Bytes -> waveform -> log-mel; labelled sounds and where they come from."""

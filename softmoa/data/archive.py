@@ -1,0 +1,141 @@
+"""Zip files of strangers: checked before anything is unpacked, bounded while it is."""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from softmoa.data.names import page_of, shown
+from softmoa.data.task import TaskError
+
+CHUNK = 2**20
+# What zipfile and its decompressors raise on bytes that are not what they claim to be.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    UnicodeDecodeError,
+)
+# What a disk says that takes no more, however sound the zip.
+NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+
+
+class TooMuch(TaskError):
+    """A zip of more files or bytes than may be unpacked in all."""
+
+
+@dataclass(frozen=True)
+class ZipLimits:
+    """What an archive may hold, whatever its headers say.
+
+    files: entries that are no folders. ratio: bytes after unpacking to bytes before; silence packs
+    well, sound does not. depth: parts of a path.
+    """
+
+    files: int = 2_500
+    file_mb: float = 25.0
+    total_mb: float = 500.0
+    ratio: float = 100.0
+    depth: int = 10
+
+
+def unpack(
+    archive: Path, target: Path, limits: ZipLimits, wanted: Callable[[str], bool]
+) -> list[str]:
+    """Unpack the files of wanted names into the new folder `target`.
+
+    Returns the names of those left out, whose folders are made all the same. Raises TaskError if
+    the archive is damaged, encrypted, too large or would write outside, and OSError if the disk is
+    full; then there is no `target`.
+    """
+    target.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(archive, metadata_encoding=_page(archive)) as zipped:
+            left_out = []
+            for entry, path in _checked(zipped, limits):
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                if not wanted(path.name):
+                    left_out.append(path.name)
+                    continue
+                # zipfile gives no more than `file_size` bytes, whatever the data unpack to, and
+                # then compares their checksum.
+                with zipped.open(entry) as source, (target / path).open("xb") as out:
+                    shutil.copyfileobj(source, out, CHUNK)
+    except BaseException as error:
+        shutil.rmtree(target)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise TaskError("The zip holds two files of one name.") from None
+        if isinstance(error, DAMAGE) and not not_writable(error):
+            raise TaskError("This is not a zip file that can be read, or it is damaged.") from None
+        raise
+    return left_out
+
+
+def not_writable(error: BaseException) -> bool:
+    """Whether it is the disk, and not the zip, that cannot be used."""
+    return isinstance(error, OSError) and error.errno in NOT_WRITABLE
+
+
+def _page(archive: Path) -> str:
+    """The likeliest code page of the names that are not marked as UTF-8."""
+    with zipfile.ZipFile(archive) as zipped:
+        names = (entry.orig_filename for entry in zipped.infolist() if not entry.flag_bits & 0x800)
+        return page_of("\n".join(names).encode("cp437"))
+
+
+def _checked(
+    zipped: zipfile.ZipFile, limits: ZipLimits
+) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Entries that are files and not hidden, with their paths."""
+    files = [entry for entry in zipped.infolist() if not entry.is_dir()]
+    if len(files) > limits.files:
+        raise TooMuch(f"The zip holds {len(files)} files; at most {limits.files} are read.")
+    unpacked = sum(entry.file_size for entry in files)
+    packed = sum(entry.compress_size for entry in files)
+    if unpacked > limits.total_mb * 1e6:
+        raise TooMuch(
+            f"The zip unpacks to {unpacked / 1e6:.0f} MB; at most {limits.total_mb:g} MB are read."
+        )
+    if unpacked > limits.ratio * max(packed, 1):
+        raise TaskError(
+            f"The zip unpacks to more than {limits.ratio:g} times its size, as no sounds do."
+        )
+    paths = [(entry, _path(entry, limits)) for entry in files]
+    return [pair for pair in paths if all(map(shown, pair[1].parts))]
+
+
+def _path(entry: zipfile.ZipInfo, limits: ZipLimits) -> PurePosixPath:
+    name = entry.filename.replace("\\", "/")
+    path = PurePosixPath(name)
+    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the packer was no Unix
+    if kind not in (0, stat.S_IFREG):
+        raise TaskError(f"The zip holds a link or a device, '{_printable(name)}'.")
+    elsewhere = path.is_absolute() or ".." in path.parts or name[1:2] == ":"  # a drive
+    if elsewhere or "\0" in name or not path.parts:
+        raise TaskError(f"The zip holds a path that leads elsewhere, '{_printable(name)}'.")
+    if len(path.parts) > limits.depth:
+        raise TaskError(f"The zip holds folders more than {limits.depth - 1} deep.")
+    if entry.flag_bits & 1:
+        raise TaskError("The zip is encrypted; please pack it without a password.")
+    if entry.file_size > limits.file_mb * 1e6:
+        raise TaskError(
+            f"'{_printable(name)}' in the zip has {entry.file_size / 1e6:.0f} MB; at most "
+            f"{limits.file_mb:g} MB are read."
+        )
+    return path
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name[:60])

@@ -1,0 +1,239 @@
+"""From a file or a microphone to the log-mel spectrogram an AST reads.
+
+    path or (rate, samples) --load--> Clip: mono float32 at 16 kHz --log_mel--> (frames, 128)
+
+Everything here is bounded: a header is checked before anything is decoded, and no more than
+`max_seconds` of sound is ever held in memory, whatever the file claims or unpacks to.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor, nn
+from torchaudio.compliance import kaldi
+
+from softmoa.data.decode import (
+    MAX_CHANNELS,
+    SUFFIXES,
+    AudioError,
+    check_channels,
+    checked_rate,
+    decode,
+    gather,
+    mixed,
+)
+from softmoa.data.limits import limits
+
+__all__ = (
+    "AUDIOSET", "AUDIOSET_MEAN", "AUDIOSET_STD", "FRAME_LENGTH", "FRAME_SHIFT", "MIN_SAMPLES",
+    "N_MELS", "SAMPLE_RATE", "SILENT", "SILENT_NOTE", "SUFFIXES", "AudioError", "Clip", "FrontEnd",
+    "Source", "encode", "frames_in", "load", "log_mel", "log_mels", "loudest", "loudest_part",
+    "pad_as_trained", "pad_batch", "seconds_of",
+)  # fmt: skip
+
+SAMPLE_RATE = 16_000  # Hz, of every waveform after `load`
+FRAME_SHIFT = 160  # samples: 10 ms, so 100 frames per second
+FRAME_LENGTH = 400  # samples: 25 ms
+N_MELS = 128
+MIN_FRAMES = 16  # one patch of the encoder; shorter clips are padded with silence
+MIN_SAMPLES = FRAME_LENGTH + (MIN_FRAMES - 1) * FRAME_SHIFT  # 0.175 s
+AUDIOSET_MEAN = -4.2677393  # of the raw log-mel over AudioSet, as the published checkpoints use
+AUDIOSET_STD = 4.5689974
+SILENT = 1e-3  # RMS of the loudest 10 ms below which nothing is heard
+
+SILENT_NOTE = "This sound is silent, or nearly so, and its labels mean little."
+
+Source = str | os.PathLike | tuple[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """The log-mel of a checkpoint: its bands, and mean and deviation of what it was trained on."""
+
+    mels: int = N_MELS
+    mean: float = AUDIOSET_MEAN
+    std: float = AUDIOSET_STD
+
+
+AUDIOSET = FrontEnd()
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound ready for the model.
+
+    waveform: (samples,) float32, mono, 16 kHz, |x| <= 1.
+    rate: sampling rate of the source in Hz.
+    notes: what was done to the sound or is odd about it, one plain sentence each.
+    """
+
+    waveform: Tensor
+    rate: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform) / SAMPLE_RATE
+
+
+@np.errstate(over="ignore", invalid="ignore")  # averaging channels of 1e38 or infinity
+def load(source: Source, max_seconds: float | None = None) -> Clip:
+    """Decode a file, or take `(rate, samples)` as Gradio gives them, to a mono 16 kHz `Clip`.
+
+    Channels are averaged. Samples may be integers (scaled by their full range) or floats, with
+    shape (samples,), (samples, channels) or (channels, samples): an axis longer than
+    `MAX_CHANNELS` is time, and where both are short the first is. Only the first `max_seconds`
+    (`limits().audio_seconds`) are decoded; a file that breaks off gives what came before the break.
+
+    Raises AudioError, with one sentence, for anything that is not a usable sound.
+    """
+    max_seconds = limits().audio_seconds if max_seconds is None else max_seconds
+    if isinstance(source, tuple):
+        rate, mono, notes = _from_array(*source, max_seconds)
+    else:
+        rate, mono, notes = decode(Path(source), max_seconds)
+    if not len(mono):
+        raise AudioError("The sound is empty or damaged; please record or export it again.")
+
+    bad = ~np.isfinite(mono)
+    if bad.all():
+        raise AudioError("Every sample of this sound is NaN or infinite; please export it again.")
+    if bad.any():
+        mono = np.where(bad, np.float32(0), mono)
+        notes.append(f"Damaged samples (NaN or infinite) were set to zero: {bad.sum()}.")
+    peak = float(np.abs(mono).max())
+    if peak > 1:
+        mono = mono / peak
+        notes.append(f"The sound went beyond full scale ({peak:.3g} times) and was turned down.")
+    elif _flat_tops(mono) > 0.005:  # a full-scale sine in 16 bits has at most 0.0035
+        notes.append("The sound is clipped: it was too loud for the microphone or the file.")
+    mono = mono.astype(np.float32, copy=False)
+    if np.std(mono) < 1e-4:  # before resampling, whose edges turn a constant into two clicks
+        notes.append(SILENT_NOTE)
+    seconds = len(mono) / rate
+    if rate != SAMPLE_RATE:
+        resampled = soxr.resample(mono, rate, SAMPLE_RATE)
+        mono = resampled if len(resampled) else mono[:1]  # of less than half a sample soxr keeps 0
+        mono = np.clip(mono, -1, 1)  # it may overshoot a full-scale edge
+    if len(mono) < MIN_SAMPLES:
+        notes.append(
+            f"The sound lasts {1000 * seconds:.3g} ms and was padded with silence to "
+            f"{1000 * MIN_SAMPLES // SAMPLE_RATE} ms, the least the model can read."
+        )
+    return Clip(torch.from_numpy(mono), rate, tuple(notes))
+
+
+def loudest(waveform: Tensor) -> float:
+    """RMS of the loudest 10 ms of (samples,) at 16 kHz."""
+    frames = nn.functional.pad(waveform, (0, -len(waveform) % FRAME_SHIFT)).view(-1, FRAME_SHIFT)
+    return frames.square().mean(dim=1).sqrt().max().item()
+
+
+def loudest_part(waveform: Tensor, seconds: float) -> Tensor:
+    """(samples,) -> its window of so many seconds with the most energy, to the tenth of a second;
+    the first of several that are alike."""
+    window, step = int(seconds * SAMPLE_RATE), SAMPLE_RATE // 10
+    if len(waveform) <= window:
+        return waveform
+    energy = nn.functional.pad(waveform.double().square().cumsum(dim=0), (1, 0))
+    starts = torch.arange(0, len(waveform) - window + 1, step)
+    heard = energy[starts + window] - energy[starts]
+    start = int(starts[(heard >= 0.999 * heard.max()).nonzero()[0]])
+    return waveform[start : start + window]
+
+
+def log_mel(waveform: Tensor, front_end: FrontEnd = AUDIOSET) -> Tensor:
+    """Normalised log-mel spectrogram as AST was trained on.
+
+    waveform: (samples,) float at 16 kHz -> (frames, mels), one frame every 10 ms.
+    Hann windows of 25 ms, 512-point FFT, mel bands from 20 Hz to 8 kHz, natural logarithm,
+    then (x - mean) / (2 std). A waveform shorter than one patch is padded with silence.
+    Source: Gong et al. 2021 (AST), section 2.1 and its released front end.
+    """
+    padded = nn.functional.pad(waveform.float(), (0, max(0, MIN_SAMPLES - len(waveform))))
+    raw = kaldi.fbank(
+        padded[None],
+        sample_frequency=SAMPLE_RATE,
+        num_mel_bins=front_end.mels,
+        window_type="hanning",
+        htk_compat=True,
+        use_energy=False,
+        dither=0.0,
+    )
+    return (raw - front_end.mean) / (2 * front_end.std)
+
+
+def log_mels(waveforms: Iterable[Tensor], front_end: FrontEnd = AUDIOSET) -> list[Tensor]:
+    """`log_mel` of many clips, one by one."""
+    return [log_mel(waveform, front_end) for waveform in waveforms]
+
+
+def frames_in(samples: int) -> int:
+    """Number of log-mel frames of a waveform of so many samples at 16 kHz."""
+    return 1 + (max(samples, MIN_SAMPLES) - FRAME_LENGTH) // FRAME_SHIFT
+
+
+def seconds_of(frames: int) -> float:
+    """The shortest sound of so many log-mel frames."""
+    return (FRAME_LENGTH + (frames - 1) * FRAME_SHIFT) / SAMPLE_RATE
+
+
+def pad_as_trained(mel: Tensor, frames: int = 1024) -> Tensor:
+    """Cut or pad (n, mels) to `frames` as the published checkpoints were trained.
+
+    The padding is zero before normalisation, so it is louder than the average sound.
+    """
+    zero = -AUDIOSET_MEAN / (2 * AUDIOSET_STD)
+    return nn.functional.pad(mel[:frames], (0, 0, 0, max(frames - len(mel), 0)), value=zero)
+
+
+def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """[(frames_i, 128)] -> (b, max frames, 128) padded with zeros, and the true frames (b,)."""
+    frames = torch.tensor([len(mel) for mel in mels])
+    return nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
+
+
+def _flat_tops(mono: np.ndarray) -> float:
+    """Share of samples at full scale that equal the one before, as clipping leaves them."""
+    flat = (np.abs(mono[1:]) >= 0.999) & (mono[1:] == mono[:-1])
+    return np.count_nonzero(flat) / len(mono)
+
+
+def _from_array(
+    rate: float, samples: np.ndarray, max_seconds: float
+) -> tuple[int, np.ndarray, list[str]]:
+    """Samples of any number type -> (rate, mono, notes)."""
+    rate, samples = checked_rate(rate), np.asarray(samples)
+    kind = samples.dtype.kind
+    if samples.ndim not in (1, 2) or kind not in "iuf":
+        raise AudioError(
+            f"The samples are {samples.dtype} of shape {samples.shape}; please give numbers of "
+            "shape (samples,) or (samples, channels)."
+        )
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    elif samples.shape[0] <= MAX_CHANNELS < samples.shape[1]:
+        samples = samples.T
+    full_scale = 2.0 ** (np.iinfo(samples.dtype).bits - 1) if kind in "iu" else 1.0
+    check_channels(samples.shape[1])
+    # One sample more than will be kept shows that there was more.
+    samples = samples[: int(max_seconds * rate) + 1].astype(np.float64)
+    if kind in "iu":
+        samples = samples / full_scale - (kind == "u")
+    return mixed(lambda mix: (rate, *gather([mix(samples)], rate, max_seconds)))
+
+
+def encode(waveform: Tensor, rate: int = SAMPLE_RATE, form: str = "WAV") -> bytes:
+    """(samples,) in [-1, 1] -> the bytes of a file of 16 bits, WAV or FLAC."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.numpy(), rate, format=form, subtype="PCM_16")
+    return buffer.getvalue()

@@ -1,0 +1,380 @@
+"""Which sounds a folder holds, and what class, split and group each is of: by folders or by tables.
+
+The rules are three tables: names of splits (`names.SPLIT_OF`), names of sounds
+(`decode.SUFFIXES`), and names of columns, below. A path in a table means the sound of the folder
+that ends as it does, so tables of other machines and formats are read; it never leaves the folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import posixpath
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from softmoa.data.decode import SUFFIXES, could_be_sound
+from softmoa.data.names import decoded, fold_of, many, shown, split_of, words
+from softmoa.data.task import SPLITS, Row, TaskError
+from softmoa.data.values import of_cell
+
+TABLES = frozenset((".csv", ".tsv", ".tab", ".txt", ".jsonl"))
+COLUMNS = {
+    "path": "path file filename file_name filepath file_path fname relative_path audio audio_path "
+    "audio_file audio_filename audio_filepath wav wav_path wav_file wavfile sound sound_file clip "
+    "clip_path clip_name slice_file_name name uri url location id",
+    "label": "label_name class_name category_name target_name label labels class classname "
+    "category species common_name sound_class sound emotion genre word keyword intent instrument "
+    "tag tags target primary_label annotation y class_id label_id target_id",
+    "split": "split set subset partition usage phase dataset_split data_split split_name",
+    "fold": "fold folds kfold k_fold cv_fold fold_id fold_number",
+    "group": "group groups group_id speaker speaker_id spk subject recording recording_id session "
+    "author recordist client_id singer person source src_file",
+}
+UNUSED = frozenset(("_background_noise_",))  # beside the words of Speech Commands
+
+
+@dataclass(frozen=True)
+class Listing:
+    """rows, and what was not used and why, one sentence each. loose: sounds without a class."""
+
+    rows: list[Row]
+    remarks: list[str]
+    loose: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """rows: the cells of every line, by the names of columns as they stand there, without blanks
+    around them."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[dict[str, str]]
+
+    def column(self, role: str, but: Sequence[str] = ()) -> str:
+        """The first column with a name of this role, or ""."""
+        said = {"_".join(words(name)): name for name in self.columns if name not in but}
+        return next((said[name] for name in COLUMNS[role].split() if name in said), "")
+
+
+def listing(folder: Path, most: int) -> Listing:
+    """Raises TaskError if a table cannot be followed, or has more than `most` rows."""
+    files = list(_files(folder))
+    sounds = [path for path in files if could_be_sound(path.name)]
+    found, by_folder = _Sounds(folder, sounds), _by_folders(folder, sounds)
+    texts = [path for path in files if path.suffix.lower() in TABLES]
+    read = [table for path in texts if (table := _read(path, most, found))]
+    tables = [table for table in read if _usable(table, found, by_folder.rows)]
+    used = {*sounds, *(table.path for table in tables)}
+    rest = [path for path in files if path not in used]
+    stray = [path.name for path in rest if path.suffix.lower() in TABLES - {".txt"}]
+    remarks = left_out([path.name for path in rest if path.name not in stray])
+    if stray:
+        remarks.append(f"Not used, since no clips are named there: {', '.join(stray[:5])}.")
+    if not tables:
+        if not by_folder.rows and any(row.split for row in by_folder.loose):
+            raise TaskError("The folders are splits; put a folder for each class into them.")
+        return Listing(by_folder.rows, remarks + by_folder.remarks)
+    listed = _by_tables(tables, found, by_folder)
+    return Listing(listed.rows, listed.remarks + remarks)
+
+
+def left_out(names: Sequence[str]) -> list[str]:
+    """A remark on files that are no sound, if there are any."""
+    kinds = sorted({Path(name).suffix.lower() or Path(name).name for name in names})
+    shown = ", ".join(kinds[:4]) + ", …" * (len(kinds) > 4)
+    return [f"Left out: {many(len(names), 'file')}, no sound ({shown})."] if names else []
+
+
+# By folders --------------------------------------------------------------------------------------
+
+
+def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
+    """Folder after folder is a split, a fold, a wrapper, or else a class."""
+    items = [(path.relative_to(folder).parts[:-1], Row(path, "")) for path in sounds]
+    remarks, depth = [], 0
+    while True:
+        inside: dict[str, set[str]] = defaultdict(set)
+        for parts, _ in items:
+            if parts:
+                inside[parts[0]].update(parts[1:2])
+        direct = any(not parts for parts, _ in items)
+        splits = {top: split_of(top) for top in inside if split_of(top)}
+        folds = {top: fold_of(top) for top in inside if fold_of(top)}
+        classes = set().union(*(inside[top] for top in splits))
+        others = inside.keys() - splits.keys()
+        if len(set(splits.values())) > 1 or (splits and classes and others <= classes):
+            beside = others - classes
+            names = " and ".join(sorted(splits))
+            items = [
+                (parts[1:], replace(row, split=splits[parts[0]]))
+                if parts and parts[0] in splits
+                else (parts, replace(row, split="train") if parts else row)
+                for parts, row in items
+                if not parts or parts[0] not in beside
+            ]
+        elif len(folds) > 1 and any(inside[top] for top in folds):
+            beside, names = inside.keys() - folds.keys(), "folds"
+            items = [
+                (parts[1:], replace(row, group=folds[parts[0]])) if parts else (parts, row)
+                for parts, row in items
+                if not parts or parts[0] in folds
+            ]
+        elif len(inside) == 1 and not direct and any(inside.values()):
+            items, beside, names = [(parts[1:], row) for parts, row in items], set(), ""
+        else:
+            break
+        remarks += [f"The folder '{top}' beside {names} was not used." for top in sorted(beside)]
+        depth += 1
+    inner = {split_of(parts[1]) for parts, _ in items if len(parts) > 1} - {""}
+    rows = [
+        replace(
+            row,
+            label=clean(parts[0]),
+            split=row.split or (split_of(parts[1]) if len(parts) > 1 and len(inner) > 1 else ""),
+        )
+        for parts, row in items
+        if parts and parts[0].lower() not in UNUSED
+    ]
+    loose = tuple(row for parts, row in items if not parts)
+    noise = sum(bool(parts) and parts[0].lower() in UNUSED for parts, _ in items)
+    if noise:
+        remarks.append(f"Left out: {noise} sounds of background noise.")
+    if loose:
+        remarks.append(f"Left out: {many(len(loose), 'sound')}, in no class folder.")
+    return Listing(rows, [*_silent_folders(folder, sounds, depth), *remarks], loose)
+
+
+def _silent_folders(folder: Path, sounds: Sequence[Path], depth: int) -> Iterator[str]:
+    """A class that would vanish otherwise."""
+    heard = {parent for path in sounds for parent in path.parents}
+    for place, folders, _ in os.walk(folder, followlinks=True):
+        here = Path(place)
+        below = here.relative_to(folder).parts
+        folders[:] = sorted(name for name in folders if shown(name) and len(below) <= depth)
+        for name in list(folders):
+            if here / name not in heard:
+                folders.remove(name)
+                yield f"The folder '{(here / name).relative_to(folder)}' holds no sound."
+
+
+def clean(text: str) -> str:
+    """A label in one form of its accents, without blanks around it."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in order, through links too, but for hidden ones and those in
+    hidden folders."""
+    been = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if shown(name) and real not in been)
+        if real not in been:  # as a link to a folder above itself is
+            paths = (Path(place, name) for name in sorted(names) if shown(name))
+            yield from (path for path in paths if path.is_file())
+        been.add(real)
+
+
+# By tables ---------------------------------------------------------------------------------------
+
+
+class _Sounds:
+    """Finds the sound that a cell means."""
+
+    def __init__(self, folder: Path, sounds: Sequence[Path]) -> None:
+        self.folder = folder
+        self.exact = {self._parts(path.relative_to(folder).as_posix()): path for path in sounds}
+        self.by_stem: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for parts in self.exact:
+            self.by_stem[_stem(parts[-1])].append(parts)
+
+    @staticmethod
+    def _parts(text: str) -> tuple[str, ...]:
+        text = unicodedata.normalize("NFC", text.strip()).replace("\\", "/")
+        return tuple(part for part in text.split("/") if part not in ("", "."))
+
+    def find(self, cell: str, place: Path) -> Path | None:
+        """The sound of a cell of a table in `place`, whatever its suffix and the folders above.
+
+        Raises TaskError if the cell leads out of the folder.
+        """
+        parts, here = self._parts(cell), self._parts(place.relative_to(self.folder).as_posix())
+        if ".." in parts:
+            parts = self._parts(posixpath.normpath("/".join((*here, *parts))))
+            if ".." in parts:
+                raise TaskError(f"The path '{cell[:80]}' in a table leads elsewhere.")
+        for exact in ((*here, *parts), parts):
+            if exact in self.exact:
+                return self.exact[exact]
+        if not parts:
+            return None  # as in an empty cell
+        said = _folded(parts)
+        overlaps = {}
+        for other in self.by_stem[said[-1]]:
+            known = _folded(other)
+            length = min(len(known), len(said))
+            if known[-length:] == said[-length:]:
+                overlaps[other] = (
+                    length,
+                    other[-1].lower() == parts[-1].lower(),
+                    other[:-1] == here,
+                )
+        best = max(overlaps.values(), default=None)
+        fitting = [other for other, overlap in overlaps.items() if overlap == best]
+        return self.exact[fitting[0]] if len(fitting) == 1 else None
+
+
+def _stem(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return (stem if suffix.lower() in SUFFIXES else name).casefold()
+
+
+def _folded(parts: Sequence[str]) -> tuple[str, ...]:
+    return (*(part.casefold() for part in parts[:-1]), _stem(parts[-1]))
+
+
+def _read(path: Path, most: int, found: _Sounds) -> _Table | None:
+    """A table with or without names of its columns; None if it is none."""
+    try:
+        text = decoded(path.read_bytes())
+        if path.suffix.lower() == ".jsonl":
+            lines = (json.loads(line) for line in text.splitlines() if line.strip())
+            cells = ({str(k): str(v).strip() for k, v in line.items()} for line in lines)
+            rows = _counted(cells, path, most)
+            return _Table(path, tuple(rows[0]), rows)
+        first, _, rest = text.partition("\n")
+        said = first.strip().strip('"')
+        if said.lower().startswith("sep=") and len(said) == 5:
+            marks, text = said[4], rest
+        else:
+            marks = ",;\t|"
+        # The mark that parts the first line most: csv.Sniffer guesses letters in tables of one
+        # column or of quoted cells.
+        head = text.partition("\n")[0]
+        mark = max(marks, key=lambda m: len(next(csv.reader([head], delimiter=m), [])))
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        columns = [cell.strip() for cell in next(lines, [])]
+        if len(columns) <= 3 and any(found.find(cell, path.parent) for cell in columns[:1]):
+            lines = itertools.chain([columns], lines)
+            columns = ["path", "label", "split"][: len(columns)]
+        stripped = ([of_cell(cell.strip()) for cell in line] for line in lines)
+        full = filter(any, stripped)  # others a spreadsheet leaves at the end
+        rows = _counted((dict(zip(columns, cells, strict=False)) for cells in full), path, most)
+    except TaskError:
+        raise
+    except (ValueError, csv.Error, AttributeError, IndexError):
+        return None
+    return _Table(path, tuple(columns), rows)
+
+
+def _counted(rows: Iterable[dict[str, str]], path: Path, most: int) -> list[dict[str, str]]:
+    """Raises TaskError as soon as there are too many."""
+    read = list(itertools.islice(rows, most + 1))
+    if len(read) > most:
+        raise TaskError(f"{path.name} has more than {most} rows, the most that are read.")
+    return read
+
+
+def _path_column(table: _Table, found: _Sounds) -> tuple[str, int]:
+    """That of which most cells are sounds, or else the one of such a name, "" if there is none; and
+    how many of the first cells are sounds."""
+    named, sounds = table.column("path"), {}
+    for column in sorted(table.columns, key=lambda c: bool(named) and c != named):
+        cells = [cell for row in table.rows[:30] if (cell := row.get(column, ""))]
+        sounds[column] = sum(found.find(cell, table.path.parent) is not None for cell in cells)
+    best = max(sounds, key=sounds.__getitem__, default="")
+    return (best, sounds[best]) if best and sounds[best] else (named, 0)
+
+
+def _usable(table: _Table, found: _Sounds, by_folder: Sequence[Row]) -> bool:
+    """Whether it names sounds and says something of them; if it names none that is there, whether
+    nothing else does."""
+    path, sounds = _path_column(table, found)
+    if not path or not table.rows:
+        return False
+    if not sounds:
+        return bool(table.column("label", [path])) and not by_folder
+    says = any(table.column(role, [path]) for role in ("label", "split", "fold"))
+    return says or bool(split_of(table.path.stem)) or len(table.columns) == 2
+
+
+def _by_tables(tables: Sequence[_Table], found: _Sounds, by_folder: Listing) -> Listing:
+    """Rows of all tables, each sound once, and remarks on sounds and columns that are not used.
+
+    What a table does not say, folders do. Raises TaskError.
+    """
+    folders = {row.path: row for row in (*by_folder.rows, *by_folder.loose)}
+    splits = {table.path: split_of(table.path.stem) for table in tables}
+    if len(set(splits.values()) - {""}) < 2 and not any(len(t.columns) == 1 for t in tables):
+        splits = {}
+    rows: dict[Path, Row] = {}
+    remarks: list[str] = []
+    for table in tables:
+        path, _ = _path_column(table, found)
+        label, split, fold, group = (
+            table.column(role, [path]) for role in ("label", "split", "fold", "group")
+        )
+        if not label and len(table.columns) == 2 and not (split or fold or group or by_folder.rows):
+            label = next(name for name in table.columns if name != path)
+        group = fold or group
+        spare = [c for c in table.columns if c and c not in (path, label, split, group)]
+        if spare:
+            names = ", ".join(spare[:8]) + ", …" * (len(spare) > 8)
+            remarks.append(f"Columns of {table.path.name} that were not used: {names}.")
+        lost = []
+        for cells in table.rows:
+            cell = cells.get(path, "")
+            place = found.find(cell, table.path.parent)
+            if place is None:
+                lost.append(cell)
+                continue
+            row = folders.get(place, Row(place, ""))
+            of_group = cells.get(group, "") if group else ""
+            in_fold = split_of(of_group) if fold and not split else ""
+            row = replace(
+                row,
+                label=clean(cells.get(label, "")) if label else row.label,
+                split=_split(cells.get(split, "") if split else "", place.name)
+                or splits.get(table.path, "")
+                or in_fold
+                or row.split,
+                group="" if in_fold else (fold and fold_of(of_group)) or of_group or row.group,
+            )
+            if not row.label:
+                raise TaskError(f"The clip '{cell}' of {table.path.name} has no label.")
+            if rows.get(place, row) != row:
+                names = " and ".join(t.path.name for t in tables)
+                raise TaskError(f"{names} say different things of '{cell}'; keep one of them.")
+            rows[place] = row
+        if lost and len(lost) == len(table.rows):
+            raise TaskError(f"The clip '{lost[0][:80]}' of {table.path.name} is missing.")
+        if lost:
+            remarks.append(
+                f"Left out: {many(len(lost), 'row')} of {table.path.name} without their sound, "
+                f"such as '{lost[0][:80]}'."
+            )
+    if not any(table.column("label") or len(table.columns) == 2 for table in tables):
+        # They say splits only, as the lists of Speech Commands do: others are there to train on.
+        rest = "train" if "train" not in {row.split for row in rows.values()} else ""
+        others = [row for p, row in folders.items() if p not in rows and row.label]
+        rows |= {row.path: replace(row, split=row.split or rest) for row in others}
+    if spare := len(found.exact) - len(rows):
+        names = " or ".join(table.path.name for table in tables)
+        remarks.append(f"Left out: {many(spare, 'sound')}, not named by {names}.")
+    return Listing(list(rows.values()), remarks)
+
+
+def _split(cell: str, name: str) -> str:
+    """That a cell of a clip of this name says; raises TaskError if it says something else."""
+    found = split_of(cell)
+    if cell and not (found or cell.isdecimal() or fold_of(cell)):
+        raise TaskError(f"'{cell[:40]}' of {name} is none of {', '.join(SPLITS)}.")
+    return found

@@ -1,0 +1,187 @@
+"""Where streams of sound begin and end within a file, by their own headers, for `decode`.
+
+Sizes that a live stream left at 0, bytes before the first frame of an MP3, streams that lie one
+behind another: libsndfile reads none of these, libav not all of them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Literal
+
+
+class View(io.RawIOBase):
+    """A file from `start` to `end`, behind other bytes, `head`."""
+
+    def __init__(self, data: io.FileIO, start: int, end: int = 0, head: bytes = b"") -> None:
+        self.file, self.start, self.head, self.at = data.fileno(), start, head, 0
+        self.end = end or os.fstat(self.file).st_size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        size = len(self.head) + max(self.end - self.start, 0)
+        self.at = max((0, self.at, size)[whence] + offset, 0)
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def readinto(self, buffer) -> int:
+        piece = self.head[self.at : self.at + len(buffer)]
+        place = self.start + self.at + len(piece) - len(self.head)
+        most = min(len(buffer) - len(piece), max(self.end - place, 0))
+        piece += os.pread(self.file, most, place) if most else b""
+        buffer[: len(piece)] = piece
+        self.at += len(piece)
+        return len(piece)
+
+
+def mended(data: io.FileIO) -> tuple[int, View | None, bool]:
+    """Where the stream begins, what libsndfile is to read if not the file as it is, and whether the
+    end is missing."""
+    size = os.fstat(data.fileno()).st_size
+    head = os.pread(data.fileno(), 2**16, 0)
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        place = _chunk(head, 12, b"data", "little", 4)
+        if (
+            place
+            and head[place - 4 : place] == bytes(4)
+            and not _chunk(head, place, b"", "little", 4)
+        ):
+            there = min(size - place, 2**31).to_bytes(4, "little")
+            front = head[:4] + b"\xff" * 4 + head[8 : place - 4] + there
+            return 0, View(data, place, head=front), False
+        if (following := behind(data, 0)[0]) > 0:  # libsndfile reads none with two
+            return 0, View(data, 0, following), False
+    elif head[:4] == b"caff" and (place := _chunk(head, 8, b"data", "big", 8)):
+        if size - place < int.from_bytes(head[place - 8 : place], "big") < 2**63:
+            front = head[: place - 8] + (size - place).to_bytes(8, "big")
+            return 0, View(data, place, head=front), True
+    elif head[:3] == b"ID3" or head[:1] == b"\xff":
+        begin = first_frame(data, 0)
+        if length := _info_bytes(data, begin) if begin >= 0 else 0:
+            # Where it says another length than there is, libmpg123 would complain on stderr.
+            end = min(begin + length, size)
+            info = os.pread(data.fileno(), 56, begin)
+            info = info.replace(length.to_bytes(4, "big"), (end - begin).to_bytes(4, "big"))
+            return begin, View(data, begin + len(info), end, head=info), False
+        return max(begin, 0), None, False
+    return 0, None, False
+
+
+def _chunk(
+    head: bytes, place: int, name: bytes, order: Literal["little", "big"], width: int
+) -> int:
+    """Where the content of a chunk of this name begins, 0 if there is none; of no name: the end of
+    a chain of chunks from `place` on."""
+    while place + 4 + width <= len(head) and head[place : place + 4].isascii():
+        length = int.from_bytes(head[place + 4 : place + 4 + width], order)
+        if head[place : place + 4] == name:
+            return place + 4 + width
+        if not name and place + 4 + width + length == len(head):
+            return len(head)
+        place += 4 + width + length + (length % 2 if order == "little" else 0)
+    return 0
+
+
+def behind(data: io.FileIO, start: int) -> tuple[int, bool]:
+    """Where a second stream begins behind the one at `start`, -1 if none does, and whether the
+    first is there up to its end."""
+    file, size = data.fileno(), os.fstat(data.fileno()).st_size
+    head = os.pread(file, 12, start)
+    if head[:4] in (b"RIFF", b"FORM"):
+        length = int.from_bytes(head[4:8], "little" if head[:1] == b"R" else "big")
+        end = start + 8 + length + length % 2
+        return end if os.pread(file, 4, end) == head[:4] else -1, True
+    if head[:4] == b"OggS":
+        return behind_ogg(file, start)
+    if head[:4] == b"fLaC":
+        place, rest = start + 4, b""
+        while piece := os.pread(file, 2**20, place):
+            if (found := (rest + piece).find(b"fLaC\0\0\0\x22")) >= 0:
+                return place - len(rest) + found, True
+            place, rest = place + len(piece), piece[-7:]
+    elif length := _info_bytes(data, start):
+        end = start + length
+        return first_frame(data, end) if end < size else -1, end <= size
+    elif head[:1] == b"\xff":
+        rest, at = os.pread(file, 2**22, start), 0
+        while step := _frame(rest, at):
+            at += step
+        return -1, at <= len(rest) or len(rest) == 2**22
+    return -1, True
+
+
+def behind_ogg(file: int, start: int) -> tuple[int, bool]:
+    """Page after page: one that begins a stream behind one that does not is of the next link."""
+    begun, last = False, 0
+    while (page := os.pread(file, 282, start))[:4] == b"OggS" and len(page) > 26:
+        begins = page[5] & 2
+        if begins and begun:
+            return start, bool(last)
+        begun, last = not begins, page[5] & 4
+        start += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return -1, bool(last) and start <= os.fstat(file).st_size
+
+
+# Of MPEG audio, kbit/s: version 1 of layers I, II, III, then version 2 of layers I and II, III.
+_BITRATES = [
+    (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+]
+
+
+def _frame(content: bytes, at: int) -> int:
+    """Bytes of the frame of MPEG audio whose header is at `at`, 0 if there is none."""
+    header = content[at : at + 4]
+    if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
+        return 0
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)  # 3: MPEG 1, 2: 2, 0: 2.5
+    bits, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if version == 1 or layer == 4 or bits in (0, 15) or rate == 3:
+        return 0
+    kbits = _BITRATES[layer - 1 if version == 3 else 3 + (layer > 1)][bits - 1]
+    hertz = (44_100, 48_000, 32_000)[rate] // {3: 1, 2: 2, 0: 4}[version]
+    if layer == 1:
+        return (12_000 * kbits // hertz + padding) * 4
+    return (72_000 if layer == 3 and version != 3 else 144_000) * kbits // hertz + padding
+
+
+def first_frame(data: io.FileIO, start: int) -> int:
+    """Where MPEG audio begins from `start` on: four frames that fit, or all up to the end; else
+    -1. libsndfile gives up after a kilobyte that is none."""
+    tag = os.pread(data.fileno(), 10, start)
+    if tag[:3] == b"ID3" and len(tag) == 10:
+        start += 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(tag[6:]))
+    content = os.pread(data.fileno(), 2**22, start)
+    at = content.find(b"\xff")
+    while at >= 0:
+        end, frames = at, 0
+        while frames < 4 and (length := _frame(content, end)):
+            same = bytes((content[end + 1] & 0xFE, content[end + 2] & 12))
+            if same != bytes((content[at + 1] & 0xFE, content[at + 2] & 12)):
+                break
+            end, frames = end + length, frames + 1
+        if frames == 4 or (frames > 1 and end == len(content)):
+            return start + at
+        at = content.find(b"\xff", at + 1)
+    return -1
+
+
+def _info_bytes(data: io.FileIO, start: int) -> int:
+    """Length of an MP3 as the frame at its start says, that of Xing or Info; 0 if it says none."""
+    frame = os.pread(data.fileno(), 56, start)
+    place = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if place < 4 or frame[:1] != b"\xff" or not frame[place + 7] & 2:
+        return 0
+    place += 12 if frame[place + 7] & 1 else 8
+    return int.from_bytes(frame[place : place + 4], "big")

@@ -1,0 +1,1 @@
+"""One sound from inside."""

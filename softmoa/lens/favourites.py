@@ -1,0 +1,58 @@
+"""What each expert of a mixture reads most among many sounds: a patch of each of a few clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softmoa.lens.classifier import Classifier
+from softmoa.lens.contribution import PatchGrid
+from softmoa.lens.export import weights_of
+from softmoa.lens.run import run
+
+
+@dataclass(frozen=True)
+class Favourite:
+    """clip: index of a sound. band, column: its patch that a slot of the expert reads most.
+    times: that patch's weight as a multiple of an even spread over the clip's tokens."""
+
+    clip: int
+    band: int
+    column: int
+    times: float
+
+
+def favourites(
+    classifier: Classifier, mels: Iterable[Tensor], count: int = 3
+) -> list[list[list[Favourite]]]:
+    """Of each record and expert the `count` clips with the patch that it reads most, best first.
+
+    mels: log-mels (frames, 128). Weights are dispatch weights, or gates under a token router, whose
+    share of what the expert answers takes their place.
+    """
+    found: list[tuple[Tensor, Tensor, PatchGrid]] = []
+    for mel in mels:
+        grid = PatchGrid.of(classifier.model.config, len(mel))
+        tops = []
+        for record in run(classifier, [mel]).records:
+            weights = weights_of(record)[0]  # (n, p, m)
+            multiple = weights / weights.mean(dim=-1, keepdim=True).clamp(min=1e-12)
+            tops.append(grid.unfold(multiple).amax(dim=1).flatten(1).max(dim=-1))
+        values, places = (torch.stack(part) for part in zip(*tops, strict=True))
+        found.append((values, places, grid))
+    times = torch.stack([values for values, _, _ in found])  # (clips, records, n)
+    chosen = times.topk(min(count, len(times)), dim=0).indices
+    return [
+        [
+            [
+                Favourite(clip, *divmod(int(found[clip][1][row, j]), found[clip][2].columns),
+                          times[clip, row, j].item())
+                for clip in chosen[:, row, j].tolist()
+            ]
+            for j in range(times.shape[2])
+        ]
+        for row in range(times.shape[1])
+    ]  # fmt: skip

@@ -1,0 +1,59 @@
+"""Bundles of one task beside each other: the same sounds through several mixtures."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from softmoa.lens.balance import MixtureBalance, Tally
+from softmoa.lens.classifier import Classifier, bundles
+from softmoa.lens.run import run
+from softmoa.methods import METHODS
+from softmoa.methods.bundle import BundleInfo, read_info
+from softmoa.model.moa import SoftRouter
+from softmoa.model.recording import Place, mixtures
+
+
+def same_task(name: str) -> dict[str, str]:
+    """Name and title of the embedded bundles with mixtures of the same task on the same backbone,
+    the named one first; empty if it is not among them."""
+    found = {bundle: read_info(path) for bundle, path in bundles().items()}
+    if name not in found:
+        return {}
+    own = found[name]
+    same = {
+        bundle: title(info)
+        for bundle, info in found.items()
+        if METHODS[info.method].family == "Mixtures"
+        and (info.task, info.base) == (own.task, own.base)
+    }
+    return {name: same[name], **same} if name in same else same
+
+
+def title(info: BundleInfo) -> str:
+    """The method in words; of a top-k mixture with its k and how it was balanced in training."""
+    if info.method != "topk-moa":
+        return METHODS[info.method].title
+    balance = {"none": "", "loss": ", balanced by a loss", "bias": ", balanced by a bias"}
+    options = METHODS[info.method].options(**info.options)
+    return f"Top-{options.k} MoA" + balance[options.balance]
+
+
+class BundleBalance:
+    """The balance of one model's mixtures, over the sounds that were added."""
+
+    def __init__(self, classifier: Classifier, title: str):
+        self.title = title
+        self.clips = 0
+        self._classifier = classifier
+        routers = {place: moa.router for place, moa in mixtures(classifier.model).items()}
+        self._tally = Tally({p: r.phi for p, r in routers.items() if isinstance(r, SoftRouter)})
+
+    def add(self, mel: Tensor) -> None:
+        """One sound, (frames, 128)."""
+        self._tally.add(run(self._classifier, [mel]).records)
+        self.clips += 1
+
+    @property
+    def balances(self) -> dict[Place, MixtureBalance]:
+        """Balance of every mixture, in the order of the forward pass."""
+        return self._tally.balances

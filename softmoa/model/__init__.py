@@ -1,0 +1,1 @@
+"""The Audio Spectrogram Transformer with its empty slots, routers, experts and weights."""

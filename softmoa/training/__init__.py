@@ -1,0 +1,1 @@
+"""From a model and labelled sounds to trained methods, one or several."""

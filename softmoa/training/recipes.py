@@ -1,0 +1,51 @@
+"""How to train: the short recipe of the live race, and the paper's for each of its benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from softmoa.data.mels import CLIP_SECONDS
+from softmoa.training.fit import PAPER, TrainingOptions
+
+Start = Literal["probe", "cold"]
+RECIPES = ("short", "paper")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """clip_seconds: what is used of a clip, the loudest part of a longer one. short_rate: each
+    method's rate for short runs, else that of its paper. start: the head of every run begins at the
+    linear probe, or cold, at random.
+    """
+
+    training: TrainingOptions
+    clip_seconds: float = CLIP_SECONDS
+    short_rate: bool = False
+    start: Start = "cold"
+
+
+SHORT = Recipe(TrainingOptions(), short_rate=True, start="probe")
+
+# The recipe of arXiv 2402.00828 and 2312.03694: AdamW, cosine to zero, a random head, and the
+# lengths (500, 400, 100 and 400 frames), batches, epochs and SpecAugment of each dataset.
+ESC = Recipe(PAPER, clip_seconds=5.0)
+_SPEECH = replace(PAPER, epochs=75, mask_mels=0, mask_frames=0)
+OF_PAPER = {
+    "esc50": ESC,
+    "esc10": ESC,  # in neither paper: as ESC-50, which it is a part of
+    "urbansound8k": Recipe(replace(PAPER, epochs=30), clip_seconds=4.0),
+    "speech-commands": Recipe(replace(_SPEECH, batch=128), clip_seconds=1.0),
+    "fluent-speech-commands": Recipe(_SPEECH, clip_seconds=4.0),
+}
+
+
+def recipe(name: str, task: str) -> Recipe:
+    """A recipe of RECIPES for a task; raises ValueError if there is none."""
+    if name == "short":
+        return SHORT
+    if name != "paper":
+        raise ValueError(f"there is no recipe '{name}'; there are {', '.join(RECIPES)}")
+    if task not in OF_PAPER:
+        raise ValueError(f"the paper has no recipe for '{task}', only for {', '.join(OF_PAPER)}")
+    return OF_PAPER[task]

@@ -1,0 +1,312 @@
+"""A comparison on disk: events.jsonl and results.csv as it goes, a bundle for every run.
+
+The folder can be read again, by the app or a study, also after an interrupted comparison.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from softmoa.data.archive import DAMAGE, not_writable
+from softmoa.data.tasks import TaskError
+from softmoa.data.values import to_cell, to_json
+from softmoa.methods import bundle
+from softmoa.training import fit
+from softmoa.training.events import (
+    ComparisonEvent,
+    Earlier,
+    Planned,
+    Preparing,
+    ProbeScored,
+    RouterBalance,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    RunKept,
+    TrainedBundle,
+)
+from softmoa.training.plan import slug
+
+COLUMNS = (
+    "method", "seed", "trained_parameters", "train_clips", "epochs", "seconds",
+    "clips_per_second", "peak_memory_mb", "val_accuracy", "test_accuracy",
+    "probe_accuracy", "device", "fold",
+)  # fmt: skip
+BUNDLE_FILES = "*.safetensors"
+MOST_LINE = 2**22  # letters of one event
+MOST_RATIO = 10  # bytes after unpacking to bytes before
+MOST_BYTES, MOST_FILES = 2**29, 200  # of an unpacked comparison
+MOST_LOG_BYTES, MOST_RUNS = 2**25, 200  # of its events; the memory they take is some times as much
+
+_PACKED = re.compile(r"events\.jsonl|results\.csv|bundles/[^/\\]+\.safetensors")
+_OF_A_RUN = {kind.__name__: TypeAdapter(kind) for kind in get_args(fit.Event)}
+_RUN_EVENT = TypeAdapter(RunEvent)
+_KINDS = {
+    kind.__name__: TypeAdapter(kind)
+    for kind in (Planned, Preparing, ProbeScored, RouterBalance, RunFinished, RunFailed)
+}
+
+
+def record(
+    events: Iterable[ComparisonEvent], folder: Path, earlier: Earlier | None = None
+) -> Iterator[ComparisonEvent]:
+    """Pass the events on, each after it is safely in `folder`; the trained tensors go there alone:
+    a page may be open for hours.
+
+    earlier: what the folder held; its events come after the plan. Raises TaskError if that was
+    another comparison.
+    """
+    events = _going_on(iter(events), folder, earlier or Earlier())
+    (folder / "bundles").mkdir(parents=True, exist_ok=True)
+    first = next(events)  # before anything is overwritten
+    with (
+        (folder / "events.jsonl").open("w", buffering=1) as log,
+        (folder / "results.csv").open("w", buffering=1, newline="") as table,
+    ):
+        rows: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
+        rows.writeheader()
+        plan = None
+        for event in chain([first], events):
+            if isinstance(event, Planned):
+                plan = event
+            assert plan is not None
+            if isinstance(event, TrainedBundle):
+                save_bundle(event, bundle_path(folder, plan, event.run))
+                continue
+            if isinstance(event, RunKept):
+                keep(event.checkpoint, checkpoint_path(folder, plan, event.run))
+                continue
+            line = as_line(event)
+            if isinstance(event, RunFinished):
+                rows.writerow(line | {"fold": to_cell(event.fold)})
+                checkpoint_path(folder, plan, event.run).unlink(missing_ok=True)
+            log.write(to_json(line) + "\n")
+            yield event
+
+
+def _going_on(
+    events: Iterator[ComparisonEvent], folder: Path, earlier: Earlier
+) -> Iterator[ComparisonEvent]:
+    plan = next(events)
+    if earlier.plan and as_line(earlier.plan) != as_line(plan):
+        raise TaskError(f"The folder {folder} holds another comparison; name another one.")
+    yield plan
+    yield from earlier.events
+    yield from events
+
+
+def left(folder: Path) -> Earlier:
+    """What a comparison left in a folder, to go on from there; raises TaskError as `read` does."""
+    log = folder / "events.jsonl"
+    if not log.exists() or not log.stat().st_size:  # empty: refused before it began
+        return Earlier()
+    plan, *events = read(folder).events
+    assert isinstance(plan, Planned)
+    over = {e.run for e in events if isinstance(e, RunFinished)}
+    paths = {of.run: checkpoint_path(folder, plan, of.run) for of in plan.runs}
+    under_way = {run: kept(p) for run, p in paths.items() if run not in over and p.exists()}
+
+    def holds(event: ComparisonEvent) -> bool:
+        if isinstance(event, ProbeScored):
+            return True
+        if isinstance(event, (Planned, Preparing, RunFailed)):
+            return False
+        if event.run in over:
+            return True
+        step = getattr(getattr(event, "event", event), "step", 0)
+        return event.run in under_way and step <= under_way[event.run].step
+
+    return Earlier(plan, tuple(filter(holds, events)), frozenset(over), under_way)
+
+
+def keep(checkpoint: fit.Checkpoint, path: Path) -> None:
+    """Write a checkpoint; one that was there is replaced in one step."""
+    path.parent.mkdir(exist_ok=True)
+    numbers = {f.name: str(getattr(checkpoint, f.name)) for f in fields(checkpoint)[:-1]}
+    save_file(checkpoint.state, path.with_suffix(".part"), numbers)
+    path.with_suffix(".part").replace(path)
+
+
+def kept(path: Path) -> fit.Checkpoint:
+    """The checkpoint of a file."""
+    with safe_open(path, framework="pt") as file:
+        numbers = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return fit.Checkpoint(**numbers, state=state)
+
+
+def checkpoint_path(folder: Path, plan: Planned, run: str) -> Path:
+    """Where the checkpoint of a run lies while it is under way."""
+    return folder / "checkpoints" / bundle_path(folder, plan, run).name
+
+
+def save_bundle(trained: TrainedBundle, path: Path) -> None:
+    """Write the bundle of a run."""
+    try:
+        save_file(trained.state, path, metadata=bundle.header(trained.info))
+    except SafetensorError as error:  # its way to report a full disk
+        path.unlink(missing_ok=True)
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code)) from None
+
+
+def bundle_path(folder: Path, plan: Planned, run: str) -> Path:
+    """Where the bundle of a run lies in the folder of its comparison."""
+    of = next(of for of in plan.runs if of.run == run)
+    fold = f"-fold{of.fold}" if of.fold else ""
+    name = f"{plan.task}-{slug(of.method)}{fold}-seed{of.seed}.safetensors"
+    return folder / "bundles" / name
+
+
+def as_line(event: ComparisonEvent) -> dict[str, Any]:
+    """One event as plain values, of seven digits."""
+    values = asdict(event)
+    kind = type(event).__name__
+    if isinstance(event, RunEvent):
+        kind = type(event.event).__name__
+        values |= values.pop("event")
+    return {"event": kind, **_rounded(values)}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+@dataclass(frozen=True)
+class SavedComparison:
+    """What a folder holds. The events are those that were recorded; the trained tensors lie in
+    `bundles`."""
+
+    events: tuple[ComparisonEvent, ...]
+    bundles: tuple[Path, ...]
+
+
+def read(folder: Path) -> SavedComparison:
+    """Read a folder of `record`; a line that was cut off by an interruption is left out.
+
+    Raises TaskError if it holds no comparison.
+    """
+    log = folder / "events.jsonl"
+    try:
+        if log.stat().st_size > MOST_LOG_BYTES:
+            raise TaskError(f"{folder.name} is larger than any comparison.")
+        *lines, last = log.read_text(encoding="utf-8").splitlines()
+        if max(map(len, (*lines, last))) > MOST_LINE:  # what it unpacks to is not bounded yet
+            raise TaskError(f"A line of {folder.name} is longer than any of a comparison.")
+        events = [_event(json.loads(line)) for line in lines]
+        with suppress(json.JSONDecodeError):
+            events.append(_event(json.loads(last)))
+        _check(events)
+    except TaskError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise TaskError(f"{folder.name} holds no comparison that can be read.") from None
+    return SavedComparison(tuple(events), tuple(sorted((folder / "bundles").glob(BUNDLE_FILES))))
+
+
+def _event(line: dict[str, Any]) -> ComparisonEvent:
+    """The event of a line; raises KeyError, TypeError or ValueError if there is none such."""
+    kind = line.pop("event")
+    if "warm_head" in line:  # in recordings of before there was a choice of two names
+        line["start"] = "probe" if line.pop("warm_head") else "cold"
+    if kind not in _OF_A_RUN:
+        return _KINDS[kind].validate_python(line)
+    of_run = {name: line.pop(name) for name in ("run", "method", "seed")}
+    event = _OF_A_RUN[kind].validate_python(line)
+    return _RUN_EVENT.validate_python({**of_run, "event": event})
+
+
+def _check(events: list[ComparisonEvent]) -> None:
+    """Whether the events can have come one after another; raises ValueError if not."""
+    plan, *others = events
+    if not isinstance(plan, Planned) or len(plan.runs) > MOST_RUNS:
+        raise ValueError("a comparison begins with its plan")
+    if not plan.truth or len(plan.truth) != len(plan.clips) or not plan.backbone_parameters:
+        raise ValueError("nothing to test")
+    planned, started, over = {(run.run, run.method, run.seed) for run in plan.runs}, set(), set()
+    shapes: dict[str, tuple[int, int]] = {}
+    for event in others:
+        if isinstance(event, Planned):
+            raise ValueError("a second plan")
+        if isinstance(event, ProbeScored | RunFinished):
+            if max(event.predicted, default=0) >= len(plan.labels):
+                raise ValueError("a prediction that is no class")
+        if isinstance(event, (Preparing, ProbeScored, TrainedBundle, RunKept)):
+            continue
+        if (event.run, event.method, event.seed) not in planned:
+            raise ValueError("a run that was not planned")
+        if isinstance(event, RunEvent) and isinstance(event.event, fit.Started):
+            started.add(event.run)
+        elif event.run not in started and not isinstance(event, RunFailed):
+            raise ValueError("a run that had not begun")
+        if isinstance(event, RouterBalance):
+            widths = {len(row) for row in event.share}
+            shape = len(event.share), max(widths, default=0)
+            if len(widths) != 1 or not all(shape) or shapes.setdefault(event.run, shape) != shape:
+                raise ValueError("shares of other experts")
+        if isinstance(event, RunFinished | RunFailed):
+            if event.run in over:
+                raise ValueError("a run that ends twice")
+            over.add(event.run)
+        if isinstance(event, RunFinished):
+            clips = len(plan.clips_of(event.run))
+            if not len(event.predicted) == len(event.confidence) == clips:
+                raise ValueError("not one prediction for every test clip")
+
+
+def cut_off(events: Iterable[ComparisonEvent]) -> list[RunFailed]:
+    """What marks the runs that were planned and did not come to their end."""
+    events = list(events)
+    over = {event.run for event in events if isinstance(event, (RunFinished, RunFailed))}
+    runs = [run for plan in events if isinstance(plan, Planned) for run in plan.runs]
+    why = "The run was interrupted before its end."
+    return [RunFailed(of.run, of.method, of.seed, why) for of in runs if of.run not in over]
+
+
+def pack(folder: Path) -> Path:
+    """All files of a comparison in one zip beside its folder."""
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """The files of a packed comparison into `folder`; anything else in the zip is left alone.
+
+    Raises TaskError if it is not the zip of a comparison, or larger than any, and OSError if the
+    disk is full.
+    """
+    (folder / "bundles").mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            wanted = [entry for entry in packed.infolist() if _PACKED.fullmatch(entry.filename)]
+            size = sum(entry.file_size for entry in wanted)
+            most = min(MOST_BYTES, MOST_RATIO * archive.stat().st_size + 2**20)
+            if size > most or len(wanted) > MOST_FILES:
+                raise TaskError(f"{archive.name} is larger than any comparison.")
+            for entry in wanted:
+                with packed.open(entry) as source, (folder / entry.filename).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    except (*DAMAGE, RuntimeError) as error:  # RuntimeError: an encrypted one
+        if not_writable(error):
+            raise
+        raise TaskError(f"{archive.name} is not a zip file that can be read.") from None

@@ -1,0 +1,142 @@
+"""What each expert of a layer reads most among the sounds of a test set, to see and to hear."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import ImageDraw
+from torch import Tensor
+
+from softmoa.data import audio, tasks
+from softmoa.data.audio import SAMPLE_RATE
+from softmoa.lens.attribution import Attribution
+from softmoa.lens.classifier import DEFAULT_BUNDLE, Classifier, open_classifier
+from softmoa.lens.classify import classify
+from softmoa.lens.contribution import PatchGrid
+from softmoa.lens.favourites import Favourite, favourites
+from softmoa.model.ast import AST
+from softmoa.ui.checks import check_room
+from softmoa.ui.collect_view import spectrogram
+from softmoa.ui.drawing import row_choices
+from softmoa.ui.examples import example_clips
+from softmoa.ui.figure import QUIET, Gallery, Note, Player, redrawn
+from softmoa.ui.stage.stage import most_different
+from softmoa.ui.texts import experts as texts
+
+SOUNDS, EACH = 36, 3
+SECONDS = 10.0  # of a sound; the rest is not listened to
+AROUND = 0.4  # seconds before and after the patch that are played, too
+
+
+class Favourites:
+    """Laid out when it is made."""
+
+    def __init__(self, seen: gr.State) -> None:
+        self.about = gr.Markdown(elem_id="favourites-about")
+        self.row = gr.Radio([], label="Layer", elem_id="favourites-layer")
+        self.gallery = Gallery(elem_id="favourites")
+        self.player = Player(
+            label="What the expert reads most", buttons=[], elem_id="favourites-sound"
+        )
+        Note(texts.FAVOURITES_NOTE)
+        self.offered = [self.row]
+        shown = [self.about, self.gallery, self.player]
+        queue: dict[str, Any] = {"concurrency_id": "measure", "concurrency_limit": 1}
+        redrawn(seen, self.offer, self.show, [self.row], outputs=shown, **queue, **QUIET)
+        self.gallery.select(self.play, [seen, self.row], self.player, **QUIET)
+
+    def offer(self, seen: Attribution) -> dict:
+        """The controls for a new sound."""
+        return {self.row: gr.Radio(row_choices(seen.result), value=most_different(seen.result))}
+
+    def show(self, seen: Attribution | None, row: int) -> dict:
+        """A picture for every expert and place: the clip with the patch that it reads most."""
+        if seen is None:
+            return {self.about: gr.skip()}
+        classifier = seen.result.classifier
+        found, paths = of(classifier), sounds(classifier)
+        experts = found[min(row, len(found) - 1)]
+        pictures = [
+            (_framed(paths[one.clip], one, classifier), f"E{j + 1}: {_name(paths[one.clip])}")
+            for place in zip(*experts, strict=True)
+            for j, one in enumerate(place)
+        ]
+        return {
+            self.about: f"Of {len(paths)} test sounds, the three with the patch that each expert "
+            f"of **{classifier.name}** reads most, named by the bundle of sound tags. Press one to "
+            "hear the framed patch.",
+            self.gallery: gr.Gallery(pictures, columns=len(experts)),
+            self.player: None,
+        }
+
+    def play(self, seen: Attribution | None, row: int, event: gr.SelectData) -> dict:
+        """The patch that was pressed, and what is around it."""
+        if seen is None or not isinstance(event.index, int):
+            return {self.player: None}
+        check_room()
+        classifier = seen.result.classifier
+        experts = of(classifier)[min(row, len(seen.places) - 1)]
+        place, expert = divmod(event.index, len(experts))
+        one = experts[expert][min(place, len(experts[expert]) - 1)]
+        path = sounds(classifier)[one.clip]
+        sound = audio.load(path, SECONDS).waveform
+        start, end = _grid(classifier, path).seconds(one.column)
+        cut = slice(int(max(0, start - AROUND) * SAMPLE_RATE), int((end + AROUND) * SAMPLE_RATE))
+        samples = (sound[cut] * 32767).short().numpy()
+        label = f"Expert {expert + 1} reads {start:.2f}\u2013{end:.2f} s, {one.times:.0f} × even"
+        return {self.player: gr.Audio((SAMPLE_RATE, samples), label=label)}
+
+
+def of(classifier: Classifier) -> list[list[list[Favourite]]]:
+    """By layer and expert; computed once for each of the last few models."""
+    return _found(classifier.source, classifier.model, tuple(sounds(classifier)))
+
+
+def sounds(classifier: Classifier) -> list[Path]:
+    """Test clips of the task that a model was trained on, at equal distances; without one at hand
+    the example clips."""
+    task = classifier.info.task if classifier.info else ""
+    if task not in tasks.available():
+        return list(example_clips().values())
+    paths = [file.path for file in tasks.load(task).test]
+    return paths[:: -(-len(paths) // SOUNDS)]
+
+
+@lru_cache(maxsize=4)
+def _found(source: tuple, model: AST, paths: tuple[Path, ...]) -> list[list[list[Favourite]]]:
+    del model  # part of the key: a bundle that was written again has another one
+    classifier = open_classifier(*source)
+    return favourites(classifier, [_log_mel(classifier, path) for path in paths], EACH)
+
+
+def _log_mel(classifier: Classifier, path: Path) -> Tensor:
+    return tasks.CACHE.log_mel(path, SECONDS, classifier.model.config.front_end)
+
+
+def _grid(classifier: Classifier, path: Path) -> PatchGrid:
+    return PatchGrid.of(classifier.model.config, len(_log_mel(classifier, path)))
+
+
+def _framed(path: Path, one: Favourite, classifier: Classifier):
+    """The spectrogram of a clip with a frame around a patch."""
+    picture = spectrogram(path, path.stat().st_mtime_ns).copy()
+    grid, frames = _grid(classifier, path), len(_log_mel(classifier, path))
+    wide, high = picture.width / frames, picture.height / grid.mels
+    left, low = one.column * grid.stride_time, one.band * grid.stride_frequency
+    frame = (
+        wide * left,
+        high * (grid.mels - low - grid.patch),
+        wide * min(left + grid.patch, frames) - 1,
+        high * (grid.mels - low) - 1,
+    )
+    ImageDraw.Draw(picture).rectangle(frame, outline="white", width=2)
+    return picture
+
+
+@lru_cache(maxsize=500)
+def _name(path: Path) -> str:
+    """What the bundle of sound tags hears."""
+    return classify(open_classifier(DEFAULT_BUNDLE), path, record=False).top(1)[0][0]

@@ -1,0 +1,103 @@
+"""What the benchmark says about its numbers, by hand; its times are no matter of tests."""
+
+import json
+import time
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from analysis.bench import __main__ as bench
+from analysis.bench.measure import Result, Setting, equal, in_turns, markdown, merge
+from analysis.bench.moa import mixture, saved_mb, shape_error
+from analysis.bench.naive import NaiveMoA, make_naive
+from softmoa.methods import METHODS, attach
+from softmoa.model.ast import AST, ASTConfig
+
+SETTING = Setting(torch.device("cpu"), rounds=3)
+
+
+def run(*arguments: str):
+    import typer
+
+    app = typer.Typer()
+    app.command()(bench.main)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_race_takes_turns_and_divides():
+    turns = []
+
+    def action(name: str, seconds: float):
+        turns.append(name)
+        time.sleep(seconds)
+
+    row = in_turns(
+        SETTING, "a", "b", lambda: action("a", 0.01), lambda: action("b", 0.1), target=0.6
+    )
+    assert turns == ["a", "b"] * 4  # one warm-up, three rounds
+    assert row.ours >= 10 and row.peer >= 100
+    assert row.ratio == row.ours / row.peer and row.least_ratio < 1
+
+
+@pytest.mark.parametrize(("ratio", "value", "met"), [(0.5, 9, True), (0.51, 9, False)])
+def test_a_target_is_the_ratio_or_without_a_peer_the_value(ratio, value, met):
+    assert Result("", value, ratio=ratio, target=0.5).met is met
+    assert Result("", ratio, target=0.5).met is met
+    assert Result("", value).met is None
+
+
+def test_outputs_that_differ_are_not_raced():
+    one = torch.tensor([1.0, -2.0])
+    assert "0.0e+00" in equal(one, one, 0)
+    assert "5.0e-01" in equal(one, torch.tensor([2.0, -2.0]), 0.5)
+    with pytest.raises(AssertionError, match="differ by 0.5"):
+        equal(one, torch.tensor([2.0, -2.0]), 0.49)
+
+
+def test_the_shape_of_a_cost_curve_by_hand():
+    """3 + 2 w is met exactly; a time twice what a + b w through equal points says is far off."""
+    assert shape_error([1, 10, 100], [5, 23, 203]) == pytest.approx(0, abs=1e-9)
+    assert shape_error([1, 2, 3, 4], [1, 2, 3, 8]) > 0.2
+    assert shape_error([1, 4, 9, 16], [5, 5, 5, 5]) == pytest.approx(0, abs=1e-9)
+
+
+def test_partial_runs_are_merged_and_missing_studies_say_so():
+    first = merge({}, {"a": [Result("one", 1.0)], "b": [Result("two", 2.0, target=1)]}, SETTING)
+    both = merge(first, {"a": [Result("again", 3.0)]}, SETTING)
+    assert both["a"]["rows"][0]["what"] == "again" and both["b"] == first["b"]
+    page = markdown(json.loads(json.dumps(both)), ["a", "b", "c"], "cpu", "The end.")
+    assert "| again | 3 ms |" in page and "≤ 1, missed" in page
+    assert "## c\n\nnot run" in page and page.endswith("The end.")
+
+
+def test_a_study_writes_its_results(tmp_path, monkeypatch):
+    monkeypatch.setitem(bench.STUDIES, "moa", lambda setting: [Result("n", 2.5, "MB", target=3)])
+    result = run("moa", "--quick", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "bench-cpu.json").read_text())
+    assert found["moa"]["rows"][0]["ours"] == 2.5
+    assert found["moa"]["machine"]["torch"] == torch.__version__.partition("+")[0]
+    assert "| n | 2.5 MB |" in (tmp_path / "bench-cpu.md").read_text()
+
+
+@pytest.mark.parametrize("arguments", [("speed",), ("moa", "--device", "tpu")])
+def test_what_does_not_exist_is_refused(arguments, tmp_path):
+    assert run(*arguments, "--out", str(tmp_path)).exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_naive_mixtures_keep_the_output_of_a_model_and_hold_more_for_its_backward_pass():
+    torch.manual_seed(0)
+    model = AST(ASTConfig(width=48, depth=2, heads=4, mlp=96, classes=5))
+    attach(model, "dense-moa", METHODS["dense-moa"].options(reduction=8), 5)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    mel = torch.randn(2, 64, 128)
+    before = model(mel)
+    make_naive(model)
+    assert isinstance(model.blocks[1].beside_attn, NaiveMoA)
+    assert torch.allclose(model(mel), before, atol=1e-4)
+    layer, x = mixture(7, dense=True), torch.randn(1, 200, 768, requires_grad=True)
+    # The stack is 7 vectors a token, 4 bytes a number, before and after the gates.
+    assert saved_mb(NaiveMoA(layer), x) > 7 * 200 * 768 * 4 / 1e6 > 5 * saved_mb(layer, x)

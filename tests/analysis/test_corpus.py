@@ -1,0 +1,106 @@
+"""The corpus of pretraining: archives of repositories, and what of them is heard."""
+
+import io
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import soundfile
+
+from analysis.pretraining import corpus
+from analysis.pretraining.packages import PACKAGES, Package
+from analysis.pretraining.speech_teacher import clip_weights
+
+REPOSITORY = Package(
+    "someone/words", kind="speech", commit="c0ffee", under="audio/", licence="CC0-1.0"
+)
+
+
+def wave(hertz: float) -> bytes:
+    file = io.BytesIO()
+    time = np.arange(8_000) / 16_000
+    soundfile.write(file, 0.5 * np.sin(2 * np.pi * hertz * time), 16_000, format="WAV")
+    return file.getvalue()
+
+
+@pytest.fixture
+def github(tmp_path, monkeypatch):
+    """A server that has the archive of the repository, and an empty corpus folder."""
+    archive = tmp_path / "site" / REPOSITORY.name / "tar.gz" / REPOSITORY.commit
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for path, data in (
+            ("audio/yes/1.wav", wave(300)),
+            ("audio/no/2.wav", wave(500)),
+            ("noise/cafe.wav", wave(700)),
+        ):
+            member = tarfile.TarInfo(f"words-c0ffee/{path}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "site")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(corpus, "GITHUB", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("SOFTMOA_CORPUS", str(tmp_path / "corpus"))
+    (tmp_path / "corpus" / "packages").mkdir(parents=True)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_repository_becomes_clips_with_their_origin(github):
+    corpus.download((REPOSITORY,))
+    assert corpus.decode_package(REPOSITORY) == "someone/words: 2 clips, 0.0 min"
+    corpus.merge((REPOSITORY,))
+    samples, rows = corpus.read()
+    assert [(row["package"], row["path"], row["kind"], row["licence"]) for row in rows] == [
+        ("someone/words", "audio/yes/1.wav", "speech", "CC0-1.0"),
+        ("someone/words", "audio/no/2.wav", "speech", "CC0-1.0"),
+    ]
+    spectrum = np.abs(np.fft.rfft(samples[: int(rows[0]["samples"])]))
+    assert spectrum.argmax() * 2 == 300  # half a second: bins of 2 Hz
+
+
+def test_an_archive_that_is_there_is_not_fetched_again(github):
+    corpus.download((REPOSITORY,))
+    github.shutdown()
+    corpus.download((REPOSITORY,))
+    assert corpus.archive_of(REPOSITORY).stat().st_size > 0
+
+
+def test_an_archive_that_breaks_off_is_not_taken_for_whole(github, tmp_path, capsys):
+    [whole] = (tmp_path / "site").rglob("*c0ffee*")
+    data = whole.read_bytes()
+    whole.write_bytes(data[: len(data) // 2])
+    corpus.download((REPOSITORY,))
+    assert "someone/words cannot be downloaded" in capsys.readouterr().err
+    assert corpus.archive_of(REPOSITORY) is None
+    whole.write_bytes(data)
+    corpus.download((REPOSITORY,))
+    assert corpus.decode_package(REPOSITORY) == "someone/words: 2 clips, 0.0 min"
+
+
+def test_an_archive_that_is_gone_is_said_and_does_no_harm(github, capsys):
+    gone = Package("someone/gone", commit="c0ffee")
+    corpus.download((gone, REPOSITORY))
+    assert "someone/gone cannot be downloaded: HTTP Error 404" in capsys.readouterr().err
+    assert corpus.archive_of(gone) is None and corpus.archive_of(REPOSITORY) is not None
+    assert corpus.decode_package(gone) == "someone/gone: not there"
+
+
+def test_every_repository_names_its_commit_and_licence():
+    repositories = [package for package in PACKAGES if "/" in package.name]
+    assert repositories
+    for package in repositories:
+        assert len(package.commit) == 40 and package.licence
+        assert package.under.endswith("/") or package.without
+
+
+def test_a_large_package_of_speech_does_not_fill_the_scenes():
+    rows = [{"package": "large"}] * 10_000 + [{"package": "small"}] * 100
+    weights = clip_weights(rows)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[:10_000].sum() == pytest.approx(10 / 11)

@@ -1,0 +1,55 @@
+"""The recipe of the shipped bundles: equal sizes, a table that is kept, what is shipped."""
+
+import pytest
+
+from analysis.pretraining import train_bundles
+from analysis.pretraining.train_bundles import RECIPES, SIBLINGS, folds_page, keep, read, siblings
+from softmoa.methods import bundle
+from softmoa.methods.budget import parameters_of
+from softmoa.model import weights
+
+
+def test_siblings_train_as_many_weights_as_soft_moa():
+    base = weights.load("ast-small")
+    probe, *others = siblings(base, 1e-3).values()
+    sizes = [parameters_of(base.model.config, c.method, c.options) for c in others]
+    assert probe.method == "linear" and sizes[0] == 424_440
+    assert all(size == pytest.approx(sizes[0], rel=0.05) for size in sizes)
+    assert [c.options.k for c in others if c.method == "topk-moa"] == [1, 2]
+    assert {c.options.balance for c in others if c.method == "topk-moa"} == {"none"}
+
+
+def row(task: str, sibling: str, seed: int, accuracy: float) -> dict:
+    return dict.fromkeys(train_bundles.COLUMNS, 0) | {
+        "task": task, "sibling": sibling, "seed": seed, "test_accuracy": accuracy,
+    }  # fmt: skip
+
+
+def test_a_row_takes_the_place_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(train_bundles, "RESULTS", tmp_path / "bundles.csv")
+    for new in (row("b", "x", 0, 0.5), row("a", "x", 0, 0.25), row("b", "x", 1, 0.75)):
+        keep(new)
+    keep(row("b", "x", 0, 0.123456))
+    found = [(r["task"], r["seed"], r["test_accuracy"]) for r in read(train_bundles.RESULTS)]
+    assert found == [("a", "0", "0.25"), ("b", "0", "0.12346"), ("b", "1", "0.75")]
+
+
+def test_folds_are_means_of_their_seeds():
+    rows = [
+        {"task": "t", "method": "linear", "fold": fold, "seed": seed, "test_accuracy": accuracy}
+        for fold, seed, accuracy in (("1", 0, 0.5), ("1", 1, 0.7), ("2", 0, 0.8), ("2", 1, 0.8))
+    ]
+    assert "| t | Linear probe | 2 | 70.00 ± 14.1 | 1 60.0, 2 80.0 |" in folds_page(rows)
+
+
+def test_what_is_shipped_is_what_the_recipe_makes():
+    """A bundle per task and sibling, on the shipped backbone, with a row in the table."""
+    base = weights.load("ast-small")
+    table = {(r["task"], r["sibling"]): r for r in read(train_bundles.RESULTS) if r["seed"] == "0"}
+    for task in RECIPES:
+        for name, (method, options) in SIBLINGS.items():
+            info = bundle.read_info(train_bundles.BUNDLES / f"{task}-{name}.safetensors")
+            assert (info.task, info.method, info.base_sha256) == (task, method, base.sha256)
+            assert info.options.get("k") == getattr(options, "k", None)
+            accuracy = float(table[task, name]["test_accuracy"])
+            assert info.metrics["test_accuracy"] == pytest.approx(accuracy, abs=1e-5)

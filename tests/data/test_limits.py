@@ -1,0 +1,149 @@
+"""The limits of a server: their values, their environment, and that they hold."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from softmoa.data.limits import PREFIX, LimitError, Limits
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_defaults_are_within_their_own_ranges_and_frozen():
+    limits = Limits()
+    assert (limits.audio_seconds, limits.upload_mb, limits.queue) == (30, 25, 200)
+    with pytest.raises(ValidationError):
+        limits.queue = 7
+    assert Limits.of({"PATH": "/bin", "SOFTMOA_DATA": "x"}) == limits
+
+
+def test_the_environment_overrides_and_keeps_types():
+    limits = Limits.of({"SOFTMOA_MAX_QUEUE": "3", "SOFTMOA_MAX_AUDIO_SECONDS": "7.5"})
+    assert (limits.queue, limits.audio_seconds, limits.sessions) == (3, 7.5, 200)
+    assert isinstance(limits.queue, int)
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("QUEUE", "many", "QUEUE must be a valid integer.* not 'many'"),
+        ("QUEUE", "2.5", "must be a valid integer"),
+        ("QUEUE", "0", "QUEUE must be greater than or equal to 1, not '0'"),
+        ("AUDIO_SECONDS", "601", "must be less than or equal to 600"),
+        ("AUDIO_SECONDS", "nan", "must be a finite number, not 'nan'"),
+        ("AUDIO_SECONDS", "inf", "must be a finite number"),
+        ("UPLOAD_MB", "", "must be a valid number"),
+        ("QUEU", "3", "SOFTMOA_MAX_QUEU is unknown"),
+    ],
+)
+def test_what_is_no_limit_is_refused(name, value, words):
+    with pytest.raises(LimitError, match=words) as error:
+        Limits.of({PREFIX + name: value})
+    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+@given(values=st.fixed_dictionaries({name: st.text(max_size=8) for name in Limits.model_fields}))
+def test_any_environment_gives_usable_limits_or_one_sentence(values):
+    try:
+        limits = Limits.of({PREFIX + name.upper(): value for name, value in values.items()})
+    except LimitError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(math.isfinite(getattr(limits, name)) for name in values)
+
+
+def test_every_limit_is_said_in_words_with_its_value():
+    sentences = Limits(queue=17, upload_mb=2.5).sentences()
+    assert len(sentences) == len(Limits.model_fields) == len(set(sentences))
+    assert "17 requests may wait" in sentences and any("2.5 MB" in s for s in sentences)
+
+
+def test_a_large_file_is_refused(tmp_path):
+    path = tmp_path / "sound.wav"
+    path.write_bytes(bytes(1_500_000))
+    Limits(upload_mb=1.5).check_upload(path)
+    with pytest.raises(LimitError, match=r"has 1\.5 MB; at most 1 MB"):
+        Limits(upload_mb=1).check_upload(path)
+
+
+@pytest.mark.parametrize("command", [["app.py"], ["-m", "softmoa", "backbones"]])
+def test_no_front_door_opens_on_a_mistyped_limit(command):
+    result = subprocess.run(
+        [sys.executable, *command],
+        env={"SOFTMOA_MAX_QUEUE": "many", "PATH": ""},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: SOFTMOA_MAX_QUEUE must be a valid integer")
+    assert result.stderr.count("\n") == 1
+
+
+def test_nobody_is_told_what_is_done():
+    script = (
+        "from softmoa.cli import main; main(['backbones']); import softmoa.ui.page; "
+        "from gradio import analytics; from huggingface_hub import constants; "
+        "print(constants.HF_HUB_DISABLE_TELEMETRY, analytics.analytics_enabled())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.stdout.endswith("\nTrue False\n"), result.stderr
+
+
+def test_the_seconds_of_a_sound_come_from_the_environment():
+    script = (
+        "import numpy; from softmoa.data import audio; "
+        "print(audio.load((16_000, numpy.zeros(16_000 * 9, 'f4'))).seconds)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"SOFTMOA_MAX_AUDIO_SECONDS": "2.5", "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.stdout == "2.5\n", result.stderr
+
+
+ARENAS = """
+import ctypes, sys, threading
+from softmoa.ui import page
+page._share_arenas()
+together = threading.Barrier(12)
+def hold():
+    kept = [bytearray(2_000) for _ in range(100)]
+    together.wait()
+threads = [threading.Thread(target=hold) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.fclose.argtypes = [ctypes.c_void_p]
+file = libc.fopen(sys.argv[1].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(not os.confstr_names.get("CS_GNU_LIBC_VERSION"), reason="of glibc")
+@pytest.mark.parametrize(("told", "arenas"), [({}, 2), ({"MALLOC_ARENA_MAX": "5"}, 5)])
+def test_many_threads_share_few_arenas_of_memory(told, arenas, tmp_path):
+    table = tmp_path / "malloc.xml"
+    environment = {name: v for name, v in os.environ.items() if name != "MALLOC_ARENA_MAX"} | told
+    command = [sys.executable, "-c", ARENAS, str(table)]
+    subprocess.run(command, env=environment, cwd=ROOT, check=True)
+    assert table.read_text().count("<heap nr=") == arenas

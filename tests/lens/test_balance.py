@@ -1,0 +1,191 @@
+"""Every metric on cases whose answer is known: balanced, collapsed, and counted by hand."""
+
+import math
+
+import pytest
+import torch
+
+from softmoa.lens.ablation import without
+from softmoa.lens.balance import (
+    METRICS,
+    MixtureBalance,
+    Tally,
+    dead_experts,
+    effective_experts,
+    entropy,
+    expert_choices,
+    max_combine,
+    slot_similarity,
+    tokens_for,
+)
+from softmoa.model import moa
+from softmoa.model.moa import Gates, Slots, SoftRouter, TokenRouter
+from softmoa.model.recording import LayerRecord
+
+NOTHING = torch.zeros(())  # balance never looks at the experts' answers
+
+
+def record(routing) -> LayerRecord:
+    return LayerRecord(0, "mhsa", routing, NOTHING)
+
+
+def test_a_distribution_by_hand():
+    """(1/2, 1/4, 1/4): entropy 3/2 ln 2; mean 1/3, variance (1/36 + 2/144) / 3 = 1/72."""
+    share = torch.tensor([0.5, 0.25, 0.25])
+    assert entropy(share) == pytest.approx(1.5 * math.log(2))
+    assert effective_experts(share) == pytest.approx(2**1.5)
+    found = values(MixtureBalance(1, share, share, share, 0.5, 3))
+    assert found["Importance CV²"] == pytest.approx(9 / 72)
+    assert found["Max/min ratio"] == pytest.approx(2)
+    assert found["MaxVio"] == pytest.approx(0.5)
+    assert found["Switch balance"] == pytest.approx(9 / 8)
+    assert dead_experts(share) == 0
+    assert dead_experts(torch.tensor([0.5, 0.497, 0.003])) == 1  # below 1 % of 1/3
+    assert dead_experts(share, threshold=0.9) == 2
+
+
+BALANCED = {
+    "Largest share": 1 / 4,
+    "Entropy": math.log(4),
+    "Normalised entropy": 1,
+    "Effective experts": 4,
+    "Importance CV²": 0,
+    "Max/min ratio": 1,
+    "MaxVio": 0,
+    "Switch balance": 1,
+    "Dead experts": 0,
+    "Mean max combine": 1 / 8,
+    "Mean max dispatch": 1 / 20,
+    "Tokens for 90 % of a slot": 18,
+    "Slot similarity within experts": 0,
+    "Slot similarity between experts": 0,
+}
+COLLAPSED = {
+    "Largest share": 1,
+    "Entropy": 0,
+    "Normalised entropy": 0,
+    "Effective experts": 1,
+    "Importance CV²": 3,
+    "Max/min ratio": math.inf,
+    "MaxVio": 3,
+    "Switch balance": 4,
+    "Dead experts": 3,
+    "Mean max combine": 1,
+    "Mean max dispatch": 1,
+    "Tokens for 90 % of a slot": 1,
+    "Slot similarity within experts": 1,
+    "Slot similarity between experts": 1,
+}
+
+
+def values(balance: MixtureBalance) -> dict[str, float | None]:
+    return {metric.name: metric.value(balance) for metric in METRICS}
+
+
+def test_a_balanced_and_a_collapsed_soft_mixture():
+    """20 tokens, 4 experts of 2 slots. Balanced: all weights equal but for a grain that shares
+    the largest evenly, slot vectors at right angles. Collapsed: slot 0 and token 0 are all."""
+    grain = 1e-6 * torch.eye(4).repeat(5, 1)[None, :, :, None]
+    combine = torch.full((1, 20, 4, 2), 1 / 8) + grain - grain.mean()
+    dispatch = torch.full((1, 20, 4, 2), 1 / 20)
+    balance = MixtureBalance.of(record(Slots(dispatch, combine)), torch.eye(8).view(8, 4, 2))
+    assert values(balance) == pytest.approx(BALANCED, abs=1e-4)
+    one_slot, one_token = torch.zeros(2, 1, 20, 4, 2)
+    one_slot[:, :, 0, 0], one_token[:, 0] = 1, 1
+    balance = MixtureBalance.of(record(Slots(one_token, one_slot)), torch.ones(8, 4, 2))
+    assert values(balance) == pytest.approx(COLLAPSED, abs=1e-5)
+
+
+def test_a_balanced_and_a_collapsed_top_1_mixture():
+    even = torch.eye(4).repeat(5, 1)[None]
+    got = values(MixtureBalance.of(record(Gates(0.7 * even, 0.6 * even + 0.1, k=1))))
+    slots = [name for name in BALANCED if "slot" in name.lower() or "dispatch" in name]
+    expected = {**BALANCED, **dict.fromkeys(slots), "Mean max combine": 1}
+    assert got == pytest.approx(expected, abs=1e-5)
+    one = torch.eye(4)[[0] * 20][None]
+    got = values(MixtureBalance.of(record(Gates(one, one, k=1))))
+    assert got == pytest.approx({**COLLAPSED, **dict.fromkeys(slots)}, abs=1e-5)
+
+
+def test_one_expert_alone_has_no_normalised_entropy():
+    got = values(MixtureBalance.of(record(Gates(torch.ones(1, 5, 1), torch.ones(1, 5, 1)))))
+    assert got["Normalised entropy"] is None and got["Effective experts"] == 1
+
+
+def test_choices_by_hand():
+    """Four tokens; the last is padding. Top-2: 2, 3 and 1 of 6; as soft weights the largest."""
+    mask = torch.tensor([[True, True, True, False]])
+    top_2 = torch.tensor([[[0.5, 0.3, 0], [0.2, 0.6, 0], [0, 0.4, 0.5], [0.0, 0.5, 0.5]]])
+    choices = expert_choices(record(Gates(top_2, top_2, mask, k=2)))
+    assert torch.allclose(choices, torch.tensor([[2, 3, 1]]) / 6)
+    soft = (top_2 + 0.01)[..., None]
+    choices = expert_choices(record(Slots(soft, soft, mask)))
+    assert torch.allclose(choices, torch.tensor([[1, 1, 1]]) / 3)
+
+
+def test_choices_with_an_expert_switched_off():
+    """What is left of a soft mixture is no top-k: a token still chooses the one it weighs most."""
+    soft = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.1, 0.5, 0.4]])
+    routing = Slots(soft[None, ..., None], soft[None, ..., None])
+    balance = MixtureBalance.of(record(without(routing, torch.tensor([False, True, False]))))
+    assert torch.allclose(balance.load, torch.tensor([2, 0, 2]) / 4)
+    left = torch.tensor([1.1, 0, 1.1]) / 2.2
+    assert torch.allclose(balance.share, left) and torch.allclose(balance.probability, left)
+    top_2 = torch.tensor([[[0.5, 0.3, 0], [0.2, 0.6, 0], [0, 0.4, 0.5]]])
+    off = without(Gates(top_2, top_2, k=2), torch.tensor([True, False, False]))
+    assert torch.allclose(expert_choices(record(off)), torch.tensor([[0, 3, 1]]) / 4)
+
+
+def test_tokens_without_an_expert_have_no_largest_part():
+    """Top-1 with the first expert off: the one token left listens to its own alone."""
+    gates = torch.tensor([[[0.5, 0], [0, 0.4], [0.9, 0]]])
+    off = without(Gates(gates, gates, k=1), torch.tensor([True, False]))
+    assert max_combine(record(off)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_top_k_agrees_with_what_the_router_counts_in_training(k):
+    torch.manual_seed(0)
+    routing = TokenRouter(8, 4, k)(3 * torch.randn(5, 30, 8)).detach()
+    balance = MixtureBalance.of(record(routing))
+    assert torch.allclose(balance.load, moa.expert_load(routing), atol=1e-6)
+    got = values(balance)["Switch balance"]
+    assert got == pytest.approx(moa.balance_loss(routing).item(), rel=1e-5)
+
+
+def test_how_few_tokens_carry_a_slot():
+    columns = [[0.1] * 10, [1] + [0] * 9, [0.05, 0.5, 0.15, 0.3] + [0] * 6]
+    dispatch = torch.tensor(columns).T[None, :, :, None]  # (1, 10, 3, 1)
+    assert tokens_for(dispatch)[0, :, 0].tolist() == [9, 1, 3]
+    assert tokens_for(dispatch, 0.5)[0, :, 0].tolist() == [5, 1, 1]
+
+
+def test_slot_similarity_by_hand():
+    """Expert 0: slots along x and, twice as long, -x. Expert 1: both at 45 degrees."""
+    phi = torch.tensor([[[1.0, -2.0], [1.0, 3.0]], [[0.0, 0.0], [1.0, 3.0]]])  # (d, n, p)
+    half = 2**-0.5
+    assert slot_similarity(phi) == pytest.approx((0, 0), abs=1e-6)
+    assert slot_similarity(phi[:, 1:]) == (pytest.approx(1), None)
+    assert slot_similarity(phi[:, :, :1]) == (None, pytest.approx(half))
+
+
+def test_padding_is_not_counted():
+    router, x = SoftRouter(8, 3, 2), torch.randn(1, 6, 8)
+    padded = torch.cat([x, torch.full((1, 5, 8), 50.0)], dim=1)
+    mask = torch.tensor([[True] * 6 + [False] * 5])
+    alone = values(MixtureBalance.of(record(router(x).detach())))
+    assert values(MixtureBalance.of(record(router(padded, mask).detach()))) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("router", [SoftRouter(8, 3, 2), TokenRouter(8, 3), TokenRouter(8, 3, 1)])
+def test_a_tally_over_clips_is_the_balance_of_all_of_them(router):
+    routing = router(torch.randn(6, 10, 8)).detach()
+    phi = router.phi if isinstance(router, SoftRouter) else None
+    tally = Tally({} if phi is None else {(0, "mhsa"): phi})
+    tensors = {k: value for k, value in vars(routing).items() if torch.is_tensor(value)}
+    for x in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        tally.add([record(type(routing)(**{k: value[x] for k, value in tensors.items()}))])
+    balance = tally.balances[0, "mhsa"]
+    assert balance.clips == 6 and balance.tokens == pytest.approx(10)
+    whole = values(MixtureBalance.of(record(routing), phi))
+    assert values(balance) == pytest.approx(whole, abs=1e-5)

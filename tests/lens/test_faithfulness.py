@@ -1,0 +1,46 @@
+"""Faithfulness of maps, on a model whose truth is known: it hears one patch and no other."""
+
+import pytest
+import torch
+
+from softmoa.lens.contribution import PatchGrid
+from softmoa.lens.faithfulness import Faithfulness, covered, faithfulness
+
+GRID = PatchGrid(8, 6)
+MEL = torch.ones(96, 128)
+MEL[90, 3] = 0.0  # the quietest place
+
+
+def hears_one_patch(mels):
+    """0.1, and 0.8 more where patch (5, 2) sounds."""
+    return torch.stack([0.1 + 0.8 * mel[32:48, 80:96].mean() for mel in mels])
+
+
+def test_a_true_map_is_told_from_a_false_one_and_from_random_ones():
+    true, false = torch.zeros(8, 6), torch.zeros(8, 6)
+    true[5, 2], false[0, :], false[5, 2] = 1, 1, -1
+    found, random = faithfulness(hears_one_patch, MEL, true, GRID, draws=50)
+    assert (found.whole, found.kept, found.rest) == pytest.approx((0.9, 0.9, 0.1))
+    assert found.drop == pytest.approx(0) and found.faithfulness == pytest.approx(0.8)
+    # A quarter of the patches holds the one that counts in a quarter of the draws.
+    assert random.kept == pytest.approx(0.1 + 0.8 / 4, abs=0.12)
+    assert random.rest == pytest.approx(0.9 - 0.8 / 4, abs=0.12)
+    found, _ = faithfulness(hears_one_patch, MEL, false, GRID)
+    assert found.drop == pytest.approx(8 / 9) and found.faithfulness == pytest.approx(0)
+
+
+def test_measures_by_hand():
+    up = Faithfulness(whole=0.6, kept=0.8, rest=0.5)
+    assert up.increase and up.drop == 0
+    assert up.gain == pytest.approx(0.2 / 0.4) and up.faithfulness == pytest.approx(0.1)
+    down = Faithfulness(whole=0.6, kept=0.3, rest=0.6)
+    assert not down.increase and down.drop == pytest.approx(0.5) and down.gain == 0
+    assert Faithfulness(1.0, 1.0, 0.0).gain == 0
+
+
+def test_overlapping_patches_cover_what_they_read():
+    grid = PatchGrid(12, 9, stride_frequency=10, stride_time=10)
+    marked = torch.zeros(12, 9, dtype=torch.bool)
+    marked[0, 0] = marked[1, 1] = True
+    places = covered(marked, grid, 96)
+    assert places.sum() == 2 * 16**2 - 6**2 and places[:16, :16].all() and places[25, 25]

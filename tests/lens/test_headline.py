@@ -1,0 +1,76 @@
+"""One headline from probabilities, by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from softmoa.data.audio import SILENT
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.classify import classify
+from softmoa.lens.headline import Headline, ancestors, headline
+from softmoa.model.weights import ASSETS
+
+LOUD = torch.full((1600,), 0.1)
+
+
+def said(probabilities: dict[str, float], sound=LOUD, multilabel=True, sure=0.5) -> str:
+    values = torch.tensor(list(probabilities.values()))
+    return str(headline(tuple(probabilities), values, sound, multilabel=multilabel, sure=sure))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ({"Animal": 0.9, "Fowl": 0.8, "Chicken, rooster": 0.6}, "Chicken, rooster"),
+        ({"Music": 0.9, "Trumpet": 0.55}, "Trumpet"),
+        ({"Music": 0.9, "Trumpet": 0.45}, "Music"),
+        ({"Music": 0.9, "Trumpet": 0.6, "Speech": 0.7}, "Speech"),  # no kind of music
+        ({"Domestic animals, pets": 0.8, "Dog": 0.6, "Bell": 0.7}, "Bell"),
+        ({"Vehicle": 0.4, "Train": 0.3, "Speech": 0.1}, "Not sure: perhaps Train"),
+        ({"Vehicle": 0.4, "Train": 0.3, "Rain": 0.35, "Wind": 0.25},
+         "Not sure: perhaps Rain or Train"),
+        ({"Dog": 0.1, "Cat": 0.04}, "Not sure: perhaps Dog"),
+    ],
+)  # fmt: skip
+def test_the_most_specific_label_that_is_probable_enough(probabilities, expected):
+    assert said(probabilities) == expected
+
+
+def test_the_bar_can_be_chosen():
+    assert said({"Dog": 0.6, "Bark": 0.55}, sure=0.57) == "Dog"
+    assert said({"Dog": 0.6, "Bark": 0.55}, sure=0.7) == "Not sure: perhaps Bark"
+
+
+def test_silence_is_told_by_the_level_alone():
+    quiet, just = SILENT / 2 * torch.ones(16_000), 1.01 * SILENT * torch.ones(160)
+    assert said({"Speech": 0.9}, quiet) == "Silence"
+    assert said({"Silence": 0.9, "Bell": 0.6}) == "Bell"
+    assert said({"Speech": 0.9}, torch.cat([quiet, just, quiet])) == "Speech"
+    assert said({"Speech": 0.9}, 0.1 * torch.ones(1)) == "Speech"
+
+
+def test_where_a_sound_was_recorded_is_not_what_it_is():
+    assert said({"Inside, small room": 0.9, "Speech": 0.6}) == "Speech"
+    assert said({"Echo": 0.9}) == "Echo"  # if there is nothing else
+
+
+def test_labels_that_exclude_each_other_are_no_kinds_of_each_other():
+    names = {"Animal": 0.5, "Dog": 0.3, "silence": 0.2}
+    assert said(names, multilabel=False) == "Animal"
+    assert said({"Dog": 0.05, "Silence": 0.95}, multilabel=False) == "Silence"
+    unsure = said({"yes": 0.45, "no": 0.3, "so": 0.25}, multilabel=False)
+    assert unsure == "Not sure: perhaps yes or no"
+
+
+def test_the_tree_of_audioset():
+    assert {"Brass instrument", "Musical instrument", "Music"} <= ancestors("Trumpet")
+    assert ancestors("Tap") >= {"Door", "Generic impact sounds"}  # a label may have two parents
+    assert ancestors("dog bark") == ancestors("Music") == frozenset()
+    tags = open_classifier().labels
+    assert [tag for tag in tags if not ancestors(tag)] == ["Animal", "Music"]
+
+
+def test_a_sound_has_the_headline_of_its_probabilities():
+    result = classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
+    assert result.headline() == Headline(("dog bark",), True)
+    assert classify(open_classifier(), (16_000, np.zeros(8000))).headline() == Headline((), True)

@@ -1,0 +1,90 @@
+"""Planted sounds and favourites: where they are is known, so who points there is, too."""
+
+import math
+
+import pytest
+import torch
+
+from softmoa.data.audio import SAMPLE_RATE, log_mel
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.contribution import PatchGrid, read_from
+from softmoa.lens.export import weights_of
+from softmoa.lens.favourites import favourites
+from softmoa.lens.planted import Planted, plant, pointing, scores
+from softmoa.lens.run import run
+
+TIME = torch.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+NOISE = 0.05 * torch.randn(2 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
+BEEP = 0.3 * torch.sin(2 * math.pi * 1000 * TIME[: SAMPLE_RATE // 2])
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return open_classifier("instruments-soft-moa")
+
+
+@pytest.fixture(scope="module")
+def grid(classifier):
+    return PatchGrid.of(classifier.model.config, len(log_mel(NOISE)))
+
+
+def test_a_beep_is_heard_where_it_was_planted(grid):
+    found = plant(NOISE, BEEP, at=1.0, level=0, grid=grid)
+    assert found.area.shape == (grid.bands, grid.columns)
+    for band, column in found.area.nonzero().tolist():
+        (start, end), (low, high) = grid.seconds(column), grid.hertz(band)
+        assert start < 1.55 and end > 0.95 and low < 1100 and high > 900
+    assert found.area.sum() >= 3  # it lasts three columns
+    added = (found.mixed - found.host).square().mean().sqrt()
+    half = (found.host.square().mean() * len(BEEP) / len(NOISE)).sqrt()
+    assert added.item() == pytest.approx(half.item(), rel=0.01)  # as loud as the noise
+    assert plant(NOISE, BEEP, 1.0, -60, grid).area.sum() == 0
+
+
+def test_a_mix_that_would_clip_is_turned_down_with_its_host(grid):
+    found = plant(NOISE, BEEP, at=1.0, level=40, grid=grid)
+    assert found.mixed.abs().max().item() == pytest.approx(1)
+    assert found.host.abs().max() < NOISE.abs().max()
+
+
+def test_the_best_expert_and_the_best_before(classifier, grid):
+    found = plant(NOISE, BEEP, at=1.0, level=10, grid=grid)
+    records = run(classifier, [log_mel(found.mixed)]).records
+    points = pointing(classifier, found, grid)
+    inside = found.area
+    weights = grid.unfold(weights_of(records[points.row])[0].sum(dim=1))[points.expert]
+    pairs = weights[inside][:, None] - weights[~inside]
+    assert points.score == pytest.approx((pairs > 0).float().mean().item(), abs=1e-3)
+    every = scores(records, inside, grid)
+    assert every.max().item() == pytest.approx(points.score) and every.min() < points.score
+    assert 0.5 < points.before < 1
+    nowhere = Planted(found.host, found.mixed, torch.zeros_like(inside))
+    assert math.isnan(pointing(classifier, nowhere, grid).score)
+
+
+def test_favourites_are_the_heaviest_patches(classifier):
+    mels = [log_mel(x) for x in (NOISE, torch.cat([BEEP, NOISE]), BEEP)]
+    found = favourites(classifier, mels, count=2)
+    assert len(found) == 6 and {len(of_expert) for layer in found for of_expert in layer} == {2}
+    best = found[3][2][0]
+    weights = [weights_of(run(classifier, [mel]).records[3])[0][2, 0] for mel in mels]
+    times = [of_clip * len(of_clip) for of_clip in weights]
+    highest = [one[2:].max().item() for one in times]
+    assert best.times == pytest.approx(max(highest), rel=1e-4)
+    assert best.clip == highest.index(max(highest)) and best.times >= found[3][2][1].times
+    grid = PatchGrid.of(classifier.model.config, len(mels[best.clip]))
+    token = grid.token(best.band, best.column)
+    assert times[best.clip][token].item() == pytest.approx(best.times, rel=1e-4)
+
+
+@pytest.mark.parametrize("bundle", ["instruments-soft-moa", "instruments-top1-moa"])
+def test_what_is_read_from_two_halves_is_all_of_it(bundle):
+    record = run(open_classifier(bundle), [log_mel(NOISE)]).records[2]
+    dispatch, _ = weights_of(record)
+    half = (torch.arange(dispatch.shape[-1]) > 40).long()
+    read = read_from(record, half, 2)
+    whole = dispatch.sum(dim=1)
+    for expert, (first, second) in enumerate(read.tolist()):
+        total = whole[expert].sum().item()
+        assert first + second == pytest.approx(1 if total else 0, abs=1e-5)
+        assert first * total == pytest.approx(whole[expert, :41].sum().item(), abs=1e-4)

@@ -1,0 +1,179 @@
+"""Bundles on the Hub: pushed and loaded by the real client, against a server of its protocol."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_server import COMMIT, point_at
+from huggingface_hub import ModelCard
+from refusals import refusal
+from test_hub import environment
+
+from softmoa.data.hub import HubError, Repository
+from softmoa.lens.classifier import bundles, open_classifier
+from softmoa.lens.classify import classify
+from softmoa.methods import bundle, sharing
+from softmoa.methods.bundle import BundleError
+from softmoa.methods.card import card
+from softmoa.model.weights import ASSETS
+
+ROOT = Path(__file__).parents[2]
+DOG = ASSETS / "examples" / "dog_bark.ogg"
+ESC10 = bundles()["esc10-soft-moa"]
+NAME = "ann/barks"
+
+
+def unpushed(path=ESC10, name: str = NAME, token: str | None = "hf_ann", kind=HubError) -> str:
+    return refusal(kind, sharing.push, path, name, token)
+
+
+def unopened(name: str = NAME) -> str:
+    return refusal(BundleError, open_classifier, name)
+
+
+def test_push_and_load_back(remote):
+    address = sharing.push(ESC10, NAME, "hf_ann")
+    assert address == f"{remote.endpoint}/{NAME}"
+    files = remote.repositories[NAME]
+    assert files.keys() == {"bundle.safetensors", "README.md"} and NAME not in remote.private
+    assert files["bundle.safetensors"] == ESC10.read_bytes()
+    opened = open_classifier(NAME)
+    assert opened.name == NAME and repr(opened.info) == repr(bundle.read_info(ESC10))  # NaN
+    [here, there] = (classify(c, DOG).logits for c in (open_classifier("esc10-soft-moa"), opened))
+    assert here.equal(there)
+
+
+def test_the_card_says_what_it_is(remote):
+    sharing.push(ESC10, NAME, "hf_ann", licence="cc-by-4.0")
+    text, info = remote.repositories[NAME]["README.md"].decode(), bundle.read_info(ESC10)
+    data = ModelCard(text).data  # the Hub's own parser
+    assert (data.license, data.library_name) == ("cc-by-4.0", "softmoa")
+    assert data.pipeline_tag == "audio-classification" and "soft-moa" in data.tags
+    measured = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert measured["test accuracy"] == info.metrics["test_accuracy"]
+    assert json.loads(text.split("```json\n")[1].split("```")[0]) == list(info.labels)
+    for words in ("## Data", "## Method", "## Metrics", "## Licence", "## Citation", "@inproc",
+                  f"--bundle {NAME}", info.base_sha256, "`experts` | 7"):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize("path", bundles().values(), ids=lambda path: path.stem)
+def test_every_bundle_has_a_card_that_can_be_parsed(path):
+    info = bundle.read_info(path)
+    data = ModelCard(str(card(info, "a/b"))).data
+    assert data.model_name == "b" and len(data.eval_results or ()) <= len(info.metrics)
+
+
+def test_a_private_repository_needs_the_token(remote, monkeypatch):
+    sharing.push(ESC10, NAME, "hf_ann", private=True)
+    assert remote.private == {NAME}
+    assert "or it is private" in unopened()
+    path = sharing.fetch(Repository(NAME), 10, token="hf_ann")
+    assert path.read_bytes() == ESC10.read_bytes()
+
+
+def test_what_is_public_is_not_published_as_private(remote):
+    sharing.push(ESC10, NAME, "hf_ann")
+    before = dict(remote.repositories[NAME])
+    tones = bundles()["tones-soft-moa"]
+    assert "is public" in refusal(HubError, sharing.push, tones, NAME, "hf_ann", True)
+    assert remote.repositories[NAME] == before
+
+
+def test_a_second_push_is_what_is_loaded_next(remote):
+    sharing.push(ESC10, NAME, "hf_ann")
+    assert open_classifier(NAME).info.task == "esc10"
+    remote.commit_id = "f" * 40
+    sharing.push(bundles()["tones-soft-moa"], NAME, "hf_ann")
+    assert open_classifier(NAME).info.task == "tones"
+    assert open_classifier(f"{NAME}@{COMMIT}").info.task == "esc10"  # pinned, and in the cache
+
+
+def test_who_may_not_push_is_told(remote):
+    remote.repositories["bob/model"] = {"bundle.safetensors": ESC10.read_bytes()}
+    for token in (None, ""):
+        assert "HF_TOKEN" in unpushed(token=token)
+    wrong = unpushed(token="hf_nobody")
+    others = unpushed(name="bob/model")
+    nowhere = unpushed(name="bob/new")
+    assert all("check the token" in words for words in (wrong, others, nowhere))
+    assert remote.repositories.keys() == {"bob/model"} and remote.uploads == {}
+
+
+def test_other_repositories_are_left_alone(remote):
+    remote.repositories[NAME] = {"README.md": b"mine", "model.safetensors": b"also mine"}
+    before = dict(remote.repositories[NAME])
+    assert "holds other files" in unpushed()
+    assert remote.repositories[NAME] == before
+
+
+def test_what_is_no_bundle_is_not_pushed(remote, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"\x80\x04K\x01.")
+    for path in (tmp_path / "x.safetensors", tmp_path / "none", ASSETS / "ast-small.safetensors"):
+        unpushed(path, kind=BundleError)
+    for name in ("barks", "ann/barks@v1", "../x/y"):
+        unpushed(name=name)
+    assert remote.log == []
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"\x80\x04cposix\nsystem\n(S'true'\ntR.", "cannot be read as a safetensors file"),
+        (ESC10.read_bytes()[:3000], "cannot be read as a safetensors file"),
+        (ESC10.read_bytes()[:-1], "cannot be read as a safetensors file"),
+        (b"", "cannot be read as a safetensors file"),
+        ((ASSETS / "ast-small.safetensors").read_bytes()[:3000], "cannot be read"),
+    ],
+    ids=["a pickle", "cut", "cut by a byte", "empty", "another file"],
+)
+def test_a_repository_with_a_corrupt_bundle(remote, content, words):
+    remote.repositories[NAME] = {"bundle.safetensors": content}
+    assert words in unopened()
+
+
+def test_what_is_on_the_hub_but_no_bundle(remote):
+    remote.repositories[NAME] = {"pytorch_model.bin": b"\x80\x04K\x01."}
+    assert "lacks a file" in unopened()
+    assert "There is no 'ann/nothing'" in unopened("ann/nothing")
+    assert "There is no bundle 'nothing'" in unopened("nothing")
+    remote.repositories[NAME] = {"bundle.safetensors": ESC10.read_bytes()}
+    assert "at most 0.1 MB" in refusal(HubError, sharing.fetch, Repository(NAME), 0.1)
+
+
+def test_offline(remote, monkeypatch, tmp_path):
+    sharing.push(ESC10, NAME, "hf_ann")
+    open_classifier(NAME)
+    point_at(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
+    assert open_classifier(NAME).info.task == "esc10"  # from the cache
+    assert "cannot be reached" in unopened("ann/other")
+    assert "cannot be reached" in unpushed()
+
+
+def test_a_hub_that_fails_in_mid_push(remote):
+    remote.status = 500
+    assert "answered 500" in unpushed()
+
+
+def run(arguments: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "softmoa", *arguments]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_on_the_command_line(remote, tmp_path):
+    variables = environment(remote, tmp_path / "cache") | {"HF_HUB_DISABLE_XET": "1"}
+    variables |= {"HF_HOME": str(tmp_path)}  # no token that lies on this machine
+    push = ["push", "esc10-soft-moa", NAME, "--private"]
+    refused = run(push, variables)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "HF_TOKEN" in refused.stderr
+    variables["HF_TOKEN"] = "hf_ann"
+    pushed = run(push, variables)
+    assert (pushed.returncode, pushed.stdout) == (0, f"{remote.endpoint}/{NAME}\n"), pushed.stderr
+    named = run(["classify", os.fspath(DOG), "--bundle", NAME, "--json"], variables)
+    report = json.loads(named.stdout)
+    assert (report["bundle"], report["backbone"]) == (NAME, "ast-small")
+    assert report["labels"][0]["label"] == "dog bark"

@@ -1,0 +1,168 @@
+"""Looking inside changes nothing, leaves nothing behind and never sees another thread."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from encoders import TINY
+from torch import nn
+
+from softmoa.lens.ablation import causal_contribution, signed_contribution
+from softmoa.lens.contribution import expert_outputs
+from softmoa.methods import METHODS, attach
+from softmoa.model.ast import AST, ASTConfig
+from softmoa.model.moa import Gates, MoA, TokenAnswers
+from softmoa.model.recording import hooked, mixtures
+
+
+def model_with(name: str, **options) -> AST:
+    torch.manual_seed(0)
+    model = AST(TINY)
+    attach(model, name, METHODS[name].options(**options), 4)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> AST:
+    model = model_with("soft-moa", experts=3, slots=2, reduction=8, placement="houlsby")
+    return model.requires_grad_(False).eval()
+
+
+def hooks(model: AST) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_shapes_and_places(model):
+    with hooked(model) as trace:
+        model(torch.randn(5, 64, 128))
+    places = [(record.layer, record.site) for record in trace.records]
+    assert places == [(0, "mhsa"), (0, "ffn"), (1, "mhsa"), (1, "ffn")]
+    for record in trace.records:
+        assert record.routing.dispatch_weights.shape == (5, 62, 3, 2)
+        assert record.routing.combine_weights.shape == (5, 62, 3, 2)
+        assert record.expert_out.shape == (5, 3, 2, 32)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("dense-moa", {"experts": 3, "reduction": 8}),
+        ("topk-moa", {"experts": 4, "reduction": 8, "k": 2, "placement": "ffn"}),
+        ("soft-moa", {"experts": 3, "reduction": 8, "slots": 2, "placement": "houlsby"}),
+    ],
+)
+def test_a_record_tells_what_the_mixture_added(name, options):
+    """Of every mixture, in a padded batch; and no later training changes the record."""
+    model, added = model_with(name, **options), []
+    for module in model.modules():
+        if isinstance(module, MoA):
+            module.register_forward_hook(lambda module, x, y: added.append(y.detach()))
+    with hooked(model) as trace:
+        model(torch.randn(2, 64, 128), torch.tensor([64, 40]))
+    for weight in model.parameters():
+        weight.data.zero_()
+    assert len(trace.records) == len(added) >= 2
+    for record, y in zip(trace.records, added, strict=True):
+        assert torch.allclose(expert_outputs(record).sum(dim=2), y, atol=1e-5)
+        if isinstance(record.routing, Gates):
+            n = options["experts"]
+            assert record.routing.combine_weights.shape == (2, 62, n)
+            assert record.routing.probabilities.shape == (2, 62, n)
+            assert isinstance(record.expert_out, TokenAnswers)
+            assert record.expert_out.hidden.shape == (2, 62, n, 4)
+        assert record.routing.mask is not None and record.routing.mask.sum().item() < 2 * 62
+
+
+def test_methods_without_mixtures_leave_no_records():
+    model = AST(TINY)
+    attach(model, "adapter", METHODS["adapter"].options(reduction=8), 4)
+    with hooked(model) as trace:
+        model(torch.randn(1, 64, 128))
+    assert trace.records == []
+
+
+def test_logits_are_the_same_with_and_without(model):
+    mel = torch.randn(2, 64, 128)
+    with hooked(model):
+        recorded = model(mel)
+    assert torch.equal(recorded, model(mel))
+
+
+def test_no_hook_is_left_even_after_an_error(model):
+    with hooked(model):
+        assert hooks(model) > 0
+    assert hooks(model) == 0
+    with pytest.raises(ZeroDivisionError), hooked(model):
+        _ = 1 / 0
+    assert hooks(model) == 0
+
+
+class Gated(nn.Module):
+    """What one may plug in: a mixture behind a gate of its own."""
+
+    def __init__(self, moa: MoA):
+        super().__init__()
+        self.moa, self.gate = moa, nn.Parameter(torch.ones(1))
+
+    def forward(self, x, mask=None):
+        return self.gate * self.moa(x, mask)
+
+
+def test_a_mixture_within_what_fills_a_slot_is_found(model):
+    model, mel = copy.deepcopy(model), torch.randn(1, 40, 128)
+    plain = causal_contribution(model, mel[0])
+    block = model.blocks[1]
+    assert isinstance(block.beside_attn, MoA)
+    block.beside_attn = Gated(block.beside_attn)
+    with hooked(model) as trace:
+        model(mel)
+    assert [(r.layer, r.site) for r in trace.records] == list(mixtures(model)) == list(plain.places)
+    assert torch.allclose(causal_contribution(model, mel[0]).delta, plain.delta, atol=1e-6)
+
+
+def test_a_wrapped_encoder_is_looked_into(model):
+    assert list(mixtures(nn.Sequential(model))) == list(mixtures(model))
+    with pytest.raises(ValueError, match="in no block of an encoder"):
+        mixtures(nn.Sequential(model.blocks[0].beside_attn))
+
+
+def test_without_mixtures_there_is_nothing_to_remove():
+    torch.manual_seed(0)
+    bare = AST(ASTConfig(32, 2, 4, 64, max_frames=64, classes=3))
+    assert mixtures(bare) == {}
+    for view in (causal_contribution, signed_contribution):
+        with pytest.raises(ValueError, match="no mixture"):
+            view(bare, torch.randn(40, 128))
+
+
+def test_threads_do_not_mix(model):
+    """Eight threads record the shared model at once; each must find its own clip's routing."""
+    mels = [torch.randn(1, 64, 128) for _ in range(8)]
+    alone = []
+    for mel in mels:
+        with hooked(model) as trace:
+            model(mel)
+        alone.append(trace.records)
+    start, wrong = threading.Barrier(len(mels)), []
+
+    def work(k: int) -> None:
+        start.wait()
+        for _ in range(10):
+            with hooked(model) as trace:
+                model(mels[k])
+            if len(trace.records) != len(alone[k]) or not all(
+                torch.equal(a.routing.dispatch_weights, b.routing.dispatch_weights)
+                and torch.equal(a.expert_out, b.expert_out)
+                for a, b in zip(trace.records, alone[k], strict=True)
+            ):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(mels))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and hooks(model) == 0

@@ -1,0 +1,77 @@
+"""Figures of comparisons: true to the numbers."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from softmoa.plots import race
+from softmoa.plots.race import Cost, Curve
+
+NASTY = "<b>${1}`&'\""
+PROBE = Curve("Probe", "#888888", *(np.array(v) for v in ([0, 5], [0.5, 0.5], [0, 0])), "dot")
+MOA = Curve("MoA", "#cc6677", *(np.array(v) for v in ([0, 5], [0.5, 0.75], [0, 0.1])))
+
+
+def test_curves_have_a_band_over_seeds_and_a_dotted_probe():
+    figure = race.curves([PROBE, MOA], x_title="x", y_title="y", x_end=10, percent=True)
+    _, probe, band, line = figure.data
+    assert probe.line.dash == "dot" and line.line.dash == "solid"
+    assert line.x == (0, 5) and line.y == (0.5, 0.75) and line.customdata == (0, 0.1)
+    assert band.x == (0, 5, 5, 0) and band.y == pytest.approx((0.5, 0.85, 0.65, 0.5))
+    assert band.visible and not figure.data[0].visible
+    assert band.legendgroup == line.legendgroup  # the legend hides both
+    assert tuple(figure.layout.xaxis.range) == (0, 10) and figure.layout.uirevision
+
+
+def test_costs_are_logarithmic_with_a_place_for_nothing():
+    methods = [Cost("none", "#1", 0.5, 0, 0, 0.1), Cost("some", "#2", 0.6, 0.1, 1000, 10.0)]
+    dots = race.costs([Cost(m.name, "#888888", *list(vars(m).values())[2:]) for m in methods]).data
+    assert [dot.x[0] for dot in dots] == [100, 1000, 0.1, 10]
+    assert "60.0" not in dots[1].hovertemplate and "1,000 parameters" in dots[1].hovertemplate
+    assert "0 parameters" in dots[0].hovertemplate and dots[1].error_y.array == (0.1,)
+    race.costs([])
+
+
+def test_the_pareto_line_joins_the_best_at_each_cost():
+    both = "parameters", "seconds"
+    methods = [
+        Cost("dear", "#1", 0.7, 0, 1000, 9, ("seconds",)),
+        Cost("free", "#2", 0.5, 0, 0, 1, both),
+        Cost("dearest", "#3", 0.8, 0, 2000, 30, both),
+    ]
+    methods = [replace(of, colour="#888888") for of in methods]
+    lines = [of for of in race.costs(methods).data if of.mode == "lines"]
+    assert [(of.x, of.y) for of in lines] == [
+        ((100, 2000), (0.5, 0.8)), ((1, 9, 30), (0.5, 0.7, 0.8)),
+    ]  # fmt: skip
+
+
+def test_balance_stacks_to_one_and_counts_the_experts_at_work():
+    shares = {"Top-k": [(0, [[0.5, 0.5], [0.25, 0.75]]), (7, [[1.0, 0.0], [0.5, 0.5]])]}
+    figure = race.balance(shares)
+    first, second = figure.data
+    assert first.y == (0.5, 1, None, 0.25, 0.5, None)
+    assert [a + b for a, b in zip(first.y, second.y, strict=True) if a is not None] == [1] * 4
+    assert first.x0 + 3 * first.dx == pytest.approx(1 + first.x0)  # the second layer
+    assert figure.layout.xaxis.ticktext == ("layer 1: 1.0", "layer 2: 2.0")
+    assert not race.balance({}).data
+
+
+def test_confusion_counts_and_its_colours():
+    [heat] = race.confusion(np.array([[3, 1], [0, 0]]), ["a", NASTY]).data
+    assert np.array_equal(heat.z, [[-0.75, 0.25], [0, 0]])
+    assert np.array_equal(heat.text, [["3", "1"], ["", ""]])
+    assert heat.customdata[0][1] == f"a taken for {NASTY}: 1 of 4"
+    many = race.confusion(np.eye(50, dtype=int), [str(k) for k in range(50)])
+    assert len(json.dumps(many.to_plotly_json())) < 200_000 and not many.data[0].texttemplate
+
+
+def test_the_report_is_a_picture():
+    costs = [Cost("none", "#888888", 0.5, 0, 0, 0.1), Cost("$x", "#cc6677", 0.6, 0.1, 1000, 10)]
+    words = {"heading": "H $1", "conclusion": "c"}
+    data = race.report([PROBE, MOA], [PROBE, MOA], costs, **words, dpi=50)
+    assert Image.open(io.BytesIO(data)).size == (550, 400)

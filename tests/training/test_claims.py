@@ -1,0 +1,79 @@
+"""Verdicts on claims: the whole interval over seeds and test clips must say so."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.studies.claims import Claim, difference, verdict
+
+
+def rows(condition: str, accuracies: list[float], clips: int = 200, a_group: int = 1) -> list[dict]:
+    return [
+        {
+            "groups": [k // a_group for k in range(clips)],
+            "condition": condition,
+            "task": "t",
+            "seed": seed,
+            "test_accuracy": round(a * clips) / clips,
+            "right": ("1" * round(a * clips)).ljust(clips, "0"),
+        }
+        for seed, a in enumerate(accuracies)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "says", "expected"),
+    [
+        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "more", "holds"),
+        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "more", "does not hold here"),
+        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "less", "holds"),
+        ([0.90, 0.60, 0.80], [0.70, 0.71, 0.69], "more", "cannot be tested at this size"),
+        ([0.90], [0.20], "more", "cannot be tested at this size"),
+        ([0.80, 0.80, 0.80], [0.80, 0.80, 0.80], "equal", "holds"),
+        ([0.80, 0.86, 0.74], [0.80, 0.80, 0.80], "equal", "cannot be tested at this size"),
+        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "equal", "does not hold here"),
+        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "no less", "holds"),
+        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "no less", "does not hold here"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(left, right, says, expected):
+    claim = Claim("", "", "a", says, "b")
+    found = difference(rows("a", left) + rows("b", right), claim)
+    assert found is not None and found.mean == pytest.approx(np.mean(left) - np.mean(right))
+    assert verdict(found, claim) == expected
+
+
+def test_few_test_clips_widen_the_interval_and_groups_do_more():
+    claim = Claim("", "", "a", "more", "b")
+    wide, narrow, pairs = (
+        difference(rows("a", [0.9] * 3, clips, of) + rows("b", [0.8] * 3, clips, of), claim)
+        for clips, of in ((20, 1), (2000, 1), (20, 2))
+    )
+    assert narrow.half < 0.02 < wide.half < pairs.half
+
+
+def test_seeds_that_test_different_speakers_hold_the_luck_of_the_clips():
+    """Then the t interval of the three differences is all: 0.10, 0.20, 0.00 give 4.303 * 0.0577."""
+    claim = Claim("", "", "a", "more", "b")
+    both = rows("a", [0.8, 0.9, 0.7], 20) + rows("b", [0.7, 0.7, 0.7], 20)
+    same = difference(both, claim)
+    apart = difference([row | {"test": f"speaker {row['seed']}"} for row in both], claim)
+    assert apart.half == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
+    assert same.half > apart.half and same.mean == apart.mean == pytest.approx(0.1)
+
+
+def test_a_claim_without_rows_or_against_a_number():
+    assert difference([], Claim("", "", "a", "more", "b")) is None
+    claim = Claim("", "", "a", "equal", 0.0, "dead", margin=0.05)
+    none = [{"condition": "a", "task": "t", "seed": s, "dead": 0.0} for s in range(3)]
+    assert verdict(difference(none, claim), claim) == "holds"
+
+
+def test_identical_runs_are_no_evidence():
+    """Arms that both ended with the weights of the probe agree on everything, and say nothing."""
+    claim = Claim("", "", "a", "equal", "b")
+    both = rows("a", [0.8] * 3, 2000) + rows("b", [0.8] * 3, 2000)
+    assert verdict(difference(both, claim), claim) == "holds"
+    same = [row | {"answers": f"{row['seed']:012x}"} for row in both]
+    assert verdict(difference(same, claim), claim) == "not tested: the runs are the same"

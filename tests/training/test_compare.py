@@ -1,0 +1,374 @@
+"""Whole comparisons on a tiny backbone and made-up sounds, through to files on disk."""
+
+import csv
+import gc
+import json
+import weakref
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from encoders import loaded, tiny
+from sounds import tone, write
+
+from softmoa.data import tasks
+from softmoa.data.tasks import SPLITS, LabelledFile, Task, TaskError
+from softmoa.methods import METHODS, bundle
+from softmoa.methods.budget import parameters_of
+from softmoa.model import weights
+from softmoa.model.ast import AST
+from softmoa.model.device import out_of_memory
+from softmoa.training import run_directory
+from softmoa.training.compare import compare
+from softmoa.training.events import (
+    Preparing,
+    ProbeScored,
+    RouterBalance,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+)
+from softmoa.training.fit import Evaluated, Step, TrainingOptions, predict
+from softmoa.training.plan import Choice, Comparison, plan
+from softmoa.training.recipes import SHORT as SHORT_RECIPE
+from softmoa.training.scoreboard import Scoreboard
+
+SHORT = TrainingOptions(epochs=2, batch=8)
+
+
+@pytest.fixture(scope="module")
+def base() -> weights.Loaded:
+    return loaded(tiny(0.05, matrices=True))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> Task:
+    """Low against high tones in noise, 0.4 s each."""
+    folder, files = tmp_path_factory.mktemp("tones"), []
+    random = np.random.default_rng(0)
+    for k in range(48):
+        label, split = k % 2, SPLITS[k // 2 % 3]
+        pitch = (300 if label else 2500) * random.uniform(0.8, 1.25)
+        sound = tone(pitch, seconds=0.4, peak=0.3) + random.normal(0, 0.1, 6400)
+        files.append(LabelledFile(write(folder / f"{k}.wav", sound), label, split))
+    parts = (tuple(file for file in files if file.group == split) for split in SPLITS)
+    return Task("pitch", "Low or high", ("high", "low"), *parts)
+
+
+def events_of(events, *kinds: type) -> list:
+    """Those of some kinds, or of runs in which such a one happened."""
+    return [e for e in events if isinstance(e, kinds) or isinstance(getattr(e, "event", 0), kinds)]
+
+
+def recorded(base, task, folder, *methods: str, **options) -> list:
+    """A whole comparison, written into a folder."""
+    comparison = Comparison(tuple(map(Choice.of, methods)), SHORT, **options)
+    return list(run_directory.record(compare(base, task, comparison), folder))
+
+
+def run(base, task, *methods, **options) -> list:
+    comparison = Comparison(tuple(Choice.of(m, rate=1) for m in methods), SHORT, **options)
+    return list(compare(base, task, comparison))
+
+
+def test_runs_take_turns_and_end_with_results(base, task):
+    events = run(base, task, "soft-moa", "linear", "adapter")
+    finished = events_of(events, RunFinished)
+    assert {event.method for event in finished} == {"soft-moa", "linear", "adapter"}
+    steps = [event.method for event in events_of(events, Step)]
+    assert set(steps[:3]) == {"soft-moa", "linear", "adapter"}  # each has had a turn
+    for result in finished:
+        assert len(result.predicted) == 16 and result.train_clips == 16
+        assert result.test_accuracy > 0.8 and result.epochs == 2
+        assert result.peak_memory_mb > 0 and result.clips_per_second > 0
+
+
+def test_one_after_another_when_asked(base, task):
+    events = run(base, task, "soft-moa", "adapter", interleave=False)
+    order = [e.method for e in events if isinstance(e, RunEvent)]
+    assert order == sorted(order, key=["soft-moa", "adapter"].index)
+
+
+def test_seeds_repeat_exactly_and_differ_from_each_other(base, task):
+    def losses(events):
+        return {(e.method, e.seed, e.event.step): e.event.loss for e in events_of(events, Step)}
+
+    first = losses(run(base, task, "soft-moa", seeds=(0, 1)))
+    assert first == losses(run(base, task, "soft-moa", seeds=(0, 1)))
+    assert first["soft-moa", 0, 1] != first["soft-moa", 1, 1]
+
+
+def test_the_backbone_is_left_as_it_was(base, task):
+    before = {key: w.clone() for key, w in base.model.state_dict().items()}
+    run(base, task, "full", "bitfit")
+    after = base.model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_one_failure_does_not_stop_the_others(base, task):
+    choices = (Choice("soft-moa", METHODS["soft-moa"].options(), 1e30), Choice.of("linear"))
+    events = list(compare(base, task, Comparison(choices, SHORT)))
+    [failed] = events_of(events, RunFailed)
+    assert failed.method == "soft-moa" and failed.message.startswith("The run stopped: the loss")
+    assert [e.method for e in events_of(events, RunFinished)] == ["linear"]
+
+
+@pytest.mark.parametrize("pool", ["special", "mean"])
+def test_the_warm_head_reads_what_the_model_pools(base, task, pool, tmp_path):
+    """Backbones of the Hub pool two tokens, a fresh head all of them: the linear solution, the
+    method's start and the saved probe are one function, whatever the backbone's own head read."""
+    model = AST(replace(base.model.config, pool=pool)).eval()
+    model.load_state_dict(base.model.state_dict())
+    pooled = loaded(model)
+    events = run(pooled, task, "linear", "soft-moa", "lora")
+    starts = [e for e in events_of(events, Evaluated) if not e.event.step]
+    before = {e.method: (e.event.accuracy, e.event.loss) for e in starts}
+    assert before["soft-moa"] == pytest.approx(before["linear"], rel=1e-4)
+    assert before["lora"] == pytest.approx(before["linear"], rel=1e-4)
+    valid, tested = events_of(events, ProbeScored)
+    assert before["linear"][0] == valid.accuracy > 0.8 and tested.split == "test"
+    finished = events_of(events, RunFinished)
+    assert {e.probe_accuracy for e in finished} == {tested.accuracy}
+    list(run_directory.record(events, tmp_path))
+    for result in finished:
+        path = run_directory.bundle_path(tmp_path, events[0], result.run)
+        saved, _ = bundle.load(path, pooled)
+        logits, labels = predict(saved, tasks.log_mels(task.test))
+        assert logits.argmax(dim=1).tolist() == list(result.predicted)
+
+
+def test_an_unreadable_test_clip_ends_the_comparison_before_training_does(base, task, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    bad = replace(task, test=(*task.test, LabelledFile(tmp_path / "bad.wav", 0, "test")))
+    steps = 0
+    with pytest.raises(TaskError, match="bad.wav"):
+        for event in compare(base, bad, Comparison((Choice.of("soft-moa"),), SHORT)):
+            steps += len(events_of([event], Step))
+    assert steps == 1
+
+
+def test_closing_a_comparison_frees_its_models(base, task):
+    models: list[weakref.ref] = []
+    comparison = Comparison((Choice.of("soft-moa"), Choice.of("full")), SHORT)
+    gc.disable()
+    try:
+        events = compare(base, task, comparison, lambda model: models.append(weakref.ref(model)))
+        for event in events:
+            if len(models) == 2 and events_of([event], Step):
+                break
+        del event
+        assert all(model() is not None for model in models)
+        events.close()
+        del events
+        assert [model() for model in models] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_impossible_comparisons_are_refused():
+    with pytest.raises(ValueError, match="at least one method"):
+        Comparison(())
+    with pytest.raises(ValueError, match="named twice"):
+        Comparison((Choice.of("linear"), Choice.of("linear")))
+
+
+def test_several_entries_of_one_method_have_names_of_their_own(base, task, tmp_path):
+    entries = ("soft-moa", "soft-moa:experts=2:placement=ffn", "adapter:reduction=8")
+    choices = tuple(Choice.parse(entry) for entry in entries)
+    assert [choice.entry for choice in choices] == list(entries)
+    comparison = Comparison(choices, SHORT)
+    events = list(run_directory.record(compare(base, task, comparison), tmp_path))
+    names = ["soft-moa", "soft-moa:experts=2:placement=ffn", "adapter"]
+    plan = run_directory.read(tmp_path).events[0]
+    assert [run.method for run in plan.runs] == names
+    assert plan.runs[1].run == "Soft-MoA, experts 2, placement ffn, seed 0"
+    assert plan.runs[1].options["experts"] == 2 and plan.runs[0].options["experts"] == 7
+    assert {row.method for row in Scoreboard().add_all(events).rows()} == set(names)
+    files = {path.name for path in (tmp_path / "bundles").iterdir()}
+    assert "pitch-soft-moa-experts2-placementffn-seed0.safetensors" in files and len(files) == 3
+    path = run_directory.bundle_path(tmp_path, plan, plan.runs[1].run)
+    assert bundle.load(path, base)[1].options["placement"] == "ffn"
+
+
+def folds_of(task: Task) -> tuple[Task, Task]:
+    """One after the other tests what else validates."""
+    return task, replace(task, valid=task.test, test=task.valid)
+
+
+def test_folds_follow_each_other_and_every_clip_is_tested_once(base, task, tmp_path):
+    comparison = Comparison((Choice.of("soft-moa"), Choice.of("linear")), SHORT, folds=("a", "b"))
+    compared = compare(base, folds_of(task), comparison)
+    events = list(run_directory.record(compared, tmp_path))
+    board = Scoreboard().add_all(events)
+    assert len(board.plan.truth) == 32 and len({run.run for run in board.finished}) == 4
+    assert set(board.plan.clips_of("Soft-MoA, fold b, seed 0")) == set(range(16, 32))
+    assert not any(np.isnan(right).any() for right in board.right("soft-moa").values())
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert sorted(row["fold"] for row in rows) == ["a", "a", "b", "b"]
+    assert len(run_directory.read(tmp_path).bundles) == 4
+
+
+def test_a_comparison_goes_on_where_it_was_interrupted(base, task, tmp_path, monkeypatch):
+    """In the middle of its second run: what comes out is what an undisturbed one gives."""
+    monkeypatch.setattr("softmoa.training.fit.KEEP_EVERY", 0.0)
+    options = TrainingOptions(epochs=4, batch=8)
+    choices = Choice.of("adapter"), Choice.of("soft-moa")
+    comparison = Comparison(choices, options, interleave=False)
+    whole = Scoreboard().add_all(compare(base, task, comparison))
+
+    cut = run_directory.record(compare(base, task, comparison), tmp_path)
+    for event in cut:
+        if events_of([event], Step) and (event.method, event.event.step) == ("soft-moa", 6):
+            cut.close()
+    earlier = run_directory.left(tmp_path)
+    assert earlier.over == {"Bottleneck adapter, seed 0"}
+    assert {run: of.step for run, of in earlier.under_way.items()} == {"Soft-MoA, seed 0": 4}
+    trained = []
+    again = compare(base, task, comparison, lambda _: trained.append(1), earlier=earlier)
+    board = Scoreboard().add_all(run_directory.record(again, tmp_path, earlier))
+    assert len(trained) == 1
+    for old, new in zip(whole.finished, board.finished, strict=True):
+        assert (new.predicted, new.epochs) == (old.predicted, old.epochs)
+        assert new.confidence == pytest.approx(old.confidence, abs=1e-6)
+    points = [(point.run, point.step) for point in board.points]
+    assert points == [(point.run, point.step) for point in whole.points]
+    assert len(list(csv.DictReader((tmp_path / "results.csv").open()))) == 2
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+    other = replace(comparison, seeds=(1,))
+    with pytest.raises(TaskError, match="another comparison"):
+        left = run_directory.left(tmp_path)
+        list(run_directory.record(compare(base, task, other, earlier=left), tmp_path, left))
+    assert len(run_directory.read(tmp_path).events) > 2
+
+
+def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
+    events = recorded(base, task, tmp_path, "soft-moa", "linear")
+    finished = {e.method: e for e in events_of(events, RunFinished)}
+    with (tmp_path / "results.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert list(rows[0]) == list(run_directory.COLUMNS)
+    for row in rows:
+        assert float(row["test_accuracy"]) == pytest.approx(finished[row["method"]].test_accuracy)
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").open()]
+    assert len(lines) == len(events)
+    assert sum(line["event"] == "Started" for line in lines) == 2
+    assert events_of(events, Preparing) and lines[0]["event"] == "Planned"
+
+    saved = run_directory.read(tmp_path)
+    assert len(saved.bundles) == 2 and len(saved.events) == len(events)
+    again, board = Scoreboard().add_all(saved.events), Scoreboard().add_all(events)
+    assert again.plan.runs == board.plan.runs and again.plan.truth == board.plan.truth
+    assert again.steps == board.steps and again.expected == board.expected
+    assert [r.predicted for r in again.finished] == [r.predicted for r in board.finished]
+    for old, new in zip(board.points, again.points, strict=True):
+        assert (new.run, new.step) == (old.run, old.step)
+        assert new.accuracy == pytest.approx(old.accuracy, abs=1e-5)
+    result = finished["soft-moa"]
+    path = run_directory.bundle_path(tmp_path, events[0], result.run)
+    model, info = bundle.load(path, base)
+    logits, _ = predict(model, tasks.log_mels(task.test))
+    assert tuple(logits.argmax(dim=1).tolist()) == result.predicted
+    assert info.metrics["test_accuracy"] == result.test_accuracy
+
+
+def test_an_interrupted_folder_can_be_read(base, task, tmp_path):
+    comparison = Comparison((Choice.of("linear"), Choice.of("soft-moa")), SHORT, interleave=False)
+    events = run_directory.record(compare(base, task, comparison), tmp_path)
+    for event in events:
+        if isinstance(event, RunFinished):
+            events.close()
+            break
+    with (tmp_path / "events.jsonl").open("a") as log:
+        log.write('{"event": "St')  # as a killed process leaves it
+    saved = run_directory.read(tmp_path)
+    finished = [e.method for e in events_of(saved.events, RunFinished)]
+    assert finished == ["linear"] and len(saved.bundles) == 1
+
+
+def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
+    events = recorded(base, task, tmp_path / "run", "linear")
+    archive = run_directory.pack(tmp_path / "run")
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("../outside.txt", "no")
+        packed.writestr("bundles/../../outside.safetensors", "no")
+    run_directory.unpack(archive, tmp_path / "again" / "folder")
+    saved = run_directory.read(tmp_path / "again" / "folder")
+    assert len(saved.events) == len(events) and len(saved.bundles) == 1
+    assert not list(tmp_path.rglob("outside*"))
+
+
+def test_any_name_of_a_task_survives_packing(base, task, tmp_path):
+    recorded(base, replace(task, name="my birds.v2 (ä)"), tmp_path / "run", "linear")
+    run_directory.unpack(run_directory.pack(tmp_path / "run"), tmp_path / "again")
+    [path] = run_directory.read(tmp_path / "again").bundles
+    assert path.name == "my birds.v2 (ä)-linear-seed0.safetensors"
+
+
+def test_a_damaged_zip_of_a_comparison_is_refused(base, task, tmp_path):
+    recorded(base, task, tmp_path / "run", "linear")
+    archive = run_directory.pack(tmp_path / "run")
+    whole = archive.read_bytes()
+    with zipfile.ZipFile(archive) as packed:
+        begin = packed.getinfo("events.jsonl").header_offset + 60
+    archive.write_bytes(whole[:begin] + b"\xff" * 40 + whole[begin + 40 :])
+    with pytest.raises(TaskError, match="not a zip file that can be read"):
+        run_directory.unpack(archive, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]\n[2]", '{"event": "Preparing"}\n{}', "sound\nsound", "[" * 200_000 + "\n{}"],
+)
+def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
+    (tmp_path / "events.jsonl").write_text(text)
+    with pytest.raises(TaskError, match="holds no comparison"):
+        run_directory.read(tmp_path)
+    (tmp_path / "bad.zip").write_bytes(b"PK nothing")
+    with pytest.raises(TaskError, match="not a zip file"):
+        run_directory.unpack(tmp_path / "bad.zip", tmp_path)
+
+
+def test_the_share_of_every_expert_is_recorded_after_each_evaluation(base, task):
+    events = run(base, task, "soft-moa", "topk-moa", "adapter")
+    balances = events_of(events, RouterBalance)
+    assert {e.method for e in balances} == {"soft-moa", "topk-moa"}
+    assert sorted(e.step for e in balances if e.method == "soft-moa") == [0, 2, 4]
+    for event in balances:
+        assert len(event.share) == 2 and {len(row) for row in event.share} == {7}
+        assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in event.share)
+
+
+def test_confidence_is_the_probability_of_the_true_class(base, task):
+    [result] = events_of(run(base, task, "linear"), RunFinished)
+    for file, said, sure in zip(task.test, result.predicted, result.confidence, strict=True):
+        assert (said == file.label) == (sure > 0.5)  # of two classes
+
+
+def test_equal_parameters_are_equal_within_five_percent(base, task):
+    config = weights.load("ast-small").model.config
+    names = [name for name, method in METHODS.items() if method.sizes]
+    comparison = plan(names, config=config, equal_parameters=True)
+    target = parameters_of(config, "soft-moa", METHODS["soft-moa"].options())
+    for choice in comparison.choices:
+        size = parameters_of(config, choice.method, choice.options)
+        assert size == pytest.approx(target, rel=0.05)
+
+
+def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):
+    config = base.model.config
+    by_steps = plan(["adapter"], SHORT_RECIPE, 3, "steps", config=config, batch=8)
+    events = list(compare(base, task, by_steps))
+    assert len(events_of(events, Step)) == 3
+    by_time = plan(["adapter"], SHORT_RECIPE, 0.5, "seconds", config=config, batch=8)
+    seconds = [e.event.seconds for e in events_of(compare(base, task, by_time), Step)]
+    assert all(spent < 0.5 for spent in seconds[:-1])  # the first step that ends later is the last
+
+
+def test_torchs_word_for_no_memory_is_known():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert out_of_memory(error.value)
+    assert not out_of_memory(RuntimeError("shapes do not fit"))

@@ -1,0 +1,192 @@
+"""Events of a stranger's comparison: each field has a bound, and what passes can be drawn."""
+
+import copy
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from softmoa import ASSETS
+from softmoa.data.tasks import TaskError
+from softmoa.plots import race
+from softmoa.training import run_directory, scoreboard
+from softmoa.training.events import RunFinished
+from softmoa.training.scoreboard import Scoreboard
+from softmoa.ui import standings
+
+with zipfile.ZipFile(ASSETS / "comparisons" / "initials.zip") as packed:
+    LINES = [json.loads(line) for line in packed.read("events.jsonl").splitlines()]
+TESTED = len(LINES[0]["truth"])
+
+
+def read(folder: Path, lines: list) -> run_directory.SavedComparison:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "events.jsonl").write_text(text + "\n")
+    return run_directory.read(folder)
+
+
+def changed(kind: str, **values) -> list:
+    """The log with the first event of a kind changed."""
+    lines = copy.deepcopy(LINES)
+    next(line for line in lines if line["event"] == kind).update(values)
+    return lines
+
+
+def draw(saved: run_directory.SavedComparison) -> int:
+    """Everything the page shows of it; the letters of its figures."""
+    board = Scoreboard().add_all(saved.events)
+    standings.verdict(board), standings.rows(board, True)
+    figures = [standings.curves(board, "loss", "step"), race.costs(standings.costs(board))]
+    figures.append(standings.balance(board))
+    for run in board.finished[:1]:
+        figures.append(race.confusion(scoreboard.confusion(run, board.plan), board.plan.labels))
+    return sum(len(figure.to_json()) for figure in figures)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("Started", {"steps": 0}),
+        ("Step", {"seconds": "abc"}),
+        ("Evaluated", {"accuracy": None}),
+        ("RouterBalance", {"share": [["a"]]}),
+        ("RouterBalance", {"step": "0'/><img src=x onerror=alert(1)>"}),
+        ("RunFinished", {"predicted": [999] * TESTED}),
+        ("RunFinished", {"confidence": ["x"] * TESTED}),
+        ("RunFinished", {"test_accuracy": {}}),
+        ("Planned", {"truth": [99] * TESTED}),
+        ("Planned", {"truth": [0]}),
+        ("Planned", {"groups": [0]}),
+        ("Planned", {"groups": [10**9] * TESTED}),
+        ("Planned", {"training": {"seconds": "x"}}),
+        ("Planned", {"task": "t" * 300}),
+        ("Planned", {"labels": ["x"] * 1500}),
+        ("Planned", {"labels": [["x"] * 99]}),
+        ("Planned", {"backbone_parameters": 0}),
+        ("Planned", {"backbone_parameters": -1}),
+        ("Planned", {"truth": [], "clips": []}),
+        ("Planned", {"title": "t" * 10**6}),
+        ("RouterBalance", {"share": [[1 / 40_000] * 40_000]}),
+        ("RouterBalance", {"share": [[0.5, 0.5], [1.0]]}),
+        ("RouterBalance", {"share": []}),
+        ("RouterBalance", {"share": [[float("nan")]]}),
+        ("Evaluated", {"loss": float("nan")}),
+        ("Evaluated", {"loss": 1e300}),
+        ("Evaluated", {"accuracy": 7.0}),
+        ("Step", {"seconds": -1}),
+        ("Step", {"step": 10**400}),
+        ("RunFinished", {"seconds": float("inf")}),
+        ("RunFinished", {"test_accuracy": float("nan")}),
+        ("RunFinished", {"predicted": [-1]}),
+    ],
+)
+def test_what_cannot_be_is_refused_at_the_door(tmp_path, kind, values):
+    with pytest.raises(TaskError, match="holds no comparison"):
+        read(tmp_path, changed(kind, **values))
+
+
+@pytest.mark.parametrize(
+    "options", [{"a": [[[0] * 100] * 100]}, {str(k): k for k in range(100)}, {"a": {"b": {}}}]
+)
+def test_options_are_few_plain_values(tmp_path, options):
+    lines = copy.deepcopy(LINES)
+    lines[0]["runs"][0]["options"] = options
+    with pytest.raises(TaskError):
+        read(tmp_path, lines)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("fold", "/../../x"),
+        ("fold", "a&lt;"),
+        ("method", "linear:..\\..\\x"),
+        ("method", "linear:<b>"),
+        ("method", "linear:![a](http:&#47;&#47;x)"),
+    ],
+)
+def test_bundles_and_entries_are_named_by_no_path_and_no_html(tmp_path, place, value):
+    lines = copy.deepcopy(LINES)
+    if place == "fold":
+        lines[0] |= {"folds": [value] * len(lines[0]["truth"])}
+    lines[0]["runs"][0] |= {place: value}
+    with pytest.raises(TaskError):
+        read(tmp_path, lines)
+
+
+def test_what_may_come_once_comes_once_and_what_must_come_comes(tmp_path):
+    with pytest.raises(TaskError):
+        read(tmp_path, [line for line in LINES if line["event"] != "Started"])
+    last = next(line for line in LINES if line["event"] == "RunFinished")
+    for again in (last, LINES[0]):
+        with pytest.raises(TaskError):
+            read(tmp_path, [*LINES, again])
+
+
+def test_a_line_that_would_unpack_far_is_not_parsed(tmp_path):
+    with pytest.raises(TaskError, match="longer than any"):
+        read(tmp_path, [LINES[0], '{"event": "Step", "x": [' + "[]," * 2_000_000 + "[]]}"])
+
+
+def test_a_zip_that_unpacks_far_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("bundles/a.safetensors", bytes(10**7))
+    with pytest.raises(TaskError, match="larger than any comparison"):
+        run_directory.unpack(tmp_path / "in.zip", tmp_path / "out")
+
+
+def test_what_is_written_is_json_and_what_was_not_measured_is_read_back(tmp_path):
+    lines = changed("RunFinished", val_accuracy=float("nan"), probe_accuracy=None)
+    events = read(tmp_path, lines).events  # with NaN, as of old
+    again = [run_directory.as_line(event) for event in events]
+    text = [run_directory.to_json(line) for line in again]
+    for line in text:
+        json.loads(line, parse_constant=pytest.fail)
+    assert repr(read(tmp_path, text).events) == repr(events)
+
+
+def test_the_largest_log_is_drawn_no_larger_than_a_screen(tmp_path):
+    """Thousands of evaluations, 256 experts in 128 mixtures, 1,000 classes."""
+    lines = changed("Planned", labels=[f"class {k}" for k in range(1000)])
+    at = next(k for k, line in enumerate(lines) if line["event"] == "RouterBalance")
+    lines[at : at + 1] = [
+        lines[at] | {"share": [[1 / 256] * 256] * 128, "step": k} for k in range(9)
+    ]
+    run = lines[at]["run"]
+    lines = [
+        x for x in lines if x["event"] != "RouterBalance" or x["run"] != run or len(x["share"]) > 9
+    ]
+    at = next(k for k, line in enumerate(lines) if line["event"] == "Evaluated")
+    lines[at : at + 1] = [lines[at] | {"step": k} for k in range(5000)]
+    assert draw(read(tmp_path, lines)) < 3_000_000
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_logs_are_refused_or_can_be_drawn(tmp_path, count):
+    rng = random.Random(0)
+    odd = [None, -1, 0, 1e308, float("nan"), "", "x" * 500, [], {}, [[]], True, 2**70, "NaN", [1]]
+    used = 0
+    for _ in range(count):
+        lines = copy.deepcopy(LINES)
+        for _ in range(rng.randint(1, 2)):
+            line = rng.choice(lines[:1] * 60 + lines)
+            at = line
+            while True:
+                key = rng.choice(list(at) if isinstance(at, dict) else range(len(at)))
+                if isinstance(at[key], dict | list) and at[key] and rng.random() < 0.7:
+                    at = at[key]
+                    continue
+                at[key] = rng.choice(odd)
+                break
+        try:
+            saved = read(tmp_path, lines)
+        except TaskError:
+            continue
+        used += 1
+        draw(saved)
+        assert all(
+            isinstance(e.test_accuracy, float) for e in saved.events if isinstance(e, RunFinished)
+        )
+    assert used > 5

@@ -1,0 +1,181 @@
+"""Where training computes, what it sends there and where its log-mels are kept."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from encoders import TINY, loaded, tiny
+
+from softmoa.data import tasks
+from softmoa.lens.ablation import causal_contribution, signed_contribution
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.run import run
+from softmoa.methods import METHODS, attach
+from softmoa.model import device
+from softmoa.model.ast import AST
+from softmoa.model.device import DeviceError
+from softmoa.training import compare as c
+from softmoa.training import fit as f
+from softmoa.training.fit import Evaluated, Finished, Step, TrainingOptions, fit, losses_of
+from softmoa.training.plan import Choice, Comparison
+
+
+def model_with(name: str, **options) -> AST:
+    model = tiny(0.05)
+    attach(model, name, METHODS[name].options(**options), 2)
+    return model
+
+
+def batch(count: int, frames: int = 40) -> list[f.Example]:
+    torch.manual_seed(1)
+    return [(torch.randn(frames + 8 * (k % 3), 128), k % 2) for k in range(count)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_whole_step_on_the_meta_device(name):
+    """It refuses tensors of another device as CUDA does, and has a backward pass."""
+    options = {"balance": "loss"} if name == "topk-moa" else {}
+    with torch.device("meta"):
+        model = AST(TINY)
+        attach(model, name, METHODS[name].options(**options), 2)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, 1e-3)
+    model.train()
+    loss, cross_entropy = losses_of(model, batch(3, 200), TrainingOptions(), torch.Generator())
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    assert loss.device.type == cross_entropy.device.type == "meta"
+    assert all(weight.grad is not None and weight.grad.is_meta for weight in trained)
+    with pytest.raises(RuntimeError, match="device|meta"):
+        model(torch.randn(1, 64, 128))
+
+
+def test_inputs_are_sent_once_a_batch(monkeypatch):
+    shapes = []
+
+    def sent(tensor, to):
+        shapes.append(tensor.ndim)
+        return device.sent(tensor, to)
+
+    monkeypatch.setattr(f, "sent", sent)
+    options = TrainingOptions(epochs=2, batch=4)
+    events = list(fit(model_with("soft-moa"), batch(12), batch(8), options))
+    steps = sum(isinstance(event, Step) for event in events)
+    checks = sum(isinstance(event, Evaluated) for event in events)
+    assert (steps, checks) == (6, 3)
+    assert shapes.count(3) == steps + 2 * checks  # log-mels
+    assert shapes.count(1) == steps  # labels
+
+
+def test_the_lens_sends_a_clip_once(monkeypatch):
+    count = []
+    real = device.sent
+
+    def sent(tensor, to):
+        count.append(tensor.shape)
+        return real(tensor, to)
+
+    for module in ("softmoa.lens.ablation.sent", "softmoa.model.device.sent"):
+        monkeypatch.setattr(module, sent)
+    classifier, mel = open_classifier("tones-soft-moa"), torch.randn(64, 128)
+    run(classifier, [mel, mel[:40]])
+    causal_contribution(classifier.model, mel)
+    signed_contribution(classifier.model, mel)
+    assert [shape[0] for shape in count] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("soft-moa", {}),
+        ("topk-moa", {"balance": "loss"}),
+        ("topk-moa", {"balance": "bias"}),
+        ("deep-prompt", {}),
+    ],
+)
+def test_checkpointing_changes_memory_and_nothing_else(name, options):
+    def trained(checkpointed: bool) -> tuple[list[float], float]:
+        training = TrainingOptions(epochs=2, batch=4, checkpointed=checkpointed)
+        events = list(fit(model_with(name, **options), batch(8), (), training))
+        [memory] = [event.step_memory_mb for event in events if isinstance(event, Finished)]
+        return [event.loss for event in events if isinstance(event, Step)], memory
+
+    (plain, whole), (again, less) = trained(False), trained(True)
+    assert again == pytest.approx(plain, rel=1e-5)
+    assert less < whole or options.get("balance") == "bias"  # whose routers may not be asked twice
+
+
+def test_a_compiled_model_learns_the_same(monkeypatch):
+    """Traced, but run by torch itself: there need be no compiler here."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="eager"))
+
+    def losses(compiled: bool) -> list[float]:
+        training = TrainingOptions(epochs=1, batch=4, compiled=compiled)
+        events = fit(model_with("soft-moa"), batch(8), (), training)
+        return [event.loss for event in events if isinstance(event, Step)]
+
+    assert losses(True) == pytest.approx(losses(False), rel=1e-5)
+
+
+def some_tones() -> tasks.Task:
+    task = tasks.few_shot(tasks.load("tones"), 2)
+    return replace(task, valid=task.valid[:4], test=task.test[:4])
+
+
+def test_log_mels_are_kept_where_there_is_room_and_else_computed_again(monkeypatch):
+    base, task = loaded(tiny()), some_tones()
+    comparison = Comparison((Choice.of("soft-moa"),), TrainingOptions(epochs=1, batch=4))
+    answers = {}
+    for free in (1e9, 0):
+        monkeypatch.setattr(device, "free_bytes", lambda place, free=free: free)
+        inputs = c.Inputs(base, task, 10.0)
+        *_, last = c.compare(base, task, comparison, inputs=inputs)
+        assert len(inputs.mels.kept) == (len(task.files) if free else 0)
+        answers[free] = last.predicted, last.confidence
+    assert answers[1e9] == answers[0]
+
+
+def test_inputs_go_to_the_gpu_then_to_the_host_then_nowhere(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
+    monkeypatch.setattr(device, "free_bytes", lambda place: {cpu: 1000, gpu: 100}[place])
+    assert [device.room_for(size, gpu) for size in (40, 41, 400, 401)] == [gpu, cpu, cpu, None]
+    assert device.room_for(400, cpu) == cpu and device.room_for(401, cpu) is None
+
+
+def test_too_little_memory_is_one_sentence(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    model = model_with("soft-moa")
+    monkeypatch.setattr(AST, "forward", full)
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(DeviceError, match="too little free memory for x; choose another"):
+        device.place(model, "x")
+    monkeypatch.setattr(AST, "embed", full)
+    classifier, mel = open_classifier("tones-soft-moa"), torch.randn(64, 128)
+    for compute in (
+        lambda: run(classifier, [mel]),
+        lambda: causal_contribution(classifier.model, mel),
+        lambda: signed_contribution(classifier.model, mel),
+    ):
+        with pytest.raises(DeviceError, match="too little free memory for this; send a shorter"):
+            compute()
+
+
+def test_a_run_that_needs_too_much_memory_fails_alone(monkeypatch):
+    base, task = loaded(tiny()), some_tones()
+    real = c.fit
+
+    def full(model, *arguments):
+        if getattr(model, "method", "") == "soft-moa":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield from real(model, *arguments)
+
+    monkeypatch.setattr(c, "fit", full)
+    choices = Choice.of("soft-moa"), Choice.of("bitfit")
+    events = list(c.compare(base, task, Comparison(choices, TrainingOptions(epochs=1))))
+    [failed] = [event for event in events if type(event).__name__ == "RunFailed"]
+    assert failed.method == "soft-moa" and "try a smaller batch" in failed.message
+    assert events[-1].method == "bitfit"

@@ -1,0 +1,313 @@
+"""The real app in a real server process, driven in a real browser."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import soundfile
+from gradio.route_utils import delete_files_created_by_app
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from playwright.sync_api import Page, expect
+
+from softmoa.data import collection
+from softmoa.lens.classifier import DEFAULT_BUNDLE, open_classifier
+from softmoa.lens.classify import classify
+from softmoa.model.weights import ASSETS
+from softmoa.ui import comparing, explore, explore_files, sweeper
+from softmoa.ui import page as the_page
+from softmoa.ui.backbones import bundle_choices
+from softmoa.ui.examples import clip_name, example_clips
+from softmoa.ui.texts import explore as texts
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ASSETS / "examples"
+TONE_HZ = 1234
+WAIT = 60_000
+
+
+def pick_example(page: Page, name: str) -> None:
+    """Press an example and wait until the stage shows it; the page opens on the rooster."""
+    clip, stage = page.locator("#clip textarea"), page.locator("#stage .stage")
+    expect(stage).to_have_attribute("data-opened", re.compile("[1-9]"), timeout=WAIT)
+    if clip.input_value() != name.replace(" ", "_"):
+        with new_clip(page):
+            page.locator("#examples button", has_text=name).click()
+
+
+@contextmanager
+def new_clip(page: Page):
+    """Wait until the stage shows another clip than before the block."""
+    stage = page.locator("#stage .stage[data-empty=false]")
+    before = page.locator("#stage .stage").get_attribute("data-opened")
+    yield
+    expect(stage).to_have_attribute("data-opened", re.compile(rf"^(?!{before}$)"), timeout=WAIT)
+
+
+def upload(page: Page, path: Path) -> None:
+    page.locator("#sound").get_by_label("Upload file").click()
+    page.locator("#sound input[type=file]").set_input_files(path)
+
+
+def test_the_page_opens_on_an_answer(page):
+    result = classify(open_classifier(), EXAMPLES / "rooster.ogg")
+    expect(page.locator("#stage h2")).to_contain_text(str(result.headline()))
+    expect(page.locator("#stage .experts button")).to_have_count(7)
+    assert page.locator("#stage .area").bounding_box()["y"] < 500
+    before = page.evaluate(
+        "document.body.innerText.split(document.querySelector('#stage h2').innerText)[0]"
+    )
+    assert len(before.split()) < 80  # with the names of tabs and examples
+
+
+@pytest.mark.parametrize(("bundle", "times"), [(DEFAULT_BUNDLE, 1), ("esc10-soft-moa", 0)])
+def test_probabilities_of_labels_that_may_all_be_true_are_explained(bundle, times):
+    result = classify(open_classifier(bundle), EXAMPLES / "dog_bark.ogg")
+    assert explore.said(result).count(texts.SEVERAL_TRUE) == times
+
+
+def test_downloads(page, tmp_path):
+    pick_example(page, "bell")
+    content = {}
+    for kind in ("png", "csv", "json"):
+        with page.expect_download() as download:
+            page.locator(f"#make-{kind}").click()
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        content[path.suffix] = path.read_bytes()
+    assert content[".png"].startswith(b"\x89PNG") and len(content[".png"]) > 50_000
+    assert content[".csv"].startswith(b"layer,site,expert,slot,token")
+    assert len(json.loads(content[".json"])["mixtures"]) == 6
+
+
+def test_the_microphone_is_recorded_and_classified(page, server):
+    before = set(server[1].rglob("*.wav"))
+    page.locator("#sound").get_by_label("Clear").click()
+    page.locator("#sound .record-button").click()
+    page.wait_for_timeout(2500)
+    with new_clip(page):
+        page.locator("#sound .stop-button:visible").first.click()
+    expect(page.locator("#status")).to_contain_text("s of sound")
+    [recorded] = set(server[1].rglob("*.wav")) - before
+    samples, rate = soundfile.read(recorded)
+    assert rate == 16_000 and samples.ndim == 1 and len(samples) > rate
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 8 * len(samples)))
+    peak = spectrum.argmax() * rate / (8 * len(samples))
+    assert abs(peak - TONE_HZ) < 2
+
+
+def test_an_upload_is_classified_and_a_bad_one_gets_one_sentence(page, problems, tmp_path):
+    with new_clip(page):
+        upload(page, EXAMPLES / "speech.flac")
+    expect(page.locator("#stage h2")).to_contain_text("Speech", timeout=WAIT)
+    page.locator("#numbers > button").click()
+    expect(page.locator("#contributions")).to_contain_text("All layers", timeout=WAIT)
+    page.locator("#sound").get_by_label("Clear").click()
+    expect(page.locator("#status")).to_contain_text("Record or upload a sound")
+    expect(page.locator("#stage .area")).to_be_hidden()
+    fake = tmp_path / "song.wav"
+    fake.write_text("this is a text")
+    upload(page, fake)
+    sentence = "This is not a sound file that can be read"
+    expect(page.locator("#status")).to_contain_text(sentence)
+    expect(page.locator(".toast-body")).to_contain_text(sentence)
+    expect(page.locator("#stage .area")).to_be_hidden()
+    page.wait_for_timeout(500)
+    # The browser's own player cannot read the file either, and says so.
+    assert set(problems) <= {"Waveform load error: MediaError"}
+    problems.clear()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server[0], verbose=False)
+
+
+def test_http_classify(client):
+    report = client.predict(
+        file=handle_file(EXAMPLES / "dog_bark.ogg"),
+        bundle="esc10-soft-moa",
+        top_k=2,
+        api_name="/classify",
+    )
+    assert report["labels"][0]["label"] == "dog bark" and len(report["labels"]) == 2
+    assert [row["layer"] for row in report["experts"]] == list(range(6))
+
+
+def test_http_routing(client):
+    routing = client.predict(
+        file=handle_file(EXAMPLES / "dog_bark.ogg"), layer=3, expert=5, api_name="/routing"
+    )
+    record = classify(open_classifier(), EXAMPLES / "dog_bark.ogg").records[3]
+    expected = record.routing.dispatch_weights[0, :, 5, 0].tolist()
+    flat = routing["special"]["dispatch"] + sum(routing["dispatch"], [])
+    assert flat == pytest.approx(expected, abs=1e-6)
+    assert len(routing["hertz"]) == 8 and len(routing["seconds"]) == len(routing["dispatch"][0])
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"bundle": "../../etc/passwd"}, "no bundle of that name"),
+        ({"top_k": 0}, "top_k"),
+    ],
+)
+def test_http_refuses_bad_values_with_one_sentence(client, values, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(file=handle_file(EXAMPLES / "bell.ogg"), api_name="/classify", **values)
+
+
+def test_http_compare_streams_and_ends_with_a_table(client):
+    job = client.submit(
+        task="tones", methods="linear,lora", shots=2, epochs=1, seeds="0", api_name="/compare"
+    )
+    last = job.result(timeout=280)
+    assert last["status"] == "done" and last["test_clips"] > 100 and last["failed"] == []
+    assert [row["method"] for row in last["rows"]] == ["linear", "lora"]
+    assert all(0 < row["test_accuracy"] <= 1 for row in last["rows"])
+    assert "Linear probe" in last["conclusion"]
+    running = job.outputs()[:-1]
+    assert {answer["status"] for answer in running} == {"running"}
+    shares = [answer["progress"] for answer in running]
+    assert shares == sorted(shares) and shares[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"task": "birds"}, "no such task; there are"),
+        ({"task": "../../etc"}, "no such task"),
+        ({"methods": "linear,magic"}, "no method 'magic'"),
+        ({"methods": "linear,linear"}, "named twice"),
+        ({"methods": ""}, "no method"),
+        ({"methods": "linear", "seeds": ",".join(map(str, range(50)))}, "50 runs; at most 20"),
+        ({"seeds": "one"}, "whole numbers"),
+        ({"seeds": "-1"}, "whole numbers"),
+        ({"shots": 0}, "shots must be from 1"),
+        ({"shots": 1e300}, "shots must be from 1"),
+        ({"epochs": 0.5}, "epochs must be a whole number"),
+        ({"epochs": 10**9}, "epochs must be from 1 to 1000"),
+        ({"task": "tones", "shots": 1000}, "fewer than"),
+    ],
+)
+def test_http_compare_refuses_bad_values_with_one_sentence(client, values, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(api_name="/compare", **values)
+
+
+@pytest.fixture
+def taken():
+    """A port that something else serves on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield str(other.getsockname()[1])
+
+
+ELSEWHERE = "choose another address with --host or port with --port."
+
+
+@pytest.mark.parametrize(
+    "host, words",
+    [
+        (None, "Cannot serve on port TAKEN: choose another one with --port."),
+        ("127.0.0.1", f"Cannot serve on 127.0.0.1, port TAKEN: {ELSEWHERE}"),
+        ("192.0.2.1", f"Cannot serve on 192.0.2.1, any port from 7860: {ELSEWHERE}"),  # nobody's
+    ],
+)
+def test_where_it_cannot_serve_is_one_sentence(taken, host, words):
+    with gr.Blocks() as demo, pytest.raises(the_page.ServeError) as error:
+        the_page.serve(demo, host, None if host == "192.0.2.1" else int(taken))
+    assert str(error.value) == words.replace("TAKEN", taken)
+
+
+@pytest.mark.parametrize(
+    "front, port, words",
+    [
+        (
+            ["app.py"],
+            "99999",
+            "Invalid value for '--port': Input should be less than or equal to 65535",
+        ),
+        (
+            ["-m", "softmoa", "app"],
+            "TAKEN",
+            "Cannot serve on port TAKEN: choose another one with --port.",
+        ),
+    ],
+)
+def test_a_command_that_cannot_serve_ends_with_that_sentence(
+    taken, front, port, words, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SOFTMOA_RUNS", str(tmp_path))  # else another server is told of
+    command = [sys.executable, *front, "--port", port.replace("TAKEN", taken)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"Error: {words.replace('TAKEN', taken)}\n"
+
+
+def test_the_examples_outlive_the_sweep_of_what_was_sent():
+    demo = the_page.build()
+    [sound] = [block for block in demo.blocks.values() if block.elem_id == "sound"]
+    copies = [Path(path) for path in sound.temp_files]
+    assert len(copies) == len(example_clips()) and all(path.exists() for path in copies)
+    delete_files_created_by_app(demo, 0)
+    assert all(path.exists() for path in copies)
+
+
+def test_a_sound_that_was_swept_away_is_said(tmp_path):
+    gone = str(tmp_path / "dog_bark.ogg")
+    with gr.Blocks(), gr.Tab() as tab:
+        view = explore.Explored(tab)
+    said = view.run_model(gone, DEFAULT_BUNDLE, "ast-small")
+    assert said[view.status] == explore.GONE and said[view.result] is None
+    assert clip_name(gone) == ""
+
+
+def test_no_two_bundles_have_one_title():
+    titles = [title for title, _ in bundle_choices("ast-small")]
+    assert len(set(titles)) == len(titles) and "esc10: Top-2 MoA, 10 labels" in titles
+
+
+def test_nothing_waits_for_another_visitor_to_be_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "ROOT", tmp_path / "takes")
+    monkeypatch.setattr(explore_files, "EXPORTS", tmp_path / "exports")
+    monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
+    sweeper.sweep()  # there is nothing yet
+    for name in ("takes", "exports", "runs"):
+        for age in ("old", "new"):
+            (tmp_path / name / age).mkdir(parents=True)
+            log = tmp_path / name / age / "events.jsonl"
+            log.touch()
+            if age == "old":
+                os.utime(log, (0, 0))
+                os.utime(log.parent, (0, 0))
+    sweeper.sweep()
+    assert {path.name for path in tmp_path.glob("*/*")} == {"new"}
+
+
+def test_a_sweep_that_fails_does_not_keep_the_others(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(24, "Too many open files")
+
+    swept = []
+    monkeypatch.setattr(sweeper.folders, "sweep", fail)
+    monkeypatch.setattr(comparing, "sweep", lambda: swept.append("runs"))
+    sweeper.sweep()
+    assert swept == ["runs"] and caplog.text.count("a sweep failed") == 2
+
+
+def test_old_downloads_are_swept_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(explore_files, "EXPORTS", tmp_path)
+    result = classify(open_classifier(), EXAMPLES / "dog_bark.ogg")
+    old, new = (Path(explore_files.make_file("csv", result, {})) for _ in range(2))
+    assert old.exists() and new.exists()
+    os.utime(old.parent, (0, 0))
+    explore_files.make_file("json", result, {})
+    assert not old.parent.exists() and new.exists()

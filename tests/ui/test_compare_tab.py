@@ -1,0 +1,261 @@
+"""A real race in the real app: curves move, a stop stops, a winner goes to Explore."""
+
+import csv
+import re
+import zipfile
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from softmoa.methods import METHODS
+
+LONG = 280_000  # milliseconds a busy machine may take
+
+
+def open_compare(page: Page, methods: list[str], shots: str = "5", epochs: int = 1) -> None:
+    """Fill in the form of the tab."""
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#task input")).to_have_value("Mandarin initials")
+    page.locator("#task input").click()
+    page.get_by_role("option", name="Instrument families").click()
+    page.locator("#choose").get_by_text("Choose methods").click()
+    boxes = page.locator("#methods label")
+    expect(boxes).to_have_count(len(METHODS))  # they come when the accordion opens
+    for box in boxes.all():
+        wanted = box.text_content().strip() in methods
+        if box.locator("input").is_checked() != wanted:
+            box.click()
+    page.locator("#more").get_by_text("More settings").click()
+    page.locator("#shots").get_by_label(shots, exact=True).check()
+    number = page.locator("#amount input[type=number]")
+    number.fill(str(epochs))
+    number.press("Enter")
+
+
+CURVES = """() => (document.querySelector('#curves .js-plotly-plot')?.data ?? [])
+  .filter(trace => trace.name).map(trace => [trace.name, trace.x.length])"""
+
+
+def points(page: Page) -> dict[str, int]:
+    """Number of points of every method's curve."""
+    return dict(page.evaluate(CURVES))
+
+
+def wait_for_points(page: Page, method: str, most: int) -> None:
+    page.wait_for_function(
+        f"([method, most]) => Object.fromEntries(({CURVES})())[method] >= most",
+        arg=[method, most],
+        timeout=LONG,
+    )
+
+
+def chart(page: Page, name: str):
+    """What a figure of the page was drawn from."""
+    drawn = page.locator(f"#{name} .js-plotly-plot")
+    expect(drawn.locator(".main-svg").first).to_be_attached(timeout=LONG)
+    return drawn.evaluate("plot => plot.data")
+
+
+ROWS = """name => [...document.querySelectorAll(`#${name} [role=row]`)]
+  .map(row => [...row.querySelectorAll('[role=gridcell]')].map(cell => cell.innerText.trim()))
+  .filter(row => row[0])"""
+
+
+def rows(page: Page, count: int, name: str = "results") -> list[list[str]]:
+    """The table as texts, once it has so many rows."""
+    there = f"([name, count]) => ({ROWS})(name).length === count"
+    page.wait_for_function(there, arg=[name, count], timeout=LONG)
+    return page.evaluate(ROWS, name)
+
+
+def choose_run(page: Page, name: str) -> None:
+    page.locator("#run input").click()
+    page.get_by_role("option", name=name).click()
+
+
+def download(page: Page, button: str, folder):
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def forgive_leaving(problems: list[str]) -> None:
+    """A page that is left while it is told something says so to its console."""
+    assert all("abort" in said.lower() or "Connection errored out" in said for said in problems)
+    problems.clear()
+
+
+@pytest.mark.timeout(900)
+def test_a_race_from_start_to_explore(page, go, tmp_path):
+    names = {"Linear probe", "Bottleneck adapter", "Soft-MoA"}
+    open_compare(page, list(names), epochs=2)
+    expect(page.locator("#estimate")).to_contain_text("Soft-MoA 133,758", timeout=LONG)
+    expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
+    page.locator("#start").click()
+    expect(page.locator("#verdict")).to_contain_text("race is on", timeout=LONG)
+    wait_for_points(page, "Soft-MoA", 1)
+    expect(page.locator("#start")).to_be_disabled()
+    drawn = page.locator("#curves .main-svg").first.element_handle()
+    page.locator("#curves .legendtoggle").first.click()
+    wait_for_points(page, "Soft-MoA", 3)
+
+    expect(page.locator("#progress")).to_contain_text("Done: 3 of 3", timeout=LONG)
+    assert points(page) == dict.fromkeys(names, 3)
+    # The same picture grew, and what was hidden stays so.
+    assert drawn.evaluate("svg => svg.isConnected")
+    traces = chart(page, "curves")
+    hidden = [trace.get("name") for trace in traces if trace.get("visible") is not True]
+    assert "Linear probe" in hidden
+    table = rows(page, 3)
+    assert {row[0] for row in table} == names
+    assert [float(row[1].rstrip("%")) for row in table] == sorted(
+        (float(row[1].rstrip("%")) for row in table), reverse=True
+    )
+    assert all(15 < float(row[2].rstrip(" %")) <= 100 for row in table)  # chance is 9 %
+    assert ["Soft-MoA", "133,758 (1.2 %)"] in [[row[0], row[3]] for row in table]
+    expect(page.locator("#verdict")).to_contain_text(re.compile("clear|ahead"))
+    expect(page.locator("#verdict")).to_contain_text("What would decide it")
+    dots = [trace for trace in chart(page, "costs") if trace["mode"] == "markers"]
+    assert len(chart(page, "balance")) == 7 and len(dots) == 6
+
+    page.locator("#axis").get_by_label("seconds of training").check()
+    expect(page.locator("#curves .xtitle")).to_contain_text("seconds")
+    assert points(page) == dict.fromkeys(names, 3)
+
+    choose_run(page, "Soft-MoA")
+    expect(page.locator("#worst-clip")).to_be_visible()
+    [matrix] = chart(page, "confusion")
+    assert sum(int(cell or 0) for row in matrix["text"] for cell in row) == 264
+    page.locator("#worst [role=gridcell]").first.click()
+    expect(
+        page.locator("#worst-clip audio, #worst-clip [data-testid*=waveform]").first
+    ).to_be_attached()
+
+    with download(page, "#table-file", tmp_path).open() as table:
+        assert {row["method"] for row in csv.DictReader(table)} == {"linear", "adapter", "soft-moa"}
+    assert download(page, "#make-figures", tmp_path).read_bytes().startswith(b"\x89PNG")
+    assert download(page, "#bundle-file", tmp_path).name == "instruments-soft-moa-seed0.safetensors"
+    everything = download(page, "#make-all", tmp_path)
+    assert len([n for n in zipfile.ZipFile(everything).namelist() if "safetensors" in n]) == 3
+
+    # The saved comparison opens again, on a page that knows nothing of it.
+    table = rows(page, 3)
+    [*_, (clip, _, said, _)] = page.evaluate(ROWS, "worst")
+    page.locator("#worst [role=gridcell]", has_text=clip).click()  # it comes along
+    page.locator("#send").click()
+    page.locator("#model > button").click()
+    expect(page.locator("#bundle input")).to_have_value(re.compile("yours: Soft-MoA, seed 0"))
+    expect(page.locator("#stage")).to_contain_text(said, timeout=LONG)  # as in the race
+    page = go("?tab=compare")
+    expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
+    page.locator("#saved").get_by_text("Open a saved comparison").first.click()
+    page.locator("#reopen input[type=file]").set_input_files(everything)
+    expect(page.locator("#progress")).to_contain_text("Done: 3 of 3", timeout=LONG)
+    assert rows(page, 3) == table and len(chart(page, "confusion")[0]["text"]) == 11
+
+
+@pytest.mark.timeout(600)
+def test_stop_keeps_what_was_finished(page, problems):
+    open_compare(page, ["Linear probe", "Full fine-tuning"], epochs=30)
+    page.locator("#turns input").uncheck()  # the probe is over before the other one begins
+    page.locator("#start").click()
+    probe = page.locator("#results [role=row]", has_text="Linear probe")
+    expect(probe).to_contain_text("1 of 1", timeout=LONG)
+    page.reload()  # it is still this browser's to stop
+    expect(probe).to_contain_text("1 of 1", timeout=LONG)
+    page.wait_for_function("window.softmoaLinkOpened")
+    forgive_leaving(problems)
+    page.locator("#stop").click()
+    expect(page.locator("#progress")).to_contain_text("Stopped: 1 of 2", timeout=LONG)
+    expect(page.locator("#start")).to_be_enabled()
+    expect(page.locator("#run input")).to_have_value("Linear probe, seed 0")
+
+
+@pytest.mark.timeout(900)
+def test_two_visitors_a_reload_and_a_closed_page(page, server, problems):
+    open_compare(page, ["Bottleneck adapter"], epochs=30)
+    page.locator("#start").click()
+    one = page.locator("#results [role=row]", has_text="Bottleneck adapter")
+    rows(page, 1)
+    page.reload()  # the address must survive what the page makes of it
+    expect(one).to_be_visible(timeout=LONG)
+    page.wait_for_function("window.softmoaLinkOpened")
+    page.get_by_role("tab", name="Lesson").click()
+    page.wait_for_function("location.search.includes('tab=lesson')")
+    assert "run=" not in page.url
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("/tab=compare&run=[\\w-]{12}/.test(location.search)")
+    expect(page.locator("#stop")).to_be_enabled()
+    wait_for_points(page, "Bottleneck adapter", 1)  # it goes on
+
+    other = page.context.new_page()
+    other.goto(server[0])
+    other.wait_for_selector("#examples button")
+    open_compare(other, ["Linear probe"])
+    expect(other.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
+    other.locator("#start").click()
+    expect(other.locator("#progress")).to_contain_text("Waiting: 1 before", timeout=LONG)
+    page.close()  # nobody watches the first one any more
+    expect(other.locator("#progress")).to_contain_text("Done: 1 of 1", timeout=LONG)
+    forgive_leaving(problems)
+
+
+def test_the_tab_opens_on_the_recorded_race(page):
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
+    expect(page.locator("#progress")).to_contain_text("Mandarin initials, all training clips.")
+    table = rows(page, 7)
+    lanes = chart(page, "lanes")
+    assert [lane["y"][0] for lane in lanes] == [row[0] for row in table]
+    assert [f"{lane['x'][1]:.1%}" for lane in lanes] == [row[1] for row in table]
+    expect(page.locator("#verdict h3")).to_contain_text("7.0 ± 2.7 points above the linear probe")
+    assert len(chart(page, "balance")) == 1 + 3 * 7 + 16
+    page.wait_for_timeout(500)  # the page grows to its full height
+    assert page.evaluate("document.documentElement.scrollHeight") <= 2400
+    expect(page.locator("#worst")).to_be_visible()  # its sounds are on the server
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert page.locator("#race-stage").bounding_box()["height"] <= 800
+    page.locator("#choose").get_by_text("Choose methods").click()
+    page.locator("#more").get_by_text("More settings").click()
+    expect(page.locator("#recipe")).to_be_attached()
+    page.evaluate("scrollTo(0, 600)")  # the form scrolls, the stage stays
+    page.wait_for_function("document.querySelector('#race-stage').getBoundingClientRect().top >= 0")
+    expect(page.locator("#send")).to_be_enabled()  # the run that is shown has its weights
+    choose_run(page, "Soft-MoA, fold 1, seed 0")
+    expect(page.locator("#send")).to_be_enabled()
+    page.locator("#send").click()
+    page.locator("#model > button").click()
+    expect(page.locator("#bundle input")).to_have_value(re.compile("yours: Soft-MoA, seed 0"))
+    page.wait_for_function("location.search.includes('tab=explore')")
+    assert "bundle=" not in page.url  # its key would open the comparison
+
+
+def test_the_form(page, tmp_path):
+    """Presets fill in the methods; what cannot be run or opened gets one sentence; a phone."""
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#choose").get_by_text("Choose methods").click()
+    chosen = page.locator("#methods input:checked")
+    expect(chosen).to_have_count(4)
+    page.locator("#preset").get_by_label("All methods").check()
+    expect(chosen).to_have_count(len(METHODS))
+    page.locator("#preset").get_by_label("My sounds").click()
+    toasts = page.locator(".toast-body")
+    expect(toasts.filter(has_text="Your sounds")).to_be_visible()
+
+    for box in page.locator("#methods label:has(input:checked)").all()[::-1]:
+        box.click()
+    expect(chosen).to_have_count(0)
+    page.locator("#start").click()
+    expect(toasts.filter(has_text="Choose at least one method")).to_be_visible()
+    expect(page.locator("#start")).to_be_enabled()
+
+    (tmp_path / "events.jsonl").write_text("nothing\nof the kind\n")
+    page.locator("#saved").get_by_text("Open a saved comparison").first.click()
+    page.locator("#reopen input[type=file]").set_input_files(tmp_path / "events.jsonl")
+    expect(toasts.filter(has_text="holds no comparison that can be read")).to_be_visible()
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#start")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,443 @@
+"""The Experts tab in a real browser, its numbers against the computation; every kind of mixture."""
+
+import re
+import time
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import soundfile
+import torch
+from playwright.sync_api import Locator, Page, expect
+
+from softmoa.lens import classifier as classifying
+from softmoa.lens.ablation import Intervention, causal_contribution, signed_contribution
+from softmoa.lens.attribution import Attribution
+from softmoa.lens.balance import METRICS, effective_experts
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.classify import Classification, classify, reclassify
+from softmoa.lens.hearing import hear
+from softmoa.lens.task_bundles import same_task
+from softmoa.methods import METHODS, attach, bundle, share
+from softmoa.methods.bundle import BundleInfo
+from softmoa.model import weights
+from softmoa.model.device import DeviceError
+from softmoa.model.recording import expert_share
+from softmoa.ui import experts, favourites
+from softmoa.ui.balance import MEAN, Balance, metrics
+from softmoa.ui.figure import chosen
+from softmoa.ui.hear import HearIt, passing
+from softmoa.ui.stage.stage import most_different
+from softmoa.ui.switchboard import Switchboard
+
+WAIT = 40_000  # ms; a shared machine is slow
+EXAMPLES = weights.ASSETS / "examples"
+
+
+@pytest.fixture(scope="module")
+def result() -> Classification:
+    return classify(open_classifier(experts.OPENING[0]), experts.OPENING[1])
+
+
+def open_experts(page: Page, part: str = "Which matter") -> None:
+    page.get_by_role("tab", name="Experts").click()
+    page.get_by_role("tab", name=part, exact=True).click()
+
+
+def choose(page: Page, control: str, name: str) -> None:
+    page.locator(f"#{control} label").get_by_text(name, exact=True).click()
+
+
+def drawn(page: Page, chart: str, script: str):
+    """What plotly has computed for a figure; script: from its `gd`."""
+    page.locator(f"#{chart} .js-plotly-plot").wait_for(timeout=WAIT)
+    return page.evaluate(f"(gd => {script})(document.querySelector('#{chart} .js-plotly-plot'))")
+
+
+def cells(page: Page) -> np.ndarray:
+    """The numbers of the map, (layers, experts)."""
+    rows = "Array.from(gd.calcdata[0][0].z, row => Array.from(row))"
+    return np.array(drawn(page, "experts-map", rows))
+
+
+def bars(page: Page, chart: str) -> list[dict[str, float]]:
+    """Probability of each label, intact and changed."""
+    axis = "gd._fullLayout.yaxis._categories"
+    one = f"trace => Object.fromEntries(trace.map(bar => [{axis}[bar.p], bar.s]))"
+    return drawn(page, chart, f"gd.calcdata.map({one})")
+
+
+def shown(page: Page, values) -> None:
+    """Wait until the map shows these values."""
+    for _ in range(WAIT // 500):
+        found = cells(page)
+        if found.shape == tuple(values.shape) and np.abs(found - values.numpy()).max() < 2e-3:
+            return
+        page.wait_for_timeout(500)
+    assert found == pytest.approx(values.numpy(), abs=2e-3)
+
+
+def test_the_opening_needs_its_experts(result):
+    everything = Intervention(tuple(range(7)))
+    without = reclassify(result, dict.fromkeys(Attribution(result).places, everything))
+    assert result.top(1)[0][0] == "reed" and result.top(1)[0][1] > 0.8  # an oboe is one
+    assert without.top(1)[0][0] != "reed"
+
+
+def test_the_map_shows_what_the_computation_gives(page, result):
+    open_experts(page)
+    target, model = int(result.logits.argmax()), result.classifier.model
+    expect(page.locator("#experts-status")).to_contain_text("reed (92.", timeout=WAIT)
+    causal = causal_contribution(model, result.mel)
+    shown(page, causal.delta[..., target])
+    expect(page.locator("#experts-map text", has_text="-1.15")).to_be_visible()
+
+    choose(page, "experts-mode", "go to the others")
+    shown(page, causal_contribution(model, result.mel, "renormalise").delta[..., target])
+    choose(page, "experts-view", "Signed")
+    signed = signed_contribution(model, result.mel, target)
+    shown(page, signed.experts)
+    expect(page.locator("#experts-mode")).to_be_hidden()
+
+    # Beside it, on the spectrogram, the expert that is chosen.
+    expect(page.locator("#experts-one")).to_contain_text("Where expert 3 of layer 5", timeout=WAIT)
+    values = drawn(page, "experts-detail", "Array.from(gd.calcdata[0][0].z, r => Array.from(r))")
+    tokens = result.grid.unfold(signed.tokens[4, :, 2])
+    assert np.array(values) == pytest.approx(tokens.numpy(), abs=1e-3)
+    expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 93 %: with only")
+    seconds = drawn(page, "experts-detail", "Array.from(gd.calcdata[0][0].x)")
+    assert seconds[:2] == pytest.approx([0, 0.16]) and len(seconds) == result.grid.columns + 1
+
+    choose(page, "experts-view", "Length")
+    shown(page, Attribution(result).norms)
+    choose(page, "experts-view", "Share")
+    shown(page, torch.cat([expert_share(record) for record in result.records]))
+
+
+def test_another_class_and_another_expert_can_be_judged(page, result):
+    open_experts(page)
+    delta = causal_contribution(result.classifier.model, result.mel).delta
+    brass = result.classifier.labels.index("brass")
+    page.locator("#experts-target input").click()
+    page.get_by_role("option", name="brass").click()
+    shown(page, delta[..., brass])
+    choose(page, "experts-layer", "4")
+    choose(page, "experts-expert", "1")
+    expect(page.locator("#experts-one")).to_contain_text(
+        "Without expert 1 of layer 4", timeout=WAIT
+    )
+    without = reclassify(result, {(3, "mhsa"): Intervention((0,))})
+    before, after = bars(page, "experts-detail")
+    for c, label in enumerate(result.classifier.labels):
+        if label in before:
+            assert before[label] == pytest.approx(result.probabilities[c].item(), abs=1e-3)
+            assert after[label] == pytest.approx(without.probabilities[c].item(), abs=1e-3)
+    assert "brass" in before
+
+
+def test_of_two_quick_choices_the_last_one_counts(page, result):
+    open_experts(page)
+    target = int(result.logits.argmax())
+    intended = causal_contribution(result.classifier.model, result.mel).delta[..., target]
+    shown(page, intended)
+    choose(page, "experts-mode", "go to the others")
+    page.wait_for_timeout(300)  # while the first is computed
+    choose(page, "experts-mode", "are dropped")
+    page.wait_for_timeout(4000)
+    shown(page, intended)
+
+
+def agrees(page: Page, changed: Classification) -> None:
+    label, probability = changed.top(1)[0]
+    said = re.compile(
+        rf"{label}[^→]*{100 * probability:.1f} %|{label}: .* → {100 * probability:.1f}"
+    )
+    expect(page.locator("#board-verdict")).to_contain_text(said, timeout=WAIT)
+    page.wait_for_timeout(300)
+    after = bars(page, "board-answers")[1]
+    for c, name in enumerate(changed.classifier.labels):
+        if name in after:
+            assert after[name] == pytest.approx(changed.probabilities[c].item(), abs=2e-3)
+
+
+def test_the_switchboard(page, result):
+    """It opens on what the backbone alone would say, and takes experts, layers, blind routing."""
+    open_experts(page, "Switchboard")
+    model = open_classifier(experts.OPENING[0]).model
+    taken = [(block, block.beside_attn) for block in model.blocks]
+    try:
+        for block, _ in taken:
+            block.beside_attn = None
+        with torch.inference_mode():
+            frozen = model(result.mel[None])[0].softmax(dim=0)
+    finally:
+        for block, moa in taken:
+            block.beside_attn = moa
+    expect(page.locator("#board-verdict")).to_contain_text("from reed", timeout=WAIT)
+    before, after = bars(page, "board-answers")
+    for c, label in enumerate(result.classifier.labels):
+        if label in before:
+            assert before[label] == pytest.approx(result.probabilities[c].item(), abs=1e-3)
+            assert after[label] == pytest.approx(frozen[c].item(), abs=1e-3)
+
+    page.locator("#board-none").click()
+    expect(page.locator("#board-verdict")).to_contain_text("stays reed", timeout=WAIT)
+    page.wait_for_timeout(300)
+    before, after = bars(page, "board-answers")
+    assert before == after
+    page.locator("#board-all").click()
+    expect(page.locator("#board-verdict")).to_contain_text("from reed", timeout=WAIT)
+
+    for expert in ("E1", "E2", "E4", "E5", "E7"):
+        choose(page, "board-off", expert)
+    for layer in "126":
+        choose(page, "board-layers", layer)
+    choose(page, "board-mode", "go to the others")
+    change = Intervention((2, 5), "renormalise")
+    places = [(layer, "mhsa") for layer in (2, 3, 4)]
+    agrees(page, reclassify(result, dict.fromkeys(places, change)))
+    page.locator("#board-none").click()
+    choose(page, "board-dispatch", "uniform")
+    choose(page, "board-combine", "shuffled")
+    blind = Intervention(dispatch="uniform", combine="shuffled")
+    agrees(page, reclassify(result, dict.fromkeys(places, blind)))
+
+
+def samples(page: Page, player: str) -> np.ndarray:
+    """What a player plays, from the server."""
+    address = page.locator(f"#{player} a[download]").first.get_attribute("href", timeout=WAIT)
+    path = Path("heard.wav")
+    path.write_bytes(page.request.get(address).body())
+    sound, rate = soundfile.read(path)
+    assert rate == 16_000
+    return sound
+
+
+def plays(page: Page, players: list[str], waveform: torch.Tensor) -> None:
+    """Wait until players hold sounds of this sum; they fetch them after the words about them."""
+    for _ in range(WAIT // 500):
+        found = sum(samples(page, player) for player in players)
+        if (off := np.abs(found - waveform.numpy()).max()) < 2e-3:
+            return
+        page.wait_for_timeout(500)
+    assert off < 2e-3, players
+
+
+def test_one_hears_what_the_dispatch_weights_keep(page, result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_experts(page, "Hear it")
+    choose(page, "hear-layer", "1")
+    choose(page, "hear-expert", "2")
+    expected = hear(result.clip.waveform, mask := passing(result, 0, 1, 0), result.grid)
+    said = page.locator("#hear-said")
+    expect(said).to_contain_text(f"raised by {expected.gain:+.1f} dB", timeout=WAIT)
+    plays(page, ["hear-kept"], expected.waveform)
+    passes = np.array(
+        drawn(page, "hear-picture", "Array.from(gd.calcdata[1][0].z, r => Array.from(r))")
+    )
+    assert passes == pytest.approx(100 * mask.numpy(), abs=0.1)
+
+    page.locator("#hear-loud input").click()
+    expect(said).not_to_contain_text("dB", timeout=WAIT)
+    plays(page, ["hear-kept", "hear-rest"], result.clip.waveform)  # the masks add up to one
+    plays(page, ["hear-original"], result.clip.waveform)
+
+
+def test_balance_of_this_sound_and_of_the_other_mixtures(page, result):
+    open_experts(page, "Balance")
+    shares = torch.cat([expert_share(record) for record in result.records])
+    effective = effective_experts(shares).mean()
+    meter = page.locator("#balance-meter")
+    expect(meter).to_contain_text(f"{effective:.1f} of 7 experts at work", timeout=WAIT)
+    titles = drawn(page, "balance-shares", "gd.layout.annotations.map(a => a.text)")
+    assert titles[0] == f"Soft-MoA: {effective:.1f} of 7 experts at work"
+    assert len(titles) == len(same_task(result.classifier.name)) == 4
+    third = drawn(page, "balance-shares", "gd.calcdata[2].map(bar => bar.s)")
+    assert third == pytest.approx(shares[:, 2].tolist(), abs=1e-3)
+
+    page.locator("#balance-metrics > button").click()
+    rows = page.locator("#balance-table [role=row]")
+    expect(rows.filter(has_text="Effective experts")).to_contain_text(f"{effective:.3f}")
+    expect(page.locator("#balance-table .katex").first).to_be_attached()
+    assert page.locator("#balance-table .katex-error").count() == 0
+    page.locator("#balance-layer input").click()
+    page.get_by_role("option", name="Layer 3").click()
+    third = f"{effective_experts(shares[2]):.3f}"
+    expect(rows.filter(has_text="Effective experts")).to_contain_text(third)
+
+
+def test_balance_over_a_test_set_can_be_stopped_and_over_own_sounds(page, tmp_path):
+    open_experts(page, "Balance")
+    choose(page, "balance-over", "A task's test set")
+    status = page.locator("#balance-status")
+    expect(status).to_contain_text("Choose a task", timeout=WAIT)
+    page.locator("#balance-task input").click()
+    page.get_by_role("option", name="Instrument families").click()
+    expect(status).to_contain_text(re.compile(r"\d+ of \d+ sounds"), timeout=WAIT)
+    page.locator("#balance-stop").click()
+    expect(status).to_contain_text("Stopped", timeout=WAIT)
+    text = status.text_content()
+    time.sleep(2.5)
+    assert status.text_content() == text
+
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"this is no sound")
+    choose(page, "balance-over", "My sounds")
+    files = [EXAMPLES / "rain.ogg", broken, EXAMPLES / "bell.ogg"]
+    page.locator("#balance-files input[type=file]").set_input_files(files)
+    expect(status).to_contain_text("2 sounds ·", timeout=WAIT)
+    expect(status).to_contain_text("Left out: broken.wav")
+    expect(page.locator("#balance-meter")).to_contain_text("over 2 sounds")
+
+
+def test_the_sound_sent_in_explore_is_the_one_looked_at_if_it_has_experts(page):
+    page.locator("#examples button", has_text="bell").first.click()
+    page.wait_for_function("location.search.includes('clip=bell')", timeout=WAIT)
+    open_experts(page)
+    label = classify(open_classifier(), EXAMPLES / "bell.ogg").top(1)[0][0]
+    status = page.locator("#experts-status")
+    expect(status).to_contain_text(f"{label} (", timeout=WAIT)
+    expect(status).to_contain_text("tags on ast-small")
+    page.wait_for_function("location.search.includes('tab=experts&clip=bell&bundle=tags')")
+
+    page.get_by_role("tab", name="Explore").click()
+    page.locator("#model > button").click()
+    page.locator("#bundle input").click()
+    page.get_by_role("option", name="esc10: Bottleneck adapter").click()
+    expect(page.locator("#status")).to_contain_text("esc10-adapter", timeout=WAIT)
+    page.get_by_role("tab", name="Experts").click()
+    expect(status).to_contain_text("no mixture of experts", timeout=WAIT)
+    expect(page.get_by_role("tab", name="Switchboard")).to_be_hidden()
+
+
+def test_a_link_to_the_tab_opens_its_sound(go):
+    page = go("?tab=experts&clip=rain&bundle=esc10-soft-moa")
+    status = page.locator("#experts-status")
+    expect(status).to_contain_text("esc10-soft-moa on ast-small", timeout=WAIT)
+    expect(page.locator("#experts-map .js-plotly-plot")).to_be_visible(timeout=WAIT)
+    page.wait_for_function("location.search.includes('clip=rain')")
+
+
+@pytest.mark.parametrize("width, most", [(1280, 1600), (390, 3000)])
+def test_every_part_is_short_and_no_wider_than_the_page(page, width, most):
+    page.set_viewport_size({"width": width, "height": 800})
+    pictures = {
+        "Which matter": "experts-detail",
+        "Switchboard": "board-answers",
+        "Hear it": "hear-picture",
+        "Balance": "balance-shares",
+    }
+    for part, picture in pictures.items():
+        open_experts(page, part)
+        inside: Locator = page.locator(f"#{picture} .main-svg").first
+        expect(inside).to_be_visible(timeout=WAIT)
+        size = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+        wide, high = page.evaluate(size)
+        assert wide <= width and high <= most, part
+        assert inside.bounding_box()["width"] <= width
+
+
+def test_the_gallery_plays_what_an_expert_reads_most(page, result):
+    open_experts(page, "Gallery")
+    thumbs = page.locator("#favourites button.thumbnail-item")
+    expect(thumbs).to_have_count(21, timeout=3 * WAIT)
+    rows = favourites.of(result.classifier)
+    best = rows[most_different(result)][1][0]
+    captions = page.locator("#favourites .caption-label").all_text_contents()
+    path = favourites.sounds(result.classifier)[best.clip]
+    heard = classify(open_classifier(), path, record=False).top(1)[0][0]
+    assert captions[1].strip() == f"E2: {heard}"
+    thumbs.nth(1).click()
+    expect(page.locator("#favourites-sound")).to_contain_text("Expert 2 reads", timeout=WAIT)
+    expect(page.locator("#favourites-sound")).to_contain_text(f"{best.times:.0f} \u00d7 even")
+
+
+def test_too_little_memory_reaches_the_page_as_a_sentence(result, monkeypatch):
+    def full(*_):
+        raise DeviceError("too little")
+
+    monkeypatch.setattr(Attribution, "causal", full)
+    with gr.Blocks():
+        part = experts.WhichMatter(gr.State())
+    with pytest.raises(gr.Error, match="too little"):
+        part.judge(Attribution(result), "causal", 0, 0, 0, "zero")
+
+
+def test_a_new_sound_is_drawn_by_what_is_offered_though_the_page_lags(result):
+    with gr.Blocks():
+        balance, which = Balance(gr.State()), experts.WhichMatter(gr.State())
+    seen = Attribution(result)
+    *_, last = balance.measure_new(seen, None, [], None, None, {"asked": False})
+    assert len(last[balance.measured]) == 4
+    controls, best = [*which.offered, which.mode], int(result.logits.argmax())
+    most = [*divmod(int(seen.norms.argmax()), seen.experts)]
+    for now, expected in (
+        ([None, None, None, None, "zero"], ["causal", best, *most, "zero"]),
+        (["length", 3, 2, 1, "zero"], ["length", 3, 2, 1, "zero"]),  # a visitor was quicker
+        (["length", 400, 99, 1, "zero"], ["length", best, most[0], 1, "zero"]),  # the last sound's
+    ):
+        assert chosen(which.offer(seen), controls, now) == expected
+
+
+LABELS = ("a", "b", "c")
+FAMILY = {
+    "x-soft": ("soft-moa", {"experts": 4, "slots": 2}),
+    "x-dense": ("dense-moa", {"experts": 4}),
+    "x-top1": ("topk-moa", {"experts": 4, "k": 1}),
+    "x-linear": ("linear", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """Untrained bundles on the embedded backbone, in a folder of their own."""
+    folder, base = tmp_path_factory.mktemp("bundles"), weights.load_backbone("ast-small")
+    for name, (method, values) in FAMILY.items():
+        model, options = share(base.model), METHODS[method].options(**values)
+        attach(model, method, options, len(LABELS))
+        info = BundleInfo(
+            name, "x", method, values, LABELS, base=base.name, base_sha256=base.sha256
+        )
+        bundle.save(folder / f"{name}.safetensors", model, info)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifying, "BUNDLES", folder)
+        yield
+
+
+def noise_through(name: str) -> Attribution:
+    noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0)).numpy() / 9
+    return Attribution(classify(open_classifier(name), (16_000, noise)))
+
+
+@pytest.mark.parametrize("name", ["x-top1", "x-dense", "x-soft"])
+def test_every_kind_of_mixture(family, name):
+    seen = noise_through(name)
+    with gr.Blocks():
+        state = gr.State()
+        which, board = experts.WhichMatter(state), Switchboard(state)
+        heard, balance = HearIt(state), Balance(state)
+    for part in (which, board, heard, balance):
+        assert set(part.offer(seen)) == set(part.offered)
+    for view in ("causal", "signed", "length", "share"):
+        # Beyond what there is: a stale choice is taken for the last one.
+        said = which.judge(seen, view, 9, 9, 9, "zero")
+        assert "expert 4 of layer 6" in said[which.one_title] and len(said[which.map].plot) < 60_000
+        assert len(said[which.one].plot) < 60_000
+    everything = board.offer(seen)
+    assert everything[board.dispatch].visible == (name == "x-soft")
+    said = board.run(seen, [1, 9], [0, 9], "renormalise", "learned", "uniform")
+    assert "The answer" in said[board.verdict]
+    said = heard.play(seen, 2, 3, 1, True)
+    assert len(said[heard.players[1]][1]) == 16_000 and len(said[heard.picture].plot) < 60_000
+    *_, last = balance.measure(seen, "sound", [name, "x-soft"], None, None, {})
+    assert re.match(r"## [1-4]\.\d of 4 experts at work", last[balance.meter])
+    table = metrics(last[balance.measured], MEAN).value
+    assert len(table["data"]) == len(METRICS) and len(table["headers"]) >= 5
+    for arguments, words in (
+        (("sound", ["x-linear"], None, None), "from the list"),
+        (("sound", [], None, None), "at least one"),
+        (("task", ["x-soft"], "nowhere", None), "no task 'nowhere'"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            list(balance.measure(seen, *arguments, {}))

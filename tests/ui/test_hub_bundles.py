@@ -1,0 +1,180 @@
+"""Bundles of the Hub on the page: fetched for a visitor, published with the visitor's own token."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from gradio.oauth import OAuthToken
+from hub_server import COMMIT
+from playwright.sync_api import expect
+from safetensors.torch import load_file, save
+from test_app import pick_example
+
+from softmoa.data.limits import Limits
+from softmoa.lens.classifier import bundles, open_classifier
+from softmoa.methods import bundle, sharing
+from softmoa.model.weights import ASSETS
+from softmoa.ui import hub_bundles
+from softmoa.ui.backbones import ModelChoice, Own, keep_own
+
+ROOT = Path(__file__).parents[2]
+DOG = ASSETS / "examples" / "dog_bark.ogg"
+ESC10 = bundles()["esc10-soft-moa"]
+NAME = "ann/barks"
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """Outside of a request there is no page to warn."""
+    monkeypatch.setattr(hub_bundles.gr, "Warning", lambda *_: None)
+    monkeypatch.setattr(hub_bundles, "_fetched", set())
+
+
+@pytest.fixture
+def box(quiet):
+    with gr.Blocks():
+        return hub_bundles.HubBundles(ModelChoice())
+
+
+def last(box, name: object, own: list[Own] | None = None) -> dict:
+    *_, outputs = box.load_bundle(name, [] if own is None else own)
+    return outputs
+
+
+def test_a_visitor_loads_a_bundle_in_the_browser(page, hub_server):
+    hub_server.repositories["lab/pitches"] = {
+        "bundle.safetensors": bundles()["tones-soft-moa"].read_bytes()
+    }
+    pick_example(page, "dog bark")
+    page.locator("#model > button").click()
+    page.get_by_text("Bundles of the Hugging Face Hub").click()
+    page.locator("#hub-bundle textarea, #hub-bundle input").fill("lab/pitches")
+    page.locator("#load-bundle").click()
+    expect(page.locator("#hub-status")).to_contain_text("lab/pitches is loaded", timeout=60_000)
+    tone = bundle.read_info(bundles()["tones-soft-moa"]).labels[0].split()[0]
+    expect(page.locator("#stage h2")).to_contain_text(tone, timeout=60_000)
+    expect(page.locator("#bundle input")).to_have_value(re.compile("lab/pitches"))
+    page.locator("#hub-bundle textarea, #hub-bundle input").fill("lab/none")
+    page.locator("#load-bundle").click()
+    expect(page.locator("#hub-status")).to_contain_text("There is no 'lab/none'", timeout=60_000)
+
+
+def test_the_token_of_the_server_is_not_lent(remote, box, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_ann")
+    sharing.push(ESC10, NAME, "hf_ann", private=True)
+    assert "or it is private" in last(box, NAME)[box.status]
+    key = f"hub/{NAME}@{COMMIT}"
+    open_classifier(NAME)  # the owner's, and in the cache now
+    assert hub_bundles.name_of_key(key) is None
+    for token in (None, OAuthToken("hf_bob", "write", 2**40)):
+        with pytest.raises(gr.Error):
+            hub_bundles.publish("esc10-soft-moa", "ann/stolen", False, "mit", token)
+    assert remote.repositories.keys() == {NAME}
+
+
+def test_a_loaded_bundle_is_pinned(remote, box):
+    sharing.push(ESC10, NAME, "hf_ann")
+    own = []
+    said = last(box, f"{NAME}@v1", own)
+    assert said[box.status].startswith(f"{NAME}@v1 is loaded")
+    assert said[box.model.backbone] == "ast-small"
+    [(_, key, _)] = own
+    assert key == f"hub/{NAME}@{COMMIT}"
+    assert hub_bundles.name_of_key(key) == f"{NAME}@{COMMIT}"
+
+
+def test_a_bundle_that_comes_while_another_is_fetched_stays(remote, box, monkeypatch):
+    sharing.push(ESC10, NAME, "hf_ann")
+    fetch = sharing.fetch_in_steps
+
+    def slowly(*arguments):
+        yield 0, 1
+        return (yield from fetch(*arguments))
+
+    monkeypatch.setattr(sharing, "fetch_in_steps", slowly)
+    own: list[Own] = []
+    steps = box.load_bundle(NAME, own)
+    next(steps)
+    keep_own(own, ("yours", "run/1/soft-moa", "ast-small"))
+    *_, said = steps
+    bundle = said[box.model.bundle]
+    keys = ["run/1/soft-moa", f"hub/{NAME}@{COMMIT}"]
+    assert [key for _, key, _ in own] == [key for _, key in bundle.choices[-2:]] == keys
+    assert bundle.value == keys[1]
+    last(box, NAME, own)
+    assert [key for _, key, _ in own] == keys
+
+
+@pytest.mark.parametrize("name", ["", "x", "/etc/passwd", "../a", None, ["a"], "a\nb/c", "x" * 999])
+def test_only_names_of_the_hub_are_taken(remote, box, name):
+    try:
+        words = last(box, name)[box.status]
+    except gr.Error as error:
+        words = str(error.message)
+    assert words.endswith(".") and "\n" not in words
+    assert remote.log == [] and hub_bundles.name_of_key(f"hub/{name}") is None
+
+
+def test_a_bundle_that_names_a_strange_backbone(remote, box):
+    info = replace(bundle.read_info(ESC10), base="softmoa/ui", base_sha256="x")  # a folder here
+    content = save(load_file(ESC10), bundle.header(info))
+    remote.repositories[NAME] = {"bundle.safetensors": content}
+    assert "'softmoa/ui', which cannot be had here" in last(box, NAME)[box.status]
+    lying = replace(info, base="ast-small")
+    content = save(load_file(ESC10), bundle.header(lying))
+    remote.repositories["ann/lies"] = {"bundle.safetensors": content}
+    assert "not on these weights" in last(box, "ann/lies")[box.status]
+
+
+def test_a_server_fetches_so_many_bundles(remote, box, monkeypatch):
+    sharing.push(ESC10, NAME, "hf_ann")
+    monkeypatch.setattr(hub_bundles, "limits", lambda: Limits(bundles=0))
+    assert "its 0 bundles" in last(box, NAME)[box.status]
+
+
+def test_publishing_takes_the_visitors_own_bundle_and_token(remote, box, monkeypatch):
+    monkeypatch.setattr(hub_bundles, "bundle_of_key", {"run/1/soft-moa": ESC10}.get)
+    token = OAuthToken("hf_bob", "contribute-repos", 2**40)
+    for key, to, licence, words in (
+        ("esc10-soft-moa", "bob/x", "mit", "bundle of your own"),
+        ("run/1/soft-moa", "bob/x", "none", "licence"),
+        ("run/1/soft-moa", "bob", "mit", "is written user/name"),
+        ("run/1/soft-moa", "ann/x", "mit", "check the token"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            hub_bundles.publish(key, to, False, licence, token)
+    assert remote.repositories == {}
+    address = hub_bundles.publish("run/1/soft-moa", "bob/x", True, "mit", token)
+    assert address.endswith("/bob/x") and remote.private == {"bob/x"}
+
+
+SPACE = {"SYSTEM": "spaces", "SPACE_ID": "ann/lab"}
+SIGN_IN = {
+    "OAUTH_CLIENT_ID": "x",
+    "OAUTH_CLIENT_SECRET": "y",
+    "OAUTH_SCOPES": "openid profile contribute-repos",
+    "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
+}
+
+
+@pytest.mark.parametrize("variables, offered", [(SPACE, False), (SPACE | SIGN_IN, True)])
+def test_signing_in_is_offered_where_it_can_work(variables, offered):
+    """Not on a Space whose README lacks `hf_oauth: true`, which the page must outlive."""
+    pytest.importorskip("authlib", reason="what Spaces install as gradio[oauth] is not installed")
+    script = "from softmoa.ui import page; print(page.build().expects_oauth)"
+    built = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | variables, capture_output=True, text=True,
+        cwd=ROOT,
+    )  # fmt: skip
+    assert built.stdout == f"{offered}\n", built.stderr
+
+
+def test_no_signing_in_elsewhere():
+    with gr.Blocks() as demo:
+        hub_bundles.HubBundles(ModelChoice())
+    assert not demo.expects_oauth

@@ -1,0 +1,194 @@
+"""The Lesson in a real browser, its figures against the package's own numbers."""
+
+import re
+
+import pytest
+import torch
+from playwright.sync_api import Page, expect
+from test_links import SLOW, wait_for_query
+
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.classify import classify
+from softmoa.lens.contribution import expert_norms
+from softmoa.model.moa import Experts
+from softmoa.model.recording import expert_share
+from softmoa.model.weights import ASSETS
+from softmoa.ui.lesson import steps
+from softmoa.ui.lesson.by_hand import soft_by_hand
+from softmoa.ui.lesson.quiz import QUESTIONS
+from softmoa.ui.lesson.tab import START
+from softmoa.ui.texts import lesson as texts
+
+
+def shown(page: Page, plot: str, field: str, least: int = 1) -> torch.Tensor:
+    """A field of every trace of a plotly figure, once it has so many values in the last one."""
+    script = """([plot, field, least]) => {
+      const data = document.querySelector(plot + ' .js-plotly-plot')?._fullData;
+      const values = data?.map(one => Array.from(one[field], row => row.length ? [...row] : row));
+      return values?.length && values.at(-1).length >= least ? values : null;
+    }"""
+    handle = page.wait_for_function(script, arg=[plot, field, least], timeout=2 * SLOW)
+    return torch.tensor(handle.json_value())
+
+
+def clip(name: str):
+    return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / f"{name}.ogg")
+
+
+def test_next_and_back_lead_through_all_steps_which_fit_a_phone(go):
+    page = go("?tab=lesson")
+    expect(page.locator("#lesson-1")).to_be_visible(timeout=SLOW)
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#lesson-back")).to_be_disabled()
+    for number in range(1, len(texts.STEPS) + 1):
+        if number > 1:
+            page.locator("#lesson-next").click()
+            expect(page.locator(f"#lesson-{number}")).to_be_visible(timeout=SLOW)
+            expect(page.locator(f"#lesson-{number - 1}")).to_have_count(0)
+            wait_for_query(page, step=str(number))
+        expect(page.locator(f"#lesson-diagram .at-{number}")).to_be_visible(timeout=SLOW)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, number
+    expect(page.locator("#lesson-next")).to_be_disabled()
+    page.locator("#lesson-back").click()
+    expect(page.locator("#lesson-7")).to_be_visible(timeout=SLOW)
+    page.locator("#lesson-step input").nth(5).focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
+
+
+def test_the_adapter_is_counted(go):
+    page = go("?tab=lesson&step=2")
+    page.locator("#lesson-narrow input[type=number]").fill("24")
+    page.locator("#lesson-narrow input[type=number]").press("Enter")
+    expected = sum(p.numel() for p in Experts(384, 1, 24).parameters())
+    assert expected == 2 * 384 * 24 + 24 + 384
+    expect(page.locator("#lesson-adapter")).to_contain_text(f"{expected:,}", timeout=SLOW)
+
+
+def test_a_slider_moves_every_number_that_hangs_on_it(go):
+    page = go("?tab=lesson&step=4")
+    page.locator("#lesson-token label").nth(2).click()
+    slider = page.locator("#lesson-logit-1 input[type=number]")
+    expect(slider).to_have_value("-1", timeout=SLOW)
+    slider.fill("4")
+    slider.press("Enter")
+    logits = torch.tensor(START)
+    logits[2, 0] = 4.0
+    seen = "[...document.querySelectorAll('#lesson-hand .js-plotly-plot')]"
+    seen += ".map(one => Array.from(one._fullData[0].z, row => [...row]))"
+    page.wait_for_function(f"{seen}[0][2][0] === 4", timeout=SLOW)
+    result, seen = soft_by_hand(logits), page.evaluate(seen)
+    order = (result.dispatch, result.mixed, result.answers, result.combine, result.outputs)
+    for values, expected in zip(seen[2:], order, strict=True):
+        assert torch.allclose(torch.tensor(values), expected, atol=1e-5)
+    part = page.locator("#lesson-diagram .combine")
+    expect(part.locator("table")).to_be_hidden()
+    part.hover()
+    numbers = [f"{weight:.2f}" for weight in result.combine[2].tolist()]
+    expect(part.locator("tr", has_text="rain")).to_have_text(re.compile("\\s+".join(numbers)))
+    expect(part.locator("table")).to_be_visible()
+
+
+WATCH = """
+window.seen = [];
+const look = () => {
+  const line = document.querySelector('#lesson-line-top-1');
+  const step = line?.checkVisibility() ? /step (\\d+)/.exec(line.textContent)?.[1] : null;
+  if (step && +step !== window.seen.at(-1)) window.seen.push(+step);
+};
+new MutationObserver(look).observe(
+  document, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
+
+
+@pytest.mark.parametrize("by", ["tab", "back", "link"])
+def test_the_reader_watches_one_training(context, go, by):
+    """By the tab, by Back and by a link: the picture is there and grows to its end, once."""
+    context.add_init_script(WATCH)
+    page = go({"tab": "", "back": "?tab=lesson&step=2&seed=3", "link": "?tab=lesson&seed=3"}[by])
+    page.wait_for_function("window.softmoaLinkOpened")
+    if by == "tab":
+        page.get_by_role("tab", name="Lesson").click()
+    elif by == "back":
+        expect(page.locator("#lesson-2")).to_be_visible(timeout=SLOW)
+        page.locator("#lesson-back").click()
+    page.wait_for_function("window.seen.at(-1) === 200", timeout=2 * SLOW)
+    page.wait_for_timeout(3000)  # in which a second training would begin
+    seen = page.evaluate("window.seen")
+    assert seen[0] <= 50 and len(seen) > 8
+    assert seen == sorted(set(seen))
+
+
+def test_top_1_collapses_the_toggle_cures_it_and_every_step_can_be_looked_at(go):
+    page = go("?tab=lesson&step=1&seed=3")
+    top, soft = page.locator("#lesson-line-top-1"), page.locator("#lesson-line-soft")
+    expect(top).to_contain_text("step 200", timeout=2 * SLOW)
+    dead = int(re.search(r"(\d) dead", top.inner_text())[1])
+    assert dead >= 2
+    expect(soft).to_contain_text("step 200: 0 dead")
+    shares = shown(page, "#lesson-shares-top-1", "y", 200)
+    assert shares.shape == (6, 200) and torch.allclose(shares.sum(dim=0), torch.ones(200))
+
+    at = page.locator("#lesson-at input[type=number]")
+    at.fill("10")
+    at.press("Enter")
+    expect(soft).to_contain_text("step 10:", timeout=SLOW)
+    page.locator("#lesson-slowly").click()
+    expect(soft).to_contain_text(re.compile(r"step (?!10:)"), timeout=SLOW)
+    at.fill("7")
+    at.press("Enter")  # ends the slow motion, whose last pictures may still be on their way
+    page.wait_for_timeout(3000)
+    at.fill("7")
+    at.press("Enter")
+    expect(soft).to_contain_text("step 7:", timeout=SLOW)
+    page.wait_for_timeout(1500)
+    expect(soft).to_contain_text("step 7:")
+
+    page.locator("#lesson-balanced input").check()
+    expect(top).to_contain_text("top-1, balanced, step 200", timeout=2 * SLOW)
+    assert int(re.search(r"(\d) dead", top.inner_text())[1]) < dead
+
+
+def test_balance_on_a_real_clip_is_what_the_package_measures(go):
+    page = go("?tab=lesson&step=5&clip=rain&layer=4")
+    expect(page.locator("#lesson-even")).to_contain_text("rain, layer 4", timeout=SLOW)
+    share = expert_share(clip("rain").records[3])[0]
+    assert torch.allclose(shown(page, "#lesson-bars", "x")[0], share, atol=1e-4)
+    expect(page.locator("#lesson-even")).to_contain_text("1.0000 to 1.0000")
+
+
+def test_a_guess_is_answered_by_the_model(go):
+    page = go("?tab=lesson&step=7&clip=dog_bark&layer=2")
+    expect(page.locator("#lesson-layer input[type=number]")).to_have_value("2", timeout=SLOW)
+    page.wait_for_timeout(1000)  # the change of clip clears what was guessed
+    verdict = page.locator("#lesson-verdict-tokens")
+    expect(verdict).to_have_text(texts.REVEAL_FIRST)
+    page.locator("#lesson-guess-tokens label").nth(2).click()
+    question = next(q for q in QUESTIONS if q.name == "tokens")
+    result = clip("dog_bark")
+    answer = question.answer(result, result.records[1])
+    expect(verdict).to_contain_text(answer.sentence, timeout=SLOW)
+    expect(verdict).to_contain_text("Right." if answer.right == 2 else "Not this")
+    assert len(shown(page, "#lesson-answer-tokens", "y")) == 7
+    page.locator("#lesson-deal").click()  # another clip: all is to be guessed again
+    expect(verdict).to_have_text(texts.REVEAL_FIRST, timeout=SLOW)
+    wait_for_query(page, clip=steps.next_that_matters("esc10-soft-moa", "dog_bark")[0])
+
+
+def test_the_next_clip_is_one_where_an_expert_matters():
+    name, layer = steps.next_that_matters("esc10-soft-moa", "rooster")
+    result = clip(name)
+    question = next(q for q in QUESTIONS if q.name == "off")
+    assert name != "rooster"
+    assert abs(question.answer(result, result.records[layer - 1]).value) >= 1
+
+
+def test_removing_experts_is_measured(go):
+    page = go("?tab=lesson&step=8&clip=rooster")
+    expect(page.locator("#lesson-clip input")).to_have_value("rooster", timeout=SLOW)
+    page.wait_for_timeout(1000)  # the change of clip clears what was measured
+    page.locator("#lesson-measure").click(timeout=SLOW)
+    lengths = torch.cat([expert_norms(record) for record in clip("rooster").records])
+    assert torch.allclose(shown(page, "#lesson-points", "x").T, lengths, rtol=1e-3)
+    expect(page.locator("#lesson-ranks")).to_contain_text("class: rooster")

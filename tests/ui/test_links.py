@@ -1,0 +1,73 @@
+"""The view in the address: read at load, kept up to date, copied."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from softmoa.ui.links import Query
+
+SLOW = 60_000  # ms, on a busy machine
+
+
+def query_of(page: Page) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def wait_for_query(page: Page, **wanted: str) -> None:
+    page.wait_for_function(
+        """wanted => Object.entries(wanted).every(
+          ([key, value]) => new URLSearchParams(location.search).get(key) === value)""",
+        arg=wanted,
+        timeout=SLOW,
+    )
+
+
+def test_the_address_follows_the_tab_and_its_choices(go):
+    page = go("?tab=lesson&step=2&seed=5")
+    expect(page.locator("#lesson-2")).to_be_visible(timeout=SLOW)
+    page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
+    page.locator("#lesson-next").click()
+    wait_for_query(page, tab="lesson", step="3", seed="5")
+    page.get_by_role("tab", name="Explore").click()
+    wait_for_query(page, tab="explore")
+    assert "seed" not in query_of(page) and "bundle" in query_of(page)
+
+
+def test_a_link_keeps_the_theme_and_the_large_type_and_can_be_copied(go):
+    page = go("?__theme=dark&present=1&tab=lesson&step=6")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
+    page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
+    page.locator("#copy-link").click()
+    expect(page.locator("#copy-link")).to_have_text("Copied")
+    copied, asked = page.evaluate("navigator.clipboard.readText()"), query_of(page)
+    assert copied == page.url and (asked["__theme"], asked["present"]) == ("dark", "1")
+    assert (asked["step"], asked["seed"]) == ("6", "8")
+    size = "parseFloat(getComputedStyle(document.querySelector('#lesson-6 p')).fontSize)"
+    large = page.evaluate(size)
+    page.evaluate("document.documentElement.classList.remove('present')")
+    assert large == pytest.approx(1.6 * page.evaluate(size), rel=0.05)
+
+
+def test_bad_values_of_a_link_are_ignored_with_a_sentence(go):
+    page = go("?tab=lesson&step=99&seed=2&clip=../etc")
+    expect(page.locator("#lesson-1")).to_be_visible(timeout=SLOW)
+    toast = page.locator(".toast-body")
+    expect(toast).to_contain_text("step was ignored: it must be a whole number from 1 to 8")
+    expect(toast).to_contain_text("clip was ignored")
+
+
+@pytest.mark.parametrize("text", ["0", "9", "-1", "1.5", "x", "٣", "1e3", "12345678", ""])
+def test_a_number_out_of_place_is_a_problem(text):
+    query = Query({"step": text})
+    assert query.whole("step", 1, 8) is None and len(query.problems) == 1
+
+
+def test_numbers_and_names_of_a_link():
+    query = Query({"step": "8", "view": "combine"})
+    assert query.whole("step", 1, 8) == 8 and query.one_of("view", ["combine"]) == "combine"
+    assert query.whole("seed", 0, 9) is None and query.one_of("clip", []) is None
+    assert not query.problems
+    assert query.one_of("view", ["dispatch"]) is None
+    assert query.problems == ["The link's view was ignored: it must be one of dispatch."]

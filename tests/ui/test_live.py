@@ -1,0 +1,121 @@
+"""Live mode and long sounds in a real browser, with real clips in the microphone."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from playwright.sync_api import TimeoutError, expect
+
+from analysis.bench.running_app import browser_options
+from softmoa.data.audio import load
+from softmoa.model.weights import ASSETS
+from softmoa.plots.live import listening
+from softmoa.ui import live
+from softmoa.ui.figure import growth
+
+SLOW = 60_000  # ms, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def dog_then_rain(tmp_path_factory):
+    """Barks for 6 s, then 6 s of rain, at 48 kHz as browsers want it."""
+    dog, rain = (
+        load(ASSETS / "examples" / f"{name}.ogg").waveform.numpy() for name in ("dog_bark", "rain")
+    )
+    sound = np.concatenate([np.tile(dog, 4)[: 6 * 16_000], np.tile(rain, 4)[: 6 * 16_000]])
+    path = tmp_path_factory.mktemp("live") / "dog_then_rain.wav"
+    soundfile.write(path, soxr.resample(sound, 16_000, 48_000), 48_000)
+    return path
+
+
+@pytest.fixture
+def live_page(browser, server, dog_then_rain):
+    """The Live tab in a browser whose microphone hears the clips, over and over."""
+    own = browser.browser_type.launch(**browser_options(dog_then_rain))
+    page = own.new_page()
+    page.goto(server[0] + "?tab=live&bundle=esc10-soft-moa")
+    yield page
+    own.close()
+
+
+def test_labels_and_bars_follow_the_microphone_until_it_stops(live_page):
+    page = live_page
+    start(page, "#live-sound")
+    said, status = page.locator("#live-said h3"), page.locator("#live-status")
+    expect(said).to_have_text("dog bark", timeout=SLOW)
+    expect(status).to_contain_text("Listening")
+    before = bars(page)
+    drawn = page.locator("#live-picture .main-svg").first.element_handle()
+    expect(said).to_have_text("rain", timeout=SLOW)
+    expect(page.locator("#live-said")).to_contain_text("dog bark")  # what was before
+    while max(after := bars(page), key=after.get) != "rain":  # what is heard goes on meanwhile
+        page.wait_for_timeout(200)
+    assert before != after
+    assert drawn.evaluate("svg => svg.isConnected")  # updated in place
+    page.locator("#live-sound .stop-button:visible").first.click()
+    expect(status).to_have_text(live.IDLE, timeout=SLOW)
+    expect(said).to_be_visible()
+
+
+def start(page, where: str) -> None:
+    """Press Record until it records: the page fetches its recorder when it is first shown."""
+    expect(page.locator(f"{where} .record-button")).to_be_visible(timeout=SLOW)
+    for _ in range(20):
+        page.locator(f"{where} .record-button").click()
+        with suppress(TimeoutError):
+            page.locator(f"{where} .stop-button:visible").first.wait_for(timeout=3000)
+            return
+
+
+def bars(page) -> dict[str, float]:
+    return page.locator("#live-picture .js-plotly-plot").evaluate(
+        "plot => { const bars = plot.data[1];"
+        " return Object.fromEntries(bars.y.map((label, k) => [label, bars.x[k]])); }"
+    )
+
+
+def test_the_tab_opens_on_an_example(page):
+    page.get_by_role("tab", name="Live").click()
+    expect(page.locator("#live-status")).to_have_text(live.TRUMPET.replace("*", ""), timeout=SLOW)
+    assert bars(page)["Trumpet"] > 0.5
+    expect(page.locator("#live-said h3")).to_have_text("Trumpet")
+
+
+def test_a_label_keeps_its_place():
+    shown = live.in_place((), {"a": 0.5, "b": 0.3, "c": 0.2})
+    assert shown == ("a", "b", "c")
+    many = {name: 1 / (k + 1) for k, name in enumerate("cxbayzw")}
+    assert live.in_place(shown, many) == ("a", "b", "c", "x", "y", "z")
+    others = {name: 1 / (k + 1) for k, name in enumerate("xyzpqrabc")}
+    assert live.in_place(("a", "b", "c", "x", "y", "z"), others) == ("p", "q", "r", "x", "y", "z")
+    assert live.in_place(("other", "bundle"), {"a": 1.0}) == ("a",)
+
+
+def test_a_look_is_small():
+    mel = np.random.default_rng(0).normal(size=(298, 128)).astype(np.float32)
+    labels = {f"label {k}": 0.1 * k for k in range(6)}
+    figure = listening(mel, 2.98, labels, [1 / 7] * 7, 0.4, 3.0)
+    assert figure.layout.xaxis.range == (-3, 0)  # also before three seconds were heard
+    assert len(json.dumps(growth(figure))) < 20_000
+    assert tuple(figure.data[1].x) == tuple(labels.values())
+    assert figure.data[0].z.dtype == np.uint8 and figure.data[0].z.shape == (42, 99)
+
+
+def test_a_long_sound_gets_a_timeline(page, tmp_path):
+    rain = load(ASSETS / "examples" / "rain.ogg").waveform
+    path = tmp_path / "long.wav"
+    soundfile.write(path, torch.cat([rain, rain, rain])[: 12 * 16_000].numpy(), 16_000)
+    expect(page.locator("#over-time")).to_be_hidden()
+    page.locator("#sound").get_by_label("Upload file").click()
+    page.locator("#sound input[type=file]").set_input_files(path)
+    # 5 s windows every 2.5 s: 0, 2.5, 5 and the last, at 7.
+    edges = "document.querySelector('#timeline .js-plotly-plot')?.data?.[0].x.length"
+    page.wait_for_function(f"{edges} === 5")
+    page.locator("#window label", has_text="10 s").click()
+    page.wait_for_function(f"{edges} === 3")
+    page.locator("#examples button", has_text="bell").click()
+    expect(page.locator("#over-time")).to_be_hidden()

@@ -1,0 +1,72 @@
+"""Answers of the quiz against sounds and routings whose answer is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from softmoa.lens.ablation import Intervention
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.classify import classify
+from softmoa.lens.contribution import expert_contribution
+from softmoa.model.recording import hooked
+from softmoa.model.weights import ASSETS
+from softmoa.ui.lesson.quiz import QUESTIONS, loud_half, tokens_of_a_slot
+
+BY_NAME = {question.name: question for question in QUESTIONS}
+
+
+@pytest.fixture(scope="module")
+def dog():
+    return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
+
+
+def rerouted(record, dispatch):
+    return replace(record, routing=replace(record.routing, dispatch_weights=dispatch))
+
+
+def test_even_dispatch_is_half_loud_and_needs_nine_tenths_of_the_tokens(dog):
+    record = dog.records[0]
+    m = record.routing.dispatch_weights.shape[1]
+    even = rerouted(record, torch.full_like(record.routing.dispatch_weights, 1 / m))
+    assert loud_half(dog, even)[:2] == (1, pytest.approx(50, abs=0.5))
+    assert tokens_of_a_slot(dog, even)[:2] == (2, pytest.approx(90, abs=100 / m))
+
+
+def test_dispatch_on_the_loudest_patch_is_all_loud_and_needs_one_token():
+    """A tone in one band for the second half of two seconds of silence."""
+    time = np.arange(16_000) / 16_000
+    tone = np.concatenate([np.zeros(16_000), 0.5 * np.sin(2 * np.pi * 1000 * time)])
+    result = classify(open_classifier("esc10-soft-moa"), (16_000, tone.astype(np.float32)))
+    record, grid = result.records[0], result.grid
+    weights = torch.zeros_like(record.routing.dispatch_weights)
+    band = min(range(grid.bands), key=lambda b: abs(sum(grid.hertz(b)) / 2 - 1000))
+    weights[:, grid.token(band, grid.columns - 2)] = 1
+    assert loud_half(result, rerouted(record, weights))[:2] == (0, pytest.approx(100))
+    answer = tokens_of_a_slot(result, rerouted(record, weights))
+    assert answer[:2] == (0, pytest.approx(100 / grid.tokens))
+    quiet = torch.zeros_like(weights)
+    quiet[:, grid.token(band, 1)] = 1
+    assert loud_half(result, rerouted(record, quiet))[:2] == (2, pytest.approx(0))
+
+
+def test_the_expert_that_is_switched_off_is_the_one_with_the_largest_contribution(dog):
+    record = dog.records[2]
+    answer = BY_NAME["off"].answer(dog, record)
+    loudest = int(expert_contribution(record)[0].argmax())
+    model = dog.classifier.model
+    switch = {(record.layer, record.site): Intervention(off=(loudest,))}
+    with torch.inference_mode(), hooked(model, change=switch):
+        after = model(dog.mel[None])[0].softmax(dim=0)
+    assert answer.figure.data[1].x[0] == pytest.approx(after[dog.probabilities.argmax()].item())
+    best = int(dog.probabilities.argmax())
+    expected = 100 * (after[best] - dog.probabilities[best]).item()
+    assert answer.value == pytest.approx(expected, abs=1e-3)
+
+
+def test_every_question_has_an_answer_on_a_real_clip(dog):
+    for question in QUESTIONS:
+        answer = question.answer(dog, dog.records[-1])
+        assert 0 <= answer.right < len(question.choices)
+        assert f"{abs(answer.value):.1f}" in answer.sentence

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ from softmoa.data.values import InputError, to_json
 if TYPE_CHECKING:
     from softmoa.data.own import OwnData
     from softmoa.data.tasks import Task
+    from softmoa.lens.classifier import Classifier
     from softmoa.lens.classify import Classification
     from softmoa.training.events import ComparisonEvent
     from softmoa.training.scoreboard import Scoreboard
@@ -54,6 +55,9 @@ def main(arguments: list[str] | None = None, prog: str = "python -m softmoa") ->
     # Nobody is told what is done here; the packages read both when they are imported.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Where other work keeps the cores busy, threads of torch that spin for one another for long
+    # make it several times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for stream in (sys.stdout, sys.stderr):
         # A terminal of another code page shows what it has no letter for as its number.
         if isinstance(stream, io.TextIOWrapper):
@@ -93,15 +97,8 @@ def classify(
     """
     from softmoa.data.audio import AudioError
     from softmoa.lens import classify as c
-    from softmoa.lens.classifier import DEFAULT_BUNDLE, FRESH, open_classifier
-    from softmoa.model.device import use as choose_device
-    from softmoa.model.weights import BACKBONES
 
-    choose_device(device)
-    own_labels = backbone and not (backbone in BACKBONES and BACKBONES[backbone].embedded)
-    default = FRESH if own_labels else DEFAULT_BUNDLE
-    classifier = open_classifier(bundle or default, backbone or None)
-    unread = 0
+    classifier, unread = _classifier(bundle, backbone, device), 0
     for file in files:
         try:
             result = c.classify(classifier, file)
@@ -126,6 +123,18 @@ def classify(
         raise typer.Exit(2)
 
 
+def _classifier(bundle: str, backbone: str, device: str) -> Classifier:
+    """What is asked for; of a backbone with labels of its own, one without a bundle."""
+    from softmoa.lens.classifier import DEFAULT_BUNDLE, FRESH, open_classifier
+    from softmoa.model.device import use as choose_device
+    from softmoa.model.weights import BACKBONES
+
+    choose_device(device)
+    own_labels = backbone and not (backbone in BACKBONES and BACKBONES[backbone].embedded)
+    default = FRESH if own_labels else DEFAULT_BUNDLE
+    return open_classifier(bundle or default, backbone or None)
+
+
 def _print_one(result: Classification, top_k: int) -> None:
     """Labels, and the experts of every layer."""
     from softmoa.lens.contribution import expert_contribution
@@ -136,6 +145,47 @@ def _print_one(result: Classification, top_k: int) -> None:
     for record in result.records:
         shares = " ".join(f"{100 * x:3.0f}" for x in expert_contribution(record)[0].tolist())
         print(f"layer {record.layer + 1:2d} {record.site}: contribution of experts (%) {shares}")
+
+
+@cli.command()
+def timeline(
+    file: Annotated[Path, typer.Argument(help="A sound file of any length.")],
+    bundle: Bundle = "",
+    backbone: Backbone = "",
+    window: Annotated[float, typer.Option(min=0.2, max=30, help="Seconds at a time.")] = 5,
+    overlap: Annotated[float, typer.Option(min=0, max=0.9, help="Share of a window.")] = 0,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels of a window.")] = 3,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="bf16: faster, where there is hardware.")
+    ] = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """What is heard when in a long sound: from, to and headline, with tabs between.
+
+    Audacity reads it as labels, a spreadsheet as a table. Memory does not grow with the sound.
+    """
+    from softmoa.data.long import survey
+    from softmoa.lens import timeline as t
+
+    classifier = _classifier(bundle, backbone, device)
+    sound = survey(file, math.inf)
+    hop = window * (1 - overlap)
+    steps = t.listen(classifier, sound.pieces(), window, overlap, precision)
+    parts = []
+    with typer.progressbar(length=round(sound.seconds), file=sys.stderr) as bar:
+        for part in steps:
+            parts.append(part)
+            bar.update(round(len(part.starts) * hop))
+    line = t.joined(parts)
+    if as_json:
+        about = {"file": str(file), **t.report(classifier, line, top_k)}
+        about |= {"duration_s": round(sound.seconds, 4)}
+        print(to_json(about | ({"notes": list(sound.notes)} if sound.notes else {})))
+    else:
+        for start, end, said in line.stretches:
+            print(f"{start:.2f}\t{end:.2f}\t{said}")
+    print(*sound.notes, sep="\n", file=sys.stderr, end="\n" if sound.notes else "")
 
 
 @cli.command()

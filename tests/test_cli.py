@@ -14,6 +14,7 @@ import soundfile
 from sounds import noise, write
 
 from softmoa.cli import main
+from softmoa.data.audio import load
 from softmoa.model.weights import ASSETS
 
 DOG = ASSETS / "examples" / "dog_bark.ogg"
@@ -38,6 +39,23 @@ def test_several_files_get_a_line_each_and_a_bad_one_stops_none(capsys, tmp_path
     said = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [line["file"] for line in said] == files[::2]
     assert "notes" not in said[0] and "Only the first 30 s were used." in said[1]["notes"]
+
+
+def test_a_long_sound_is_told_as_stretches_of_time(capsys, tmp_path):
+    dog, rain = (
+        load(ASSETS / "examples" / f"{name}.ogg").waveform for name in ("dog_bark", "rain")
+    )
+    sound = np.concatenate([dog.repeat(8)[: 10 * 16_000], rain.repeat(20)[: 35 * 16_000]])
+    path = str(write(tmp_path / "both.wav", sound))
+    arguments = "timeline", path, "--bundle", "esc10-soft-moa"
+    code, out, err = run(capsys, *arguments)
+    assert (code, err.strip()) == (0, "")  # no bar where nobody looks
+    assert out == "0.00\t10.00\tdog bark\n10.00\t45.00\train\n"
+    report = json.loads(run(capsys, *arguments, "--json", "--overlap", "0.5")[1])
+    assert report["duration_s"] == 45 and len(report["windows"]) == 17
+    assert report["windows"][-1]["labels"][0]["label"] == "rain" and len(report["places"]) == 6
+    code, out, err = run(capsys, "timeline", "nowhere.wav")
+    assert (code, out) == (2, "") and "no such file" in err
 
 
 def test_where_results_cannot_be_stored_one_sentence_says_so(capsys):

@@ -9,6 +9,7 @@ Everything here is bounded: a header is checked before anything is decoded, and 
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from softmoa.data.decode import (
     MAX_CHANNELS,
     SUFFIXES,
     AudioError,
+    Stream,
     check_channels,
     checked_rate,
     decode,
@@ -35,9 +37,9 @@ from softmoa.data.limits import limits
 
 __all__ = (
     "AUDIOSET", "AUDIOSET_MEAN", "AUDIOSET_STD", "FRAME_LENGTH", "FRAME_SHIFT", "MIN_SAMPLES",
-    "N_MELS", "SAMPLE_RATE", "SILENT", "SILENT_NOTE", "SUFFIXES", "AudioError", "Clip", "FrontEnd",
-    "Source", "encode", "frames_in", "load", "log_mel", "log_mels", "loudest", "loudest_part",
-    "pad_as_trained", "pad_batch", "seconds_of",
+    "N_MELS", "SAMPLE_RATE", "SILENT", "SILENT_NOTE", "SUFFIXES", "AudioError", "Clip", "Condition",
+    "FrontEnd", "Source", "encode", "frames_in", "load", "log_mel", "log_mels", "loudest",
+    "loudest_part", "pad_as_trained", "pad_batch", "seconds_of",
 )  # fmt: skip
 
 SAMPLE_RATE = 16_000  # Hz, of every waveform after `load`
@@ -48,6 +50,7 @@ MIN_FRAMES = 16  # one patch of the encoder; shorter clips are padded with silen
 MIN_SAMPLES = FRAME_LENGTH + (MIN_FRAMES - 1) * FRAME_SHIFT  # 0.175 s
 AUDIOSET_MEAN = -4.2677393  # of the raw log-mel over AudioSet, as the published checkpoints use
 AUDIOSET_STD = 4.5689974
+LARGEST = 1e306  # of any sample
 SILENT = 1e-3  # RMS of the loudest 10 ms below which nothing is heard
 
 SILENT_NOTE = "This sound is silent, or nearly so, and its labels mean little."
@@ -85,6 +88,53 @@ class Clip:
         return len(self.waveform) / SAMPLE_RATE
 
 
+class Condition:
+    """What is odd about the samples of a sound, which are heard block by block."""
+
+    def __init__(self) -> None:
+        self.samples = self.damaged = self.flat = 0
+        self.peak = self.sum = self.power = 0.0
+
+    @np.errstate(over="ignore", invalid="ignore")  # samples of 1e38 or infinity
+    def hear(self, mono: np.ndarray) -> None:
+        """Another block, (samples,)."""
+        sound = np.isfinite(mono)
+        self.samples, self.damaged = self.samples + len(mono), self.damaged + int((~sound).sum())
+        mono = np.where(sound, mono, 0).astype(np.float64)
+        self.peak = max(self.peak, float(np.abs(mono).max(initial=0)))
+        self.flat += int(((np.abs(mono[1:]) >= 0.999) & (mono[1:] == mono[:-1])).sum())
+        mono = mono.clip(-1e100, 1e100)  # whose squares do not overflow
+        self.sum, self.power = self.sum + float(mono.sum()), self.power + float(mono @ mono)
+
+    def mended(self, mono: np.ndarray) -> np.ndarray:
+        """A block without what is damaged, and turned down to full scale if the sound needs it."""
+        mono = np.where(np.isfinite(mono), mono, 0) / max(self.peak, 1.0)
+        return mono.astype(np.float32, copy=False)
+
+    def notes(self) -> list[str]:
+        """One plain sentence each. Raises AudioError if nothing of the sound can be used."""
+        if not self.samples:
+            raise AudioError("The sound is empty or damaged; please record or export it again.")
+        if self.damaged == self.samples:
+            raise AudioError(
+                "Every sample of this sound is NaN or infinite; please export it again."
+            )
+        notes = []
+        if self.damaged:
+            notes.append(f"Damaged samples (NaN or infinite) were set to zero: {self.damaged}.")
+        if self.peak > 1:
+            notes.append(
+                f"The sound went beyond full scale ({self.peak:.3g} times) and was turned down."
+            )
+        elif self.flat > 0.005 * self.samples:  # a full-scale sine in 16 bits has at most 0.0035
+            notes.append("The sound is clipped: it was too loud for the microphone or the file.")
+        # Before resampling, whose edges turn a constant into two clicks.
+        variance = self.power / self.samples - (self.sum / self.samples) ** 2
+        if math.sqrt(max(variance, 0)) < 1e-4 * max(self.peak, 1.0):
+            notes.append(SILENT_NOTE)
+        return notes
+
+
 @np.errstate(over="ignore", invalid="ignore")  # averaging channels of 1e38 or infinity
 def load(source: Source, max_seconds: float | None = None) -> Clip:
     """Decode a file, or take `(rate, samples)` as Gradio gives them, to a mono 16 kHz `Clip`.
@@ -101,24 +151,10 @@ def load(source: Source, max_seconds: float | None = None) -> Clip:
         rate, mono, notes = _from_array(*source, max_seconds)
     else:
         rate, mono, notes = decode(Path(source), max_seconds)
-    if not len(mono):
-        raise AudioError("The sound is empty or damaged; please record or export it again.")
-
-    bad = ~np.isfinite(mono)
-    if bad.all():
-        raise AudioError("Every sample of this sound is NaN or infinite; please export it again.")
-    if bad.any():
-        mono = np.where(bad, np.float32(0), mono)
-        notes.append(f"Damaged samples (NaN or infinite) were set to zero: {bad.sum()}.")
-    peak = float(np.abs(mono).max())
-    if peak > 1:
-        mono = mono / peak
-        notes.append(f"The sound went beyond full scale ({peak:.3g} times) and was turned down.")
-    elif _flat_tops(mono) > 0.005:  # a full-scale sine in 16 bits has at most 0.0035
-        notes.append("The sound is clipped: it was too loud for the microphone or the file.")
-    mono = mono.astype(np.float32, copy=False)
-    if np.std(mono) < 1e-4:  # before resampling, whose edges turn a constant into two clicks
-        notes.append(SILENT_NOTE)
+    condition = Condition()
+    condition.hear(mono)
+    notes += condition.notes()
+    mono = condition.mended(mono)
     seconds = len(mono) / rate
     if rate != SAMPLE_RATE:
         resampled = soxr.resample(mono, rate, SAMPLE_RATE)
@@ -202,12 +238,6 @@ def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
 
 
-def _flat_tops(mono: np.ndarray) -> float:
-    """Share of samples at full scale that equal the one before, as clipping leaves them."""
-    flat = (np.abs(mono[1:]) >= 0.999) & (mono[1:] == mono[:-1])
-    return np.count_nonzero(flat) / len(mono)
-
-
 def _from_array(
     rate: float, samples: np.ndarray, max_seconds: float
 ) -> tuple[int, np.ndarray, list[str]]:
@@ -229,7 +259,9 @@ def _from_array(
     samples = samples[: int(max_seconds * rate) + 1].astype(np.float64)
     if kind in "iu":
         samples = samples / full_scale - (kind == "u")
-    return mixed(lambda mix: (rate, *gather([mix(samples)], rate, max_seconds)))
+    # The sum of channels overflows beyond; infinity stays, and is damage.
+    samples = np.where(np.isinf(samples), samples, np.clip(samples, -LARGEST, LARGEST))
+    return mixed(lambda mix: gather(Stream(rate, iter([mix(samples)])), max_seconds))
 
 
 def encode(waveform: Tensor, rate: int = SAMPLE_RATE, form: str = "WAV") -> bytes:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -34,6 +37,7 @@ LEFT_OUT = "A second part of the file cannot be read beside the first and was le
 ANTIPHASE = "The channels cancel each other, so only the loudest of them was used."
 
 Sound = tuple[int, np.ndarray, list[str]]  # rate, mono samples, notes
+Heard = TypeVar("Heard")
 
 
 class AudioError(InputError):
@@ -46,8 +50,48 @@ def could_be_sound(name: str) -> bool:
     return suffix in SUFFIXES or not re.fullmatch(r"\.[a-z][a-z0-9_~-]*|\.7z", suffix)
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A sound as mono blocks, (samples,) float32 each, a tenth of a second or so at a time.
+
+    breaks: what `blocks` raises where the file breaks off. ended: notes on a file that was read to
+    its end, given how many samples there were.
+    """
+
+    rate: int
+    blocks: Iterator[np.ndarray]
+    breaks: tuple[type[Exception], ...] = ()
+    ended: Callable[[int], list[str]] = lambda _: []
+
+    def within(self, max_seconds: float, notes: list[str]) -> Iterator[np.ndarray]:
+        """Its blocks up to `max_seconds`; how they ended is put into `notes`."""
+        limit, total = max_seconds * self.rate, 0
+        try:
+            for block in self.blocks:
+                yield block[: int(min(limit - total, len(block)))]
+                total += len(block)
+                if total > limit:
+                    notes.append(f"Only the first {max_seconds:g} s were used.")
+                    return
+        except self.breaks:
+            notes.append(DAMAGED)
+        else:
+            notes.extend(self.ended(total))
+
+
 def decode(path: Path, max_seconds: float) -> Sound:
     """File -> (rate, mono (samples,) float32, notes). Raises AudioError."""
+
+    def read(mix: Mix) -> Sound:
+        with opened(path, mix) as stream:
+            return gather(stream, max_seconds)
+
+    return mixed(read)
+
+
+@contextmanager
+def opened(path: Path, mix: Mix) -> Iterator[Stream]:
+    """A file, read as one goes through it. Raises AudioError."""
     if not os.path.exists(path):
         raise AudioError("There is no such file; please choose a sound file.")
     if not os.path.isfile(path):  # never a pipe or a device, which could go on for ever
@@ -62,7 +106,8 @@ def decode(path: Path, max_seconds: float) -> Sound:
     with data:
         if not os.fstat(data.fileno()).st_size:
             raise AudioError("The file is empty; please record or export it again.")
-        return mixed(lambda mix: _read(data, max_seconds, mix))
+        with _opened(data, mix) as stream:
+            yield stream
 
 
 class Mix:
@@ -84,9 +129,7 @@ class Mix:
         return self.left < CANCELLED * self.channels.mean() / len(self.channels)
 
 
-def mixed(
-    read: Callable[[Mix], tuple[int, np.ndarray, list[str]]],
-) -> Sound:
+def mixed(read: Callable[[Mix], tuple[int, Heard, list[str]]]) -> tuple[int, Heard, list[str]]:
     """`read(mix)` with channels averaged, or again with the loudest if they cancel each other."""
     found = read(mix := Mix())
     if mix.cancelled:
@@ -112,27 +155,11 @@ def check_channels(channels: int) -> None:
         )
 
 
-def gather(
-    blocks: Iterable[np.ndarray],
-    rate: int,
-    max_seconds: float,
-    breaks: type[Exception] | tuple[type[Exception], ...] = (),
-) -> tuple[np.ndarray, list[str]]:
-    """Mono blocks up to `max_seconds`, and notes on how they ended.
-
-    breaks: what the decoder raises where a file breaks off.
-    """
-    limit, kept, total, notes = int(max_seconds * rate), [np.zeros(0, np.float32)], 0, []
-    try:
-        for block in blocks:
-            kept.append(block)
-            total += len(block)
-            if total > limit:
-                notes.append(f"Only the first {max_seconds:g} s were used.")
-                break
-    except breaks:
-        notes.append(DAMAGED)
-    return np.concatenate(kept)[:limit], notes
+def gather(stream: Stream, max_seconds: float) -> Sound:
+    """All of a stream up to `max_seconds`."""
+    notes: list[str] = []
+    blocks = list(stream.within(max_seconds, notes))
+    return stream.rate, np.concatenate([np.zeros(0, np.float32), *blocks]), notes
 
 
 # libsndfile -------------------------------------------------------------------------------------
@@ -145,7 +172,8 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-def _read(data: io.FileIO, max_seconds: float, mix: Mix) -> Sound:
+@contextmanager
+def _opened(data: io.FileIO, mix: Mix) -> Iterator[Stream]:
     start, source, cut = mended(data)
     data.seek(0)
     try:
@@ -153,20 +181,22 @@ def _read(data: io.FileIO, max_seconds: float, mix: Mix) -> Sound:
         sound = _Stream(source or data.fileno(), closefd=False)  # pyright: ignore[reportArgumentType]
     except soundfile.LibsndfileError:
         data.seek(0)
-        try:
-            return _read_by_libav(data, max_seconds, mix)
-        except AudioError:
-            start = first_frame(data, 0)
-            if start < 0:
-                raise
-            sound = _Stream(View(data, start))  # pyright: ignore[reportArgumentType]
+        with ExitStack() as held:
+            try:
+                stream = held.enter_context(_opened_by_libav(data, mix))
+            except AudioError:
+                if (start := first_frame(data, 0)) < 0:
+                    raise
+                sound = _Stream(View(data, start))  # pyright: ignore[reportArgumentType]
+            else:
+                yield stream
+                return
     with sound:
         rate = checked_rate(sound.samplerate)
         check_channels(sound.channels)
         odd = {BREAKS_OFF: None} if cut else {}
         blocks = _blocks(data, start, sound, mix, odd)
-        mono, notes = gather(blocks, rate, max_seconds, soundfile.LibsndfileError)
-    return rate, mono, notes or list(odd)
+        yield Stream(rate, blocks, (soundfile.LibsndfileError,), lambda _: list(odd))
 
 
 def _blocks(
@@ -235,7 +265,8 @@ _MAGIC = re.compile(
 )
 
 
-def _read_by_libav(data: io.FileIO, max_seconds: float, mix: Mix) -> Sound:
+@contextmanager
+def _opened_by_libav(data: io.FileIO, mix: Mix) -> Iterator[Stream]:
     """m4a, aac, webm, FLAC in Ogg and others, through PyAV when it is installed."""
     head = data.read(64)
     data.seek(0)
@@ -272,14 +303,16 @@ def _read_by_libav(data: io.FileIO, max_seconds: float, mix: Mix) -> Sound:
             for frame in container.decode(stream)
             for packed in to_float.resample(frame)
         )
-        mono, notes = gather(blocks, rate, max_seconds, breaks)
         promised = float((stream.duration or 0) * (stream.time_base or 0))
         if "matroska" in container.format.name:
             promised = (container.duration or 0) / 1e6
-        short = len(mono) / rate < promised - 0.2
-        if not notes and (short or (head[:4] == b"OggS" and not behind_ogg(data.fileno(), 0)[1])):
-            notes.append(BREAKS_OFF)
-        return rate, mono, notes
+
+        def ended(samples: int) -> list[str]:
+            short = samples / rate < promised - 0.2
+            ogg = head[:4] == b"OggS" and not behind_ogg(data.fileno(), 0)[1]
+            return [BREAKS_OFF] if short or ogg else []
+
+        yield Stream(rate, blocks, breaks, ended)
 
 
 def _why_not(head: bytes) -> str:

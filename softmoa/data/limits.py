@@ -40,6 +40,7 @@ class Limits(BaseModel):
     )
 
     audio_seconds: float = _bound(30.0, 1, 600, "{} s of a sound are used")
+    timeline_seconds: float = _bound(3600.0, 1, 1e6, "{} s of a long sound are put on a timeline")
     upload_mb: float = _bound(25.0, 0.1, 2000, "{} MB may be sent as one file")
     uploads_mb: float = _bound(10_000.0, 1, 1e7, "{} MB of what is sent are kept at a time")
     upload_minutes: int = Field(

@@ -128,25 +128,23 @@ def over_time(
     the place. spans: from and to of each window's cell, in seconds. seconds: of the axis, which is
     as wide and as far from the left as the stage's.
     """
-    starts, ends = np.array(spans).T
+    starts, ends = np.array(spans, np.float32).T  # a page's worth of digits
     middles, widths = (starts + ends) / 2, ends - starts
     drawn = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.14, figure=figure(520))
-    when = [f"{a:.1f}\u2013{b:.1f} s" for a, b in spans]
     drawn.add_heatmap(
-        x=[*starts, ends[-1]],
+        x=[round(float(edge), 2) for edge in (*starts, ends[-1])],
         y=list(labels),
-        z=np.asarray(probabilities).T,
-        customdata=[when] * len(labels),
+        z=np.asarray(probabilities, np.float32).T,
         zmin=0,
         zmax=1,
         colorscale=[[0, "rgba(0,114,178,.06)"], [1, "#0072b2"]],
         showscale=False,
-        hovertemplate="%{y}, %{customdata}: %{z:.1%}<extra></extra>",
+        hovertemplate="%{y}, around %{x:.1f} s: %{z:.1%}<extra></extra>",
         row=1,
         col=1,
     )
     experts = np.shape(shares)[2]
-    for place, rows in enumerate(np.asarray(shares)):
+    for place, rows in enumerate(np.asarray(shares, np.float32)):
         for j, part in enumerate(rows.T):
             drawn.add_bar(
                 x=middles,
@@ -155,8 +153,7 @@ def over_time(
                 name=f"E{j + 1}",
                 marker_color=expert_colour(j),
                 visible=place == 0,
-                customdata=when,
-                hovertemplate=f"E{j + 1}, %{{customdata}}: %{{y:.1%}}<extra></extra>",
+                hovertemplate=f"E{j + 1}, around %{{x:.1f}} s: %{{y:.1%}}<extra></extra>",
                 row=2,
                 col=1,
             )

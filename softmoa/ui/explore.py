@@ -128,7 +128,7 @@ class Explored:
             model.chosen.then(**run),
             loaded.then(**run),
         )
-        self.over_time.follow(self.runs, self.result)
+        self.over_time.follow(self.runs, self.result, self.sound)
         flow.follow(self.runs, self.result)
         shown = [self.result, self.stage]
         self.stage.pick(self.pick_patch, shown, [self.place, self.patch], **QUIET)

@@ -6,7 +6,7 @@ import torch
 from softmoa.data.audio import load
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
-from softmoa.lens.timeline import Timeline, timeline, window_starts
+from softmoa.lens.timeline import Timeline, timeline, windows
 from softmoa.model.recording import expert_share
 from softmoa.model.weights import ASSETS
 
@@ -14,12 +14,37 @@ EXAMPLES = ASSETS / "examples"
 RATE = 16_000
 
 
+@pytest.mark.parametrize("piece", [1, 4, 50])
 @pytest.mark.parametrize(
     "samples, starts",
     [(10, [0]), (7, [0]), (20, [0, 5, 10]), (22, [0, 5, 10, 12]), (11, [0, 1])],
 )
-def test_windows_cover_the_sound_and_end_with_it(samples, starts):
-    assert window_starts(samples, 10, 5) == starts
+def test_windows_cover_the_sound_and_end_with_it(samples, starts, piece):
+    sound = torch.arange(samples)
+    found = dict(windows(sound.split(piece), 10, 5))
+    assert list(found) == starts
+    assert all(torch.equal(w, sound[start : start + 10]) for start, w in found.items())
+
+
+def test_windows_side_by_side_leave_nothing_out():
+    found = dict(windows(torch.arange(25).split(3), 10, 10))
+    assert list(found) == [0, 10, 15]
+    assert list(dict(windows(torch.arange(20).split(7), 10, 10))) == [0, 10]
+
+
+def test_neighbours_of_one_headline_are_one_stretch():
+    nothing = torch.zeros(0, 3, 0)
+    line = Timeline((0.0, 5.0, 10.0), 5.0, torch.zeros(3, 2), (), nothing, ("dog", "dog", "rain"))
+    assert line.stretches == [(0.0, 10.0, "dog"), (10.0, 15.0, "rain")]
+
+
+def test_a_coarser_timeline_keeps_what_is_loudest():
+    heard = torch.tensor([[0.1, 0.2], [0.9, 0.1], [0.3, 0.4], [0.0, 0.8]])
+    line = Timeline((0.0, 1.0, 2.0, 3.0), 1.0, heard, ((0, "ffn"),), torch.eye(4)[None])
+    half = line.coarser(2)
+    assert half.spans == [(0.0, 2.0), (2.0, 4.0)] and line.coarser(4) is line
+    assert torch.equal(half.probabilities, torch.tensor([[0.9, 0.2], [0.3, 0.8]]))
+    assert torch.equal(half.shares[0], torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
 
 
 def test_spans_meet_halfway_between_centres():

@@ -119,3 +119,17 @@ def test_a_long_sound_gets_a_timeline(page, tmp_path):
     page.wait_for_function(f"{edges} === 3")
     page.locator("#examples button", has_text="bell").click()
     expect(page.locator("#over-time")).to_be_hidden()
+
+
+def test_what_goes_on_behind_the_stage_is_heard_to_its_end(page, tmp_path):
+    rain = load(ASSETS / "examples" / "rain.ogg").waveform
+    path = tmp_path / "long.flac"
+    soundfile.write(path, rain.repeat(20)[: 40 * 16_000].numpy(), 16_000)
+    page.locator("#sound").get_by_label("Clear").click()
+    page.locator("#sound").get_by_label("Upload file").click()
+    page.locator("#sound input[type=file]").set_input_files(path)
+    expect(page.locator("#heard")).to_have_text("All 0:40 min were heard.", timeout=120_000)
+    edges = "document.querySelector('#timeline .js-plotly-plot')?.data?.[0].x.length"
+    page.wait_for_function(f"{edges} === 16")
+    page.locator("#examples button", has_text="bell").click()
+    expect(page.locator("#over-time")).to_be_hidden()

@@ -5,9 +5,7 @@ import time
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from analysis.bench import __main__ as bench
 from analysis.bench.measure import Result, Setting, equal, in_turns, markdown, merge
 from analysis.bench.moa import mixture, saved_mb, shape_error
 from analysis.bench.naive import NaiveMoA, make_naive
@@ -15,14 +13,6 @@ from softmoa.methods import METHODS, attach
 from softmoa.model.ast import AST, ASTConfig
 
 SETTING = Setting(torch.device("cpu"), rounds=3)
-
-
-def run(*arguments: str):
-    import typer
-
-    app = typer.Typer()
-    app.command()(bench.main)
-    return CliRunner().invoke(app, arguments)
 
 
 def test_a_race_takes_turns_and_divides():
@@ -38,13 +28,6 @@ def test_a_race_takes_turns_and_divides():
     assert turns == ["a", "b"] * 4  # one warm-up, three rounds
     assert row.ours >= 10 and row.peer >= 100
     assert row.ratio == row.ours / row.peer and row.least_ratio < 1
-
-
-@pytest.mark.parametrize(("ratio", "value", "met"), [(0.5, 9, True), (0.51, 9, False)])
-def test_a_target_is_the_ratio_or_without_a_peer_the_value(ratio, value, met):
-    assert Result("", value, ratio=ratio, target=0.5).met is met
-    assert Result("", ratio, target=0.5).met is met
-    assert Result("", value).met is None
 
 
 def test_outputs_that_differ_are_not_raced():
@@ -69,22 +52,6 @@ def test_partial_runs_are_merged_and_missing_studies_say_so():
     page = markdown(json.loads(json.dumps(both)), ["a", "b", "c"], "cpu", "The end.")
     assert "| again | 3 ms |" in page and "≤ 1, missed" in page
     assert "## c\n\nnot run" in page and page.endswith("The end.")
-
-
-def test_a_study_writes_its_results(tmp_path, monkeypatch):
-    monkeypatch.setitem(bench.STUDIES, "moa", lambda setting: [Result("n", 2.5, "MB", target=3)])
-    result = run("moa", "--quick", "--out", str(tmp_path))
-    assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "bench-cpu.json").read_text())
-    assert found["moa"]["rows"][0]["ours"] == 2.5
-    assert found["moa"]["machine"]["torch"] == torch.__version__.partition("+")[0]
-    assert "| n | 2.5 MB |" in (tmp_path / "bench-cpu.md").read_text()
-
-
-@pytest.mark.parametrize("arguments", [("speed",), ("moa", "--device", "tpu")])
-def test_what_does_not_exist_is_refused(arguments, tmp_path):
-    assert run(*arguments, "--out", str(tmp_path)).exit_code == 2
-    assert not list(tmp_path.iterdir())
 
 
 def test_naive_mixtures_keep_the_output_of_a_model_and_hold_more_for_its_backward_pass():

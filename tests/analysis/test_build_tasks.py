@@ -1,7 +1,6 @@
 """The recipe of the embedded tasks: spelling, dealing out, levelling, the bytes of a clip."""
 
 import io
-import zlib
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ import soundfile
 from analysis.pretraining import build_tasks
 from analysis.pretraining.build_tasks import damaged, read_rows
 from analysis.pretraining.clips import encode
-from analysis.pretraining.instruments import FAMILIES, programs, validation_programs
-from analysis.pretraining.ogg import checksum
+from analysis.pretraining.instruments import programs, validation_programs
 from analysis.pretraining.syllables import CLIP_SAMPLES, initial_of, pinyin, shares, syllable
 
 
@@ -34,12 +32,6 @@ def test_pinyin_and_initials():
     assert [initial_of(base) for base in ("zhi", "zi", "wu", "er", "xiong")] == [
         "zh", "z", "none", "none", "x",
     ]  # fmt: skip
-
-
-def test_families_are_program_ranges_without_overlap():
-    used = [program for family in FAMILIES for program in programs(family)]
-    assert len(used) == len(set(used)) == 82 and programs("string")[48] == "strings-1"
-    assert not {46, 47, 55} & set(used)  # harp, timpani, orchestra hit
 
 
 def test_validation_programs_share_no_recording():
@@ -79,15 +71,3 @@ def test_a_clip_is_always_the_same_bytes():
     samples, rate = soundfile.read(io.BytesIO(data))
     assert rate == 16000 and len(samples) == 16000
     assert np.sqrt(np.mean((samples - tone) ** 2)) < 0.02
-
-
-def test_the_checksum_of_ogg_is_crc_32_without_its_reflections():
-    def reflected(byte: int) -> int:
-        return int(f"{byte:08b}"[::-1], 2)
-
-    page = b"an Ogg page"
-    # zlib starts from all ones; the same start here is a prefix that leaves those ones behind.
-    ours = checksum(b"\x00\x00\x00\x00" + page)
-    assert ours == checksum(page)  # zeros in front change nothing when starting from 0
-    value = zlib.crc32(bytes(map(reflected, page)), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    assert ours == int(f"{value:032b}"[::-1], 2)

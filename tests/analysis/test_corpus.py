@@ -64,13 +64,6 @@ def test_a_repository_becomes_clips_with_their_origin(github):
     assert spectrum.argmax() * 2 == 300  # half a second: bins of 2 Hz
 
 
-def test_an_archive_that_is_there_is_not_fetched_again(github):
-    corpus.download((REPOSITORY,))
-    github.shutdown()
-    corpus.download((REPOSITORY,))
-    assert corpus.archive_of(REPOSITORY).stat().st_size > 0
-
-
 def test_an_archive_that_breaks_off_is_not_taken_for_whole(github, tmp_path, capsys):
     [whole] = (tmp_path / "site").rglob("*c0ffee*")
     data = whole.read_bytes()
@@ -81,14 +74,6 @@ def test_an_archive_that_breaks_off_is_not_taken_for_whole(github, tmp_path, cap
     whole.write_bytes(data)
     corpus.download((REPOSITORY,))
     assert corpus.decode_package(REPOSITORY) == "someone/words: 2 clips, 0.0 min"
-
-
-def test_an_archive_that_is_gone_is_said_and_does_no_harm(github, capsys):
-    gone = Package("someone/gone", commit="c0ffee")
-    corpus.download((gone, REPOSITORY))
-    assert "someone/gone cannot be downloaded: HTTP Error 404" in capsys.readouterr().err
-    assert corpus.archive_of(gone) is None and corpus.archive_of(REPOSITORY) is not None
-    assert corpus.decode_package(gone) == "someone/gone: not there"
 
 
 def test_every_repository_names_its_commit_and_licence():

@@ -1,10 +1,8 @@
 """The pretraining recipe: gradients over processes, targets in their places, what is held out."""
 
-import csv
 import multiprocessing
 import os
 import socket
-import struct
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,21 +10,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import typer
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from analysis.pretraining import pretrain, pretrain_ablations, train_tags, validation
+from analysis.pretraining import pretrain, train_tags, validation
 from analysis.pretraining.initialise import AST_SMALL
 from analysis.pretraining.packages import PACKAGES, TEST_PACKAGES
-from analysis.pretraining.pretrain import Options, Run, Sources, average_gradients, schedule
-from analysis.pretraining.pretrain_ablations import MaskedPatches
-from analysis.pretraining.scenes import Batch, Batches, Clips, Scenes, Targets
-from analysis.pretraining.speech_teacher import ctranslate2_tensors
-from analysis.pretraining.student import Student, loss_of
+from analysis.pretraining.pretrain import Options, Run, Sources, average_gradients
+from analysis.pretraining.scenes import Clips
+from analysis.pretraining.student import Student
 from analysis.pretraining.teacher import TAGS, clip_weights
 from analysis.pretraining.train_tags import calibrate, solve
-from analysis.pretraining.validation import Validation
 from softmoa.model.ast import AST
 
 
@@ -102,27 +95,6 @@ def begun(options, **changes):
     return run
 
 
-def test_a_step_computes_where_the_student_is(cache):
-    """By fake tensors, which refuse to mix devices."""
-    sources = Sources.open(Options(scenes_per_step=2), 0, {})
-    drawn = [sources.sounds.draw(), sources.speech.draw()]
-    student = tiny_student()
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for module in student.modules():
-            for key, weight in list(module.named_parameters(recurse=False)):
-                setattr(module, key, nn.Parameter(torch.empty(weight.shape, device="cuda")))
-        for batch in drawn:
-            assert loss_of(student, batch.to(student.encoder.device)).device.type == "cuda"
-        with pytest.raises(RuntimeError, match="device"):
-            loss_of(student, drawn[0])
-
-
-def test_a_device_that_is_not_there_is_refused_at_once():
-    with pytest.raises(typer.Exit) as refused:
-        pretrain.main(None, on="cuda:7")
-    assert refused.value.exit_code == 2
-
-
 SHORT = Options("short", minutes=1, scenes_per_step=2, speech_share=0.3, word_share=0.4)
 
 
@@ -153,87 +125,9 @@ def test_a_checkpoint_of_other_options_is_refused_but_not_for_more_time(cache):
         begun(SHORT, rate=1e-3).resume()
 
 
-def test_the_best_average_is_kept_apart_and_every_probe_is_a_line_of_the_curve(cache, monkeypatch):
-    run = begun(SHORT)
-    for mean in (0.5, 0.7, 0.6):
-        monkeypatch.setattr(validation, "measure", lambda _, m=mean: Validation(m, m, m))
-        torch.nn.init.constant_(run.average.encoder.cls, mean)
-        run.probe()
-    rows = list(csv.DictReader((run.home / "curve.csv").open()))
-    assert [row["mean"] for row in rows] == ["0.5", "0.7", "0.6"]
-    kept = pretrain.load_embedded(run.home / "best.safetensors").model
-    last = pretrain.load_embedded(run.home / "average.safetensors").model
-    assert kept.cls[0].item() == pytest.approx(0.7, abs=1e-3)
-    assert last.cls[0].item() == pytest.approx(0.6, abs=1e-3)
-
-
 def test_scenes_that_validate_are_not_trained_on(cache):
     sources = Sources.open(SHORT, 0, {})
     assert len(sources.sounds.scenes) == 20
-
-
-@pytest.fixture
-def shards(tmp_path):
-    """Ten scenes whose speech target names its scene and column."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "0000"
-    folder.mkdir()
-    column = np.arange(30)[None, :, None] + 100 * np.arange(10)[:, None, None]
-    arrays = {
-        "mel": np.repeat(column[:, :, 0], 16, axis=1)[..., None] * np.ones(128),
-        "tags": rng.standard_normal((10, 9, 521)),
-        "embedding": rng.standard_normal((10, 9, 1024)),
-        "speech": column * np.ones(384),
-    }
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array.astype(np.float16))
-    return [folder]
-
-
-def test_crops_keep_sound_and_speech_target_together(shards, monkeypatch):
-    batches = Batches(Scenes(shards), 2)
-    monkeypatch.setattr("analysis.pretraining.scenes.augment", lambda mel, rng, widest: mel)
-    monkeypatch.setattr(batches, "standardise", lambda targets: targets)
-    short = 0
-    for _ in range(60):
-        batch = batches.draw()
-        speech, frames = batch.targets.speech[..., 0], batch.mel.shape[1]
-        assert speech.shape == (len(batch.mel), -(-frames // 16))
-        scene = batch.mel[:, : frames // 16 * 16, 0].unflatten(1, (-1, 16)).mean(dim=2)
-        # A crop may begin within a column: half of one is the most it can be off.
-        assert (scene - speech[:, : scene.shape[1]]).abs().max() <= 0.5
-        if not batch.targets.tags.shape[1]:
-            short += 1
-            assert frames <= 128 and not batch.targets.embedding.shape[1]
-            assert len(batch.mel) * speech.shape[1] <= 60  # no more tokens than of two scenes
-    assert 10 < short < 40
-
-
-def test_a_speech_batch_trains_the_speech_head_and_others_do_not(shards):
-    student = tiny_student()
-    mel = torch.randn(2, 480, 128)
-    targets = Targets(torch.rand(2, 9, 521), torch.randn(2, 9, 1024))
-    loss_of(student, Batch(mel, targets, 1)).backward()
-    assert student.to_speech.weight.grad is None
-    assert student.to_tags.weight.grad.abs().sum() > 0
-    spoken = Targets(targets.tags, targets.embedding, torch.randn(2, 30, 384))
-    loss_of(student, Batch(mel, spoken, 1)).backward()
-    assert student.to_speech.weight.grad.abs().sum() > 0
-    word = Batch(
-        torch.randn(2, 43, 128),
-        Targets(torch.ones(2, 0, 521), torch.ones(2, 0, 1024), torch.randn(2, 3, 384)),
-        1,
-    )
-    student.zero_grad()
-    loss_of(student, word).backward()
-    assert student.to_speech.weight.grad.abs().sum() > 0 and student.to_tags.weight.grad is None
-
-
-def test_the_schedule_warms_up_in_steps_and_ends_at_zero():
-    assert schedule(0, 0.0, 100) == 0.01
-    assert schedule(99, 0.0, 100) == 1.0
-    assert schedule(10_000, 0.5, 100) == pytest.approx(0.5)
-    assert schedule(10_000, 1.0, 100) == 0.0
 
 
 def test_clips_of_test_packages_are_never_drawn():
@@ -246,19 +140,6 @@ def test_clips_of_test_packages_are_never_drawn():
     weights = clip_weights(np.eye(8, 521), rows)
     assert weights[:4].tolist() == [0, 0, 0, 0]
     assert weights[4:] == pytest.approx([0.6, 0.12, 0.13, 0.15])
-
-
-def test_a_model_file_of_ctranslate2_is_read(tmp_path):
-    values = np.array([[1.5, -2.0], [0.25, 4.0]], np.float16)
-    name = b"encoder/layer_norm/gamma\0"
-    spec = b"WhisperSpec\0"
-    data = struct.pack("<IH", 6, len(spec)) + spec + struct.pack("<II", 3, 1)
-    data += struct.pack("<H", len(name)) + name + struct.pack("<BIIB", 2, 2, 2, 4)
-    data += struct.pack("<I", values.nbytes) + values.tobytes()
-    (tmp_path / "model.bin").write_bytes(data)
-    tensors = ctranslate2_tensors(tmp_path / "model.bin")
-    assert list(tensors) == ["encoder/layer_norm/gamma"]
-    assert tensors["encoder/layer_norm/gamma"].tolist() == values.tolist()
 
 
 def test_single_clips_come_whole_with_their_own_tags_and_without_test_packages(
@@ -321,63 +202,3 @@ def test_calibrated_a_first_tag_is_as_often_right_as_its_probability_says(monkey
     weight, bias = model.found
     assert torch.allclose(weight, slope * model.head.linear.weight)
     assert torch.allclose(bias, slope * model.head.linear.bias + shift)
-
-
-def test_without_augmentation_a_whole_scene_is_heard_as_it_is(shards):
-    batches = Batches(Scenes(shards), 2, augmented=False)
-    whole = [batch for _ in range(20) if (batch := batches.draw()).mel.shape[1] == 480]
-    for batch in whole:
-        columns = batch.mel[:, ::16, 0] % 100
-        assert columns.equal(torch.arange(30.0).expand(len(batch.mel), 30))
-    assert whole
-
-
-def test_a_target_without_weight_teaches_nothing():
-    student = tiny_student()
-    batch = Batch(
-        torch.randn(2, 480, 128), Targets(torch.rand(2, 9, 521), torch.randn(2, 9, 1024)), 1
-    )
-    both = loss_of(student, batch).item()
-    tags = loss_of(student, batch, embedding_weight=0.0)
-    embedding = loss_of(student, batch, tag_weight=0.0)
-    assert both == pytest.approx(tags.item() + embedding.item(), rel=1e-5)
-    tags.backward()
-    assert not student.to_embedding.weight.grad.any() and student.to_tags.weight.grad.any()
-
-
-def test_masked_patches_are_hidden_and_told_from_nothing_at_their_variance():
-    torch.manual_seed(0)
-    model = MaskedPatches(AST(replace(AST_SMALL, width=12, depth=1, heads=2)))
-    mel = torch.randn(4, 96, 128)
-    seen = []
-    heard = model.encoder.features
-    model.encoder.features = lambda mel: seen.append(mel) or heard(mel)
-    with torch.no_grad():
-        model.to_patch.weight.zero_()
-        model.to_patch.bias.zero_()
-        loss = model(mel, torch.Generator().manual_seed(0)).item()
-    # Standardised by the unbiased deviation, 256 values have a mean square of 255/256.
-    assert loss == pytest.approx(255 / 256, abs=0.03)
-    patches = seen[0].unflatten(1, (6, 16)).unflatten(3, (8, 16)).transpose(2, 3)
-    hidden = (patches == 0).flatten(3).all(dim=3)  # (clips, columns, bands)
-    assert 0.35 < hidden.float().mean() < 0.65
-    original = mel.unflatten(1, (6, 16)).unflatten(3, (8, 16)).transpose(2, 3)
-    assert patches[~hidden].equal(original[~hidden])
-
-
-def test_the_table_of_ablations_keeps_one_row_a_variant_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain_ablations, "TABLE", tmp_path / "table.csv")
-    for variant, esc10 in (("tags", 0.9), ("start", 0.8), ("tags", 0.925)):
-        pretrain_ablations.keep(
-            pretrain_ablations.Row(variant, 4.0, 10_900_000, 200, 1.5, 0.5, esc10, 0.6)
-        )
-    lines = (tmp_path / "table.md").read_text().splitlines()[-2:]
-    assert lines[0].startswith("| DINOv2, no audio | 10.9 M") and "80.0 %" in lines[0]
-    assert lines[1] == "| tags alone | 10.9 M | 4 | 200 | 1.5 h | 50.0 % | 92.5 % | 60.0 % |"
-
-
-def test_a_variant_that_there_is_not_is_refused_before_any_is_trained(monkeypatch, capsys):
-    monkeypatch.setattr(pretrain_ablations, "run", lambda *_: pytest.fail("trained"))
-    with pytest.raises(typer.Exit) as refused:
-        pretrain_ablations.main(["base", "depth-5"])
-    assert refused.value.exit_code == 2 and "depth-5; choose from start" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.pretraining import train_bundles
-from analysis.pretraining.train_bundles import RECIPES, SIBLINGS, folds_page, keep, read, siblings
+from analysis.pretraining.train_bundles import RECIPES, SIBLINGS, read, siblings
 from softmoa.methods import bundle
 from softmoa.methods.budget import parameters_of
 from softmoa.model import weights
@@ -17,29 +17,6 @@ def test_siblings_train_as_many_weights_as_soft_moa():
     assert all(size == pytest.approx(sizes[0], rel=0.05) for size in sizes)
     assert [c.options.k for c in others if c.method == "topk-moa"] == [1, 2]
     assert {c.options.balance for c in others if c.method == "topk-moa"} == {"none"}
-
-
-def row(task: str, sibling: str, seed: int, accuracy: float) -> dict:
-    return dict.fromkeys(train_bundles.COLUMNS, 0) | {
-        "task": task, "sibling": sibling, "seed": seed, "test_accuracy": accuracy,
-    }  # fmt: skip
-
-
-def test_a_row_takes_the_place_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(train_bundles, "RESULTS", tmp_path / "bundles.csv")
-    for new in (row("b", "x", 0, 0.5), row("a", "x", 0, 0.25), row("b", "x", 1, 0.75)):
-        keep(new)
-    keep(row("b", "x", 0, 0.123456))
-    found = [(r["task"], r["seed"], r["test_accuracy"]) for r in read(train_bundles.RESULTS)]
-    assert found == [("a", "0", "0.25"), ("b", "0", "0.12346"), ("b", "1", "0.75")]
-
-
-def test_folds_are_means_of_their_seeds():
-    rows = [
-        {"task": "t", "method": "linear", "fold": fold, "seed": seed, "test_accuracy": accuracy}
-        for fold, seed, accuracy in (("1", 0, 0.5), ("1", 1, 0.7), ("2", 0, 0.8), ("2", 1, 0.8))
-    ]
-    assert "| t | Linear probe | 2 | 70.00 ± 14.1 | 1 60.0, 2 80.0 |" in folds_page(rows)
 
 
 def test_what_is_shipped_is_what_the_recipe_makes():

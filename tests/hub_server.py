@@ -33,19 +33,16 @@ def point_at(monkeypatch, endpoint: str, cache: Path) -> None:
 class HubServer:
     """repositories: files by repository; a dataset's name begins with datasets/. tokens: user by
     token. private: repositories that need one. cuts: at how many bytes the next downloads from the
-    store break off. swapped: store those bytes for a hash that is not theirs. log: "METHOD path" of
-    every request.
+    store break off. log: "METHOD path" of every request.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
     cuts: list[int] = field(default_factory=list)
-    swapped: dict[str, bytes] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
-    commit_id: str = COMMIT  # of main
     status: int = 0  # answer everything with this, if not 0
 
     def __enter__(self) -> HubServer:
@@ -65,7 +62,7 @@ class HubServer:
         everything = [c for files in self.repositories.values() for c in files.values()]
         for content in [*everything, *self.uploads.values()]:
             if hashlib.sha256(content).hexdigest() == sha256:
-                return self.swapped.get(sha256, content)
+                return content
         return None
 
 
@@ -129,29 +126,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(403, X_Error_Message="You may not write here")
         if re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/[^/]+", path):
             files = json.loads(body)["files"]
-            modes = [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
-                    "shouldIgnore": False,
-                }
-                for file in files
-            ]
-            return self.json({"files": modes})
+            for file in files:
+                large = file["path"].endswith(".safetensors")
+                file |= {"uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+            return self.json({"files": files})
         if re.fullmatch(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
             objects = json.loads(body)["objects"]
-            answer = [
-                o | {"actions": {"upload": {"href": hub.store + o["oid"], "header": {}}}}
-                for o in objects
-            ]
-            return self.json({"transfer": "basic", "objects": answer})
+            for one in objects:
+                one["actions"] = {"upload": {"href": hub.store + one["oid"], "header": {}}}
+            return self.json({"transfer": "basic", "objects": objects})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/[^/]+", path):
             return self.commit(found[1], body)
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
             if found[1] not in hub.repositories:
                 return self.answer(404, X_Error_Code="RepoNotFound")
             siblings = [{"rfilename": name} for name in hub.repositories[found[1]]]
-            known = {"sha": hub.commit_id, "private": found[1] in hub.private}
+            known = {"sha": COMMIT, "private": found[1] in hub.private}
             return self.json({"id": found[1], "siblings": siblings} | known)
         self.answer(404)
 
@@ -159,18 +149,17 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.hub.repositories.get(name)
         if files is None or (name in self.hub.private and not self.user):
             return self.answer(401 if not self.user else 404, X_Error_Code="RepoNotFound")
-        commit = self.hub.commit_id
-        if revision not in ("main", "v1", commit):
+        if revision not in ("main", "v1", COMMIT):
             return self.answer(404, X_Error_Code="RevisionNotFound")
         if file not in files:
-            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
         content = files[file]
         sha = hashlib.sha256(content).hexdigest()
         if not file.endswith((".safetensors", ".parquet")):
-            return self.answer(200, content, X_Repo_Commit=commit, ETag=f'"{sha[:40]}"')
+            return self.answer(200, content, X_Repo_Commit=COMMIT, ETag=f'"{sha[:40]}"')
         self.answer(
             302,
-            X_Repo_Commit=commit,
+            X_Repo_Commit=COMMIT,
             X_Linked_Etag=f'"{sha}"',
             X_Linked_Size=str(len(content)),
             Location=self.hub.store + sha,
@@ -179,12 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
     def tree(self, name: str) -> None:
         if name not in self.hub.repositories:
             return self.answer(404, X_Error_Code="RepoNotFound")
-        self.json(
-            [
-                {"type": "file", "path": path, "size": len(content), "oid": COMMIT}
-                for path, content in self.hub.repositories[name].items()
-            ]
-        )
+        files = self.hub.repositories[name].items()
+        self.json([{"type": "file", "path": path, "size": len(content), "oid": COMMIT}
+                   for path, content in files])  # fmt: skip
 
     def store(self, sha: str, body: bytes) -> None:
         if self.command == "PUT":
@@ -226,8 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.hub.uploads[value["oid"]]
-        commit = self.hub.commit_id
-        address = f"{self.hub.endpoint}/{name}/commit/{commit}"
-        self.json({"success": True, "commitOid": commit, "commitUrl": address})
+        address = f"{self.hub.endpoint}/{name}/commit/{COMMIT}"
+        self.json({"success": True, "commitOid": COMMIT, "commitUrl": address})
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_request

@@ -3,7 +3,6 @@
 import math
 import sys
 
-import av
 import numpy as np
 import pytest
 import soundfile
@@ -11,7 +10,6 @@ import torch
 from loading import refusal, spectral_peak
 from sounds import LIBAV_FORMATS, SOUNDFILE_FORMATS, noise, tone, write, write_libav
 
-from softmoa.data import audio
 from softmoa.data.audio import SAMPLE_RATE, load, log_mel
 
 SILENT = "This sound is silent, or nearly so, and its labels mean little."
@@ -57,42 +55,19 @@ def test_reading_in_blocks_equals_reading_at_once(tmp_path, name):
     assert len(waveform) == len(whole) and np.abs(waveform - whole).max() < 1e-6
 
 
-def test_encode_round_trip(tmp_path):
-    waveform = torch.from_numpy(noise(8000, peak=1)).float()
-    (tmp_path / "sound.wav").write_bytes(audio.encode(waveform, 8000))
-    assert soundfile.info(tmp_path / "sound.wav").samplerate == 8000
-    (tmp_path / "sound.wav").write_bytes(audio.encode(waveform))
-    assert (load(tmp_path / "sound.wav").waveform - waveform).abs().max() <= 2**-15
-
-
 def test_a_spoken_digit(digit):
     clip = load(digit)
     assert clip.rate == 8000 and clip.notes == ()
     assert clip.seconds == pytest.approx(soundfile.info(digit).duration, abs=1 / SAMPLE_RATE)
 
 
-@pytest.mark.parametrize("layout", ["5.1", "7.1"])
-def test_many_channels_in_a_container(tmp_path, layout):
-    """Frames of 8 planes crash PyAV's own conversion to arrays."""
-    samples = np.tile(tone(1000, 48_000), (av.AudioLayout(layout).nb_channels, 1))
-    path = write_libav(tmp_path / "sound.mka", samples, 48_000, "flac", "matroska", layout)
-    assert spectral_peak(load(path).waveform) == pytest.approx(1000, abs=1)
-
-
-@pytest.mark.parametrize("name", LIBAV_FORMATS)
-def test_containers_without_pyav(tmp_path, monkeypatch, name):
-    path = write_libav(tmp_path / "sound", noise(SAMPLE_RATE)[None], 16_000, **LIBAV_FORMATS[name])
+def test_containers_without_pyav(tmp_path, monkeypatch):
+    path = write_libav(tmp_path / "a", noise(SAMPLE_RATE)[None], 16_000, **LIBAV_FORMATS["m4a"])
     monkeypatch.setitem(sys.modules, "av", None)  # makes the import fail, as where it is missing
     assert "pip install av" in refusal(path)
 
 
-def test_text_without_pyav_is_not_blamed_on_pyav(tmp_path, monkeypatch):
-    (tmp_path / "notes.wav").write_text("Dear diary,\n" * 100)
-    monkeypatch.setitem(sys.modules, "av", None)
-    assert "not a sound file" in refusal(tmp_path / "notes.wav")
-
-
-@pytest.mark.parametrize("suffix", [".raw", ".wav", ".mp3", ".flac", ".txt", ".m3u8", ""])
+@pytest.mark.parametrize("suffix", [".raw", ".mp3", ".m3u8", ""])
 def test_the_content_decides_and_not_the_extension(tmp_path, suffix):
     samples = noise(8000, 0.2)
     wav = write(tmp_path / f"wav{suffix}", samples)
@@ -119,7 +94,7 @@ def test_odd_names(tmp_path, name):
 # Sampling rates and channels
 
 
-@pytest.mark.parametrize("rate", [4000, 8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000])
+@pytest.mark.parametrize("rate", [4000, 11025, 16000, 44100, 192000])
 def test_a_tone_keeps_its_frequency_level_and_length(tmp_path, rate):
     clip = load(write(tmp_path / "tone.wav", tone(1000, rate), rate))
     assert clip.rate == rate and clip.notes == ()
@@ -135,11 +110,6 @@ def test_what_lies_above_8_khz_does_not_fold_down():
     assert spectral_peak(load((48_000, both)).waveform[1000:-1000]) == pytest.approx(1000, abs=2)
 
 
-@pytest.mark.parametrize("rate", [0, -8000, 3999, 192_001, 10**9, math.nan, math.inf])
-def test_absurd_rates_of_arrays(rate):
-    assert "sampling rate" in refusal((rate, noise(8000)))
-
-
 @pytest.mark.parametrize("channels", [2, 6, 16])
 def test_channels_are_averaged(tmp_path, channels):
     """Channel k carries k/100 times the same noise, so the mean is (channels + 1)/200 of it."""
@@ -150,12 +120,6 @@ def test_channels_are_averaged(tmp_path, channels):
     assert np.allclose(load((SAMPLE_RATE, samples)).waveform.numpy(), expected, atol=1e-7)
 
 
-def test_too_many_channels(tmp_path):
-    message = refusal(write(tmp_path / "many.wav", np.zeros((100, 17))))
-    assert "17 channels" in message
-    assert refusal((SAMPLE_RATE, np.zeros((100, 17)))) == message
-
-
 # Arrays
 
 
@@ -163,11 +127,8 @@ def test_too_many_channels(tmp_path):
     ("samples", "expected"),
     [
         (np.array([0, 128, 255], np.uint8), [-1, 0, 127 / 128]),
-        (np.array([0, 2**15, 3 * 2**14], np.uint16), [-1, 0, 0.5]),
-        (np.array([-128, 0, 64], np.int8), [-1, 0, 0.5]),
         (np.array([-(2**15), 0, 2**14], np.int16), [-1, 0, 0.5]),
         (np.array([-(2**31), 0, 2**30], np.int32), [-1, 0, 0.5]),
-        (np.array([-(2**63), 0, 2**62], np.int64), [-1, 0, 0.5]),
         *((np.array([-1, 0, 0.5], kind), [-1, 0, 0.5]) for kind in ("f2", "f4", "f8")),
         (np.array([[-(2**15), -(2**15)], [2**14, 0]], np.int16), [-1, 0.25]),
     ],
@@ -177,48 +138,7 @@ def test_arrays_are_scaled_by_their_full_range(samples, expected):
     assert load((SAMPLE_RATE, samples)).waveform.tolist() == expected
 
 
-def test_transposed_arrays_are_recognised():
-    stereo = noise(2000).reshape(1000, 2)
-    assert torch.equal(load((SAMPLE_RATE, stereo)).waveform, load((SAMPLE_RATE, stereo.T)).waveform)
-
-
-def test_an_array_is_left_as_it_was():
-    samples = np.array([3, np.nan, -3], np.float32)
-    load((SAMPLE_RATE, samples))
-    assert np.array_equal(samples, np.array([3, np.nan, -3], np.float32), equal_nan=True)
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [np.zeros((2, 3, 4)), np.float32(0.5), np.array(["a"]), np.array([None]), np.zeros(9, complex),
-     np.zeros(9, bool), np.zeros(0), np.zeros((0, 2), np.int16), np.zeros((9, 0))],
-    ids=repr,
-)  # fmt: skip
-def test_arrays_that_are_no_sound(samples):
-    refusal((SAMPLE_RATE, samples))
-
-
 # Odd sounds
-
-
-@pytest.mark.parametrize("rate", [4000, 16_000, 44_100, 192_000])
-def test_one_sample(tmp_path, rate):
-    clip = load(write(tmp_path / "one.wav", np.array([0.5]), rate))
-    assert 1 <= len(clip.waveform) <= 4
-    assert log_mel(clip.waveform).shape == (16, 128)
-    assert any("padded with silence to 175 ms" in note for note in clip.notes)
-
-
-def test_shorter_than_a_frame():
-    """10 ms of sound: padded for the model and not in the clip, with the padding told."""
-    clip = load((SAMPLE_RATE, noise(160)))
-    assert len(clip.waveform) == 160
-    assert clip.notes == (
-        "The sound lasts 10 ms and was padded with silence to 175 ms, the least the model can "
-        "read.",
-    )
-    padded = torch.cat([clip.waveform, torch.zeros(2800 - 160)])
-    assert torch.equal(log_mel(clip.waveform), log_mel(padded))
 
 
 def test_silence_is_told(tmp_path):
@@ -236,26 +156,14 @@ def test_a_constant_is_silence(rate):
     assert torch.allclose(clip.waveform[4000:12000], torch.tensor(0.5), atol=1e-4)
 
 
-def test_a_quiet_sound_is_not_silence():
-    assert load((SAMPLE_RATE, tone(440, peak=0.001))).notes == ()
-
-
 def test_clipping_is_told(tmp_path):
     clip = load(write(tmp_path / "loud.wav", np.clip(tone(440, 44_100, peak=1.5), -1, 1), 44_100))
     assert clip.notes == (CLIPPED,) and clip.waveform.abs().max() <= 1
 
 
-@pytest.mark.parametrize("hz", [20, 50, 440, 1000])
+@pytest.mark.parametrize("hz", [20, 1000])
 def test_a_full_scale_tone_is_not_clipped(tmp_path, hz):
     assert load(write(tmp_path / "full.wav", tone(hz, 44_100, peak=1), 44_100)).notes == ()
-
-
-def test_beyond_full_scale_is_turned_down():
-    samples = noise(8000, peak=1)
-    samples[100] = 1
-    clip = load((SAMPLE_RATE, 4 * samples))
-    assert clip.notes == ("The sound went beyond full scale (4 times) and was turned down.",)
-    assert np.allclose(clip.waveform.numpy(), samples, atol=1e-7)
 
 
 @pytest.mark.filterwarnings("error")

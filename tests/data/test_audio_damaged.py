@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from loading import refusal, spectral_peak
-from sounds import LIBAV_FORMATS, SOUNDFILE_FORMATS, noise, tone, write, write_film, write_libav
+from sounds import LIBAV_FORMATS, SOUNDFILE_FORMATS, noise, tone, write, write_libav
 
 from softmoa.data.audio import SAMPLE_RATE, load
 from softmoa.data.decode import BREAKS_OFF, DAMAGED
@@ -24,45 +24,22 @@ def test_files_that_are_not_there(tmp_path):
     assert "a pipe or a device" in refusal(tmp_path / "pipe.wav")
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path):
-    path = write(tmp_path / "mine.wav", noise(100))
-    path.chmod(0)
-    assert "Permission denied" in refusal(path)
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"", "empty"),
-        (b"\0", "not a sound file"),
         (b"Dear diary,\n" * 1000, "not a sound file"),
         (bytes(100_000), "not a sound file"),
         (b"RIFF", "not a sound file"),
         (b"fLaC" + bytes(1000), "not a sound file"),
         (b"OggS" + bytes(1000), "not a sound file"),
-        (b"ID3\4\0\0\0\0\0\0" + bytes(1000), "not a sound file"),
-        (b"\xff\xf1P\x80" + bytes(1000), "not a sound file"),
         (b"\0\0\0\x18ftypM4A " + bytes(1000), "its index"),
-        (b"\x1aE\xdf\xa3" + bytes(1000), "not a sound file"),
         (b"%PDF-1.7\n" + bytes(range(256)) * 100, "not a sound file"),
     ],
 )
 def test_files_that_are_no_sound(tmp_path, content, words):
     (tmp_path / "sound.wav").write_bytes(content)
     assert words in refusal(tmp_path / "sound.wav")
-
-
-def test_a_video_without_sound(tmp_path):
-    assert "No sound track" in refusal(write_film(tmp_path / "film.mp4", 64))
-
-
-def test_a_codec_that_libav_lacks(tmp_path):
-    path = write_libav(tmp_path / "sound", noise(8000)[None], 16_000, "aac", "matroska")
-    content = path.read_bytes()
-    assert content.count(b"A_AAC") == 1
-    path.write_bytes(content.replace(b"A_AAC", b"A_XYZ"))
-    assert "not a sound file" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -99,17 +76,6 @@ def test_a_truncated_file_gives_what_came_before(tmp_path, name, notes):
     refusal(path)
 
 
-@pytest.mark.parametrize(("name", "notes"), [("aac", (DAMAGED,)), ("webm", (BREAKS_OFF,))])
-def test_a_truncated_stream_gives_what_came_before(tmp_path, name, notes):
-    path = write_libav(tmp_path / "sound", noise(64_000)[None], 16_000, **LIBAV_FORMATS[name])
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    clip = load(path)
-    assert clip.seconds == pytest.approx(2, abs=0.3) and clip.notes == notes
-    path.write_bytes(content[:40])
-    refusal(path)
-
-
 def test_a_truncated_m4a_is_refused(tmp_path):
     """Its index is at the end."""
     path = write_libav(tmp_path / "sound", noise(64_000)[None], 16_000, **LIBAV_FORMATS["m4a"])
@@ -134,11 +100,9 @@ def patched_wav(folder: Path, offset: int, form: str, value: int) -> Path:
     ("offset", "form", "value", "seconds"),
     [
         (40, "<I", 2**32 - 1, 1),  # data size: as a live stream writes it
-        (40, "<I", 2**31, 1),
         (40, "<I", 16_000, 0.5),
         (40, "<I", 0, 1),
         (4, "<I", 2**32 - 1, 1),  # file size
-        (4, "<I", 0, 1),
         (32, "<H", 0, 1),  # bytes per frame
         (28, "<I", 2**32 - 1, 1),  # bytes per second
     ],
@@ -153,13 +117,10 @@ def test_a_wav_header_that_lies_about_sizes(tmp_path, offset, form, value, secon
     ("offset", "form", "value", "words"),
     [
         (24, "<I", 0, "header of this WAV is damaged"),  # sampling rate
-        (24, "<I", 1, "rate is 1 Hz"),
         (24, "<I", 3999, "rate is 3999 Hz"),
-        (24, "<I", 2**31 - 1, "rate is 2147483647 Hz"),
         (24, "<I", 2**32 - 1, "header of this WAV is damaged"),
         (22, "<H", 0, "0 channels"),  # channels
         (22, "<H", 17, "17 channels"),
-        (22, "<H", 2**16 - 1, "0 channels"),
         (20, "<H", 0x7777, "coded as 0x7777, which"),  # coding
     ],
 )
@@ -182,8 +143,3 @@ def patched_flac(folder: Path, keep: int, value: int) -> Path:
 def test_a_flac_header_that_lies_about_its_length(tmp_path, samples):
     """0 is how an encoder says that it did not know."""
     assert load(patched_flac(tmp_path, ~(2**36 - 1), samples)).seconds == 1
-
-
-@pytest.mark.parametrize(("rate", "words"), [(0, "not a sound"), (1, "1 Hz"), (655_350, "655350")])
-def test_a_flac_header_that_lies_about_its_rate(tmp_path, rate, words):
-    assert words in refusal(patched_flac(tmp_path, 2**44 - 1, rate << 44))

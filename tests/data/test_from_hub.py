@@ -1,7 +1,6 @@
 """Benchmarks from the Hub: the real client, tiny parquet files of the real layout, refusals."""
 
 import io
-import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -99,20 +98,6 @@ def test_offline_is_one_sentence(server, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_on_the_command_line(server, capsys):
-    with pytest.raises(TaskError, match="`python -m softmoa fetch esc50` gets them"):
-        tasks.load("esc50")
-    assert main(["fetch", "esc50"]) == 0
-    assert "2 classes; 6 clips to train on, 2 to validate, 2 to test." in capsys.readouterr().out
-    assert main(["fetch", "tones"]) == 2
-    assert "esc10, esc50, urbansound8k are" in capsys.readouterr().err
-
-
-def test_a_file_that_is_no_parquet_is_refused(server):
-    server.repositories[ESC50]["data/train-00000-of-00002.parquet"] = b"no parquet"
-    assert "train-00000-of-00002.parquet of 'ashraq/esc50' cannot be read" in unfetched()
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -130,16 +115,3 @@ def test_rows_that_are_refused(server, change, words):
     server.repositories[ESC50] = {"data/train-00000-of-00001.parquet": parquet([more, row])}
     assert words in unfetched()
     assert not list(tasks.data_root().parent.rglob("evil.wav"))
-
-
-def test_a_repository_without_parquet_or_none_at_all(server):
-    server.repositories[ESC50] = {"README.md": b""}
-    assert "holds no parquet files" in unfetched()
-    del server.repositories[ESC50]
-    assert "There is no 'ashraq/esc50' on the Hub" in unfetched()
-
-
-def test_without_pyarrow(server, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    assert "pip install '.[hub-datasets]'" in unfetched()
-    assert server.log == []

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import torch
 from hub_server import COMMIT, HubServer, point_at
 from huggingface_hub import constants
 from refusals import refusal
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 from transformers import ASTConfig as HubConfig
 from transformers import ASTForAudioClassification
 
@@ -62,15 +60,9 @@ def unloaded(name: str = NAME) -> str:
     return refusal(WeightsError, weights.load, name)
 
 
-@pytest.mark.parametrize("text", ["a/b", "MIT/ast-finetuned-audioset-10-10-0.4593", "a/b@v1"])
-def test_a_repository_is_written_as_it_was_read(text):
-    assert str(Repository.parse(f" {text} ")) == text
-
-
 @pytest.mark.parametrize(
     "text",
-    ["", "name", "a/b/c", "../b", "a/..", "/etc/passwd", "a/b@", "a/b@../x", "a/b@x/y", "a b/c",
-     "a/b\nc", "a/b.git", "http://x/y", "a/" + "b" * 100, "ä/b", "a/b@" + "c" * 65],
+    ["", "name", "../b", "/etc/passwd", "a/b@../x", "a b/c", "a/b\nc", "http://x/y", "ä/b"],
 )  # fmt: skip
 def test_what_is_no_repository_is_refused(text):
     with pytest.raises(HubError, match="is"):
@@ -94,22 +86,6 @@ def written(server, folder: Path) -> Path:
     for file, content in server.repositories[NAME].items():
         (folder / file).write_bytes(content)
     return folder
-
-
-def test_the_answer_is_that_of_transformers(server, tmp_path):
-    loaded = weights.load(NAME)
-    oracle = ASTForAudioClassification.from_pretrained(written(server, tmp_path / "one")).eval()
-    mel = torch.randn(1, 64, 128)
-    with torch.inference_mode():
-        assert torch.allclose(loaded.model(mel), oracle(mel).logits, atol=1e-6)
-
-
-def test_both_generations_of_names(server, tmp_path):
-    server.repositories["lab/new"] = checkpoint(tmp_path, names_in_memory=True, **TINY)
-    old, new = weights.load(NAME).model.state_dict(), weights.load("lab/new").model.state_dict()
-    assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
-    keys = load_file(tmp_path / "model.safetensors")
-    assert not any("encoder.layer" in key for key in keys)
 
 
 @pytest.mark.parametrize("revision", ["v1", COMMIT])
@@ -161,12 +137,6 @@ def test_too_large_is_refused_before_it_is_downloaded(server):
     assert not any(line.startswith("GET") for line in server.log)
 
 
-def test_a_broken_hub_is_told(server, monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    server.status = 500
-    assert "500" in unloaded() or "broke" in unloaded()
-
-
 def test_offline_is_said_at_once(server, monkeypatch, tmp_path):
     weights.load(NAME)
     point_at(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
@@ -177,36 +147,17 @@ def test_offline_is_said_at_once(server, monkeypatch, tmp_path):
     assert time.monotonic() - began < 2 * hub.PROBE_SECONDS
 
 
-def test_what_answers_in_the_place_of_the_hub_is_not_the_hub(server, monkeypatch, tmp_path):
-    """A captive network that speaks something else."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        threading.Thread(
-            target=lambda: other.accept()[0].sendall(b"garbage\r\n\r\n"), daemon=True
-        ).start()
-        point_at(monkeypatch, f"http://127.0.0.1:{other.getsockname()[1]}", tmp_path / "cache")
-        assert "cannot be reached" in unloaded("lab/other")
-
-
 @pytest.mark.parametrize(
     "changes, words",
     [
         ({"model_type": "vit"}, "model_type must be"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be less"),
-        ({"num_hidden_layers": 90_000}, "more layers"),
         ({"num_hidden_layers": 3}, "lacks blocks.2"),
         ({"hidden_size": 64}, "has shape"),
-        ({"hidden_size": 33}, "not a multiple of heads"),
         ({"hidden_size": "32"}, "hidden_size must be a valid integer"),
-        ({"hidden_size": None}, "hidden_size must be a valid integer"),
-        ({"intermediate_size": 100_000}, "has shape"),
         ({"patch_size": 0}, "patch_size must be greater"),
-        ({"patch_size": 64}, "patch_size must be less"),
-        ({"num_mel_bins": 64}, "has shape"),
         ({"frequency_stride": 7}, "no grid"),
-        ({"max_length": 32}, "has shape"),
-        ({"layer_norm_eps": "small"}, "layer_norm_eps must be a valid number"),
         ({"id2label": {str(i): "x" for i in range(1000)}}, "has shape"),
-        ({"id2label": "none"}, "has shape"),
         ({"hidden_act": "relu"}, "hidden_act must be 'gelu'"),
     ],
 )
@@ -262,30 +213,9 @@ def test_weights_in_several_files(server, tmp_path, monkeypatch):
     requests = len(server.log)
     assert weights.load("lab/parts").sha256 == loaded.sha256 != whole.sha256
     assert len(server.log) == requests and weights.cached(Repository("lab/parts"))
-    for file in ("../x.safetensors", "/x.safetensors", "x.bin", ""):
-        index = json.dumps({"weight_map": {"x": file}}).encode()
-        server.repositories["lab/liar"] = parts | {weights.INDEX: index}
-        assert "weight_map" in unloaded("lab/liar")
-
-
-def test_steps_can_be_closed(server):
-    content = server.repositories[NAME]["model.safetensors"]
-    slow = threading.Event()
-    original = server.stored
-
-    def stored(sha: str) -> bytes | None:
-        slow.wait(20)
-        return original(sha)
-
-    server.stored = stored
-    steps = hub.in_steps(lambda said: hub.fetch(Repository(NAME), FILES, 10, said))
-    assert next(steps)[0] < len(content)
-    steps.close()
-    slow.set()
-    server.stored = original
-    for _ in hub.in_steps(lambda said: hub.fetch(Repository(NAME), FILES, 10, said)):
-        pass
-    assert hub.cached(Repository(NAME), FILES)
+    index = json.dumps({"weight_map": {"x": "../x.safetensors"}}).encode()
+    server.repositories["lab/liar"] = parts | {weights.INDEX: index}
+    assert "weight_map" in unloaded("lab/liar")
 
 
 def environment(server: HubServer, cache: Path) -> dict[str, str]:
@@ -304,17 +234,3 @@ def test_on_the_command_line(server, tmp_path):
     result = subprocess.run([*command, "lab/nothing"], env=variables, **options)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("Error: There is no 'lab/nothing'")
-
-
-@pytest.mark.parametrize("names_in_memory", [False, True])
-def test_a_base_size_checkpoint(server, tmp_path, names_in_memory):
-    """12 blocks of width 768 with the 1024-frame grid, as published, cut once on its way."""
-    server.repositories["lab/base"] = checkpoint(tmp_path, names_in_memory)
-    server.cuts = [100_000_000]
-    loaded = weights.load("lab/base")
-    [resumed] = server.ranges
-    assert 80e6 < int(resumed.removeprefix("bytes=").removesuffix("-")) <= 100e6
-    oracle = ASTForAudioClassification.from_pretrained(tmp_path).eval()
-    mel = torch.randn(1, 1024, 128)
-    with torch.inference_mode():
-        assert torch.allclose(loaded.model(mel), oracle(mel).logits, atol=1e-4)

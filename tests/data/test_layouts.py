@@ -6,7 +6,6 @@ import pytest
 from sounds import noise, write
 
 from softmoa import ASSETS
-from softmoa.data import benchmarks as layouts
 from softmoa.data import tasks
 from softmoa.data.benchmarks import ESC10_NAMES
 from softmoa.data.tasks import TaskError
@@ -61,13 +60,6 @@ def test_esc10_is_found_in_esc50(esc50):
     assert {task.labels[f.label] for f in task.files if "-1000-" in f.path.name} == {"dog bark"}
     known = bundle.read_info(ASSETS / "bundles" / "esc10-soft-moa.safetensors").labels
     assert {*task.labels, *ESC10_NAMES.values()} <= {*known}
-
-
-def test_a_speaker_of_digits_may_have_any_name(root):
-    for name in ("7_anna_maria_0", "3_li_12"):
-        sound(root / "fsdd" / "recordings" / f"{name}.wav")
-    _, rows = layouts.fsdd(root / "fsdd")
-    assert {(row.label, row.group) for row in rows} == {("seven", "anna_maria"), ("three", "li")}
 
 
 def test_urbansound8k_validates_on_a_training_fold(root):
@@ -132,26 +124,6 @@ def test_fluent_speech_commands_makes_intents_of_three_columns(root):
     assert [f.group for f in task.files] == ["s1", "s1", "s2", "s3"]
 
 
-@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".opus"])
-def test_sounds_in_another_format_than_was_published(root, esc50, suffix):
-    """ESC-50 is published as wav, and its table names such files; so do the lists of words."""
-    for path in (root / "ESC-50-master" / "audio").iterdir():
-        path.rename(path.with_suffix(suffix))
-    assert {f.path.suffix for f in tasks.load("esc50").files} == {suffix}
-    assert len(tasks.load("esc10").files) == 10
-    base = root / "SpeechCommands"
-    for speaker in ("0a7c2a8d", "1b88bf70"):
-        path = base / "yes" / f"{speaker}_nohash_0.wav"
-        sound(path)
-        path.rename(path.with_suffix(suffix))
-    (base / "validation_list.txt").write_text("yes/1b88bf70_nohash_0.wav\n")
-    (base / "testing_list.txt").write_text("")
-    assert tasks.load("speech-commands").counts == {"train": (1,), "valid": (1,), "test": (0,)}
-    sound(root / "fsdd" / "3_li_12.wav")
-    (root / "fsdd" / "3_li_12.wav").rename(root / "fsdd" / f"3_li_12{suffix}")
-    assert [row.group for row in layouts.fsdd(root / "fsdd")[1]] == ["li"]
-
-
 def test_what_is_missing_or_damaged_is_named(root, esc50):
     (root / "ESC-50-master" / "audio" / "3-1009-A-9.wav").unlink()
     with pytest.raises(TaskError, match="1 clips of 'esc50' are missing, such as .*3-1009-A-9.wav"):
@@ -160,18 +132,9 @@ def test_what_is_missing_or_damaged_is_named(root, esc50):
     table.write_text("filename,fold,target,category,esc10\n1-1-A-0.wav,1")
     with pytest.raises(TaskError, match="Line 2 of esc50.csv breaks off"):
         tasks.load("esc50")
-    table.write_text("filename,target\n")
-    with pytest.raises(TaskError, match="esc50.csv has no column 'fold'"):
-        tasks.load("esc50")
     table.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TaskError, match="esc50.csv in .* is not a text in UTF-8"):
         tasks.load("esc50")
     (root / "SpeechCommands").mkdir()
     with pytest.raises(TaskError, match="no validation_list.txt"):
         tasks.load("speech-commands")
-    (root / "SpeechCommands" / "validation_list.txt").write_bytes(b"\xff")
-    with pytest.raises(TaskError, match="validation_list.txt in .* is not a text in UTF-8"):
-        tasks.load("speech-commands")
-    (root / "fluent_speech_commands_dataset").mkdir()
-    with pytest.raises(TaskError, match="no train_data.csv"):
-        tasks.load("fluent-speech-commands")

@@ -9,19 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from softmoa.data.limits import PREFIX, LimitError, Limits
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_the_defaults_are_within_their_own_ranges_and_frozen():
-    limits = Limits()
-    assert (limits.audio_seconds, limits.upload_mb, limits.queue) == (30, 25, 200)
-    with pytest.raises(ValidationError):
-        limits.queue = 7
-    assert Limits.of({"PATH": "/bin", "SOFTMOA_DATA": "x"}) == limits
 
 
 def test_the_environment_overrides_and_keeps_types():
@@ -34,12 +25,9 @@ def test_the_environment_overrides_and_keeps_types():
     "name, value, words",
     [
         ("QUEUE", "many", "QUEUE must be a valid integer.* not 'many'"),
-        ("QUEUE", "2.5", "must be a valid integer"),
         ("QUEUE", "0", "QUEUE must be greater than or equal to 1, not '0'"),
         ("AUDIO_SECONDS", "601", "must be less than or equal to 600"),
         ("AUDIO_SECONDS", "nan", "must be a finite number, not 'nan'"),
-        ("AUDIO_SECONDS", "inf", "must be a finite number"),
-        ("UPLOAD_MB", "", "must be a valid number"),
         ("QUEU", "3", "SOFTMOA_MAX_QUEU is unknown"),
     ],
 )
@@ -57,20 +45,6 @@ def test_any_environment_gives_usable_limits_or_one_sentence(values):
         assert "\n" not in str(error)
     else:
         assert all(math.isfinite(getattr(limits, name)) for name in values)
-
-
-def test_every_limit_is_said_in_words_with_its_value():
-    sentences = Limits(queue=17, upload_mb=2.5).sentences()
-    assert len(sentences) == len(Limits.model_fields) == len(set(sentences))
-    assert "17 requests may wait" in sentences and any("2.5 MB" in s for s in sentences)
-
-
-def test_a_large_file_is_refused(tmp_path):
-    path = tmp_path / "sound.wav"
-    path.write_bytes(bytes(1_500_000))
-    Limits(upload_mb=1.5).check_upload(path)
-    with pytest.raises(LimitError, match=r"has 1\.5 MB; at most 1 MB"):
-        Limits(upload_mb=1).check_upload(path)
 
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "softmoa", "backbones"]])
@@ -103,21 +77,6 @@ def test_nobody_is_told_what_is_done():
     assert result.stdout.endswith("\nTrue False\n"), result.stderr
 
 
-def test_the_seconds_of_a_sound_come_from_the_environment():
-    script = (
-        "import numpy; from softmoa.data import audio; "
-        "print(audio.load((16_000, numpy.zeros(16_000 * 9, 'f4'))).seconds)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"SOFTMOA_MAX_AUDIO_SECONDS": "2.5", "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert result.stdout == "2.5\n", result.stderr
-
-
 ARENAS = """
 import ctypes, sys, threading
 from softmoa.ui import page
@@ -140,10 +99,9 @@ libc.fclose(file)
 
 
 @pytest.mark.skipif(not os.confstr_names.get("CS_GNU_LIBC_VERSION"), reason="of glibc")
-@pytest.mark.parametrize(("told", "arenas"), [({}, 2), ({"MALLOC_ARENA_MAX": "5"}, 5)])
-def test_many_threads_share_few_arenas_of_memory(told, arenas, tmp_path):
+def test_many_threads_share_few_arenas_of_memory(tmp_path):
     table = tmp_path / "malloc.xml"
-    environment = {name: v for name, v in os.environ.items() if name != "MALLOC_ARENA_MAX"} | told
+    environment = {name: v for name, v in os.environ.items() if name != "MALLOC_ARENA_MAX"}
     command = [sys.executable, "-c", ARENAS, str(table)]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
-    assert table.read_text().count("<heap nr=") == arenas
+    assert table.read_text().count("<heap nr=") == 2

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 import unicodedata
 import zipfile
@@ -14,17 +12,14 @@ from pathlib import Path
 
 import pytest
 import sounds
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sounds import write
 
 from softmoa.cli import main
 from softmoa.data import own
 from softmoa.data.archive import ZipLimits
 from softmoa.data.own import DataLimits
-from softmoa.data.tasks import SPLITS, Row, Task, TaskError
+from softmoa.data.tasks import SPLITS, Task, TaskError
 
-ROOT = Path(__file__).parents[2]
 SMALL = DataLimits(classes=3, clips=40, zip=ZipLimits(files=60, file_mb=0.5, total_mb=2, depth=4))
 
 
@@ -85,12 +80,10 @@ def test_a_zip_is_its_folder(birds, tmp_path, top):
     ("text", "words"),
     [
         ("path,label\n../a.wav,x", "path '../a.wav' in a table leads elsewhere"),
-        ("path,label\n/etc/passwd,x", "clip '/etc/passwd' of t.csv is missing"),
         ("path,label\nb.wav,x", "clip 'b.wav' of t.csv is missing"),
         ("path,label\na.wav,", "'a.wav' of t.csv has no label"),
         ("path,label,split\na.wav,x,middle", "'middle' of a.wav is none of train, valid, test"),
         ("path,label\na.wav,x", "1 class cannot be told apart"),
-        ("path,label", "No sounds were found"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, text, words):
@@ -98,16 +91,6 @@ def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, text, words):
     (tmp_path / "t" / "t.csv").write_text(text)
     with pytest.raises(TaskError, match=words):
         read(tmp_path / "t")
-
-
-def test_a_class_that_vanishes_is_said(birds):
-    (birds / "wren").mkdir()
-    (birds / "jay").mkdir()
-    for k in range(3):
-        (birds / "jay" / f"{k}.wav").write_bytes(b"no sound")
-    said = [remark.message for remark in read(birds).remarks]
-    assert "No sound of 'jay' is left." in said
-    assert "The folder 'wren' holds no sound." in said
 
 
 def test_links_are_followed_once(birds, tmp_path):
@@ -136,28 +119,6 @@ def test_a_name_that_no_text_can_hold_is_refused(birds):
         read(birds)
 
 
-def test_a_time_in_a_name_is_no_drive(birds, tmp_path):
-    (birds / "crow" / "0.WAV").rename(birds / "crow" / "12:30.WAV")
-    assert len(read(zip_of(birds, tmp_path / "b.zip")).rows) == 10
-
-
-def test_what_is_collected_is_written_and_read_again(birds, tmp_path):
-    mine = read(birds, seed=5)
-    rows = [
-        Row(row.path, {"crow": "crow / à droite", "owl": "owl"}[row.label], group=f"g{k % 4}")
-        for k, row in enumerate(mine.rows)
-    ]
-    before = own.build(rows, (), "birds", 5).task
-    own.write_zip(rows, tmp_path / "out.zip")
-    after = read(tmp_path / "out.zip", seed=5).task
-    assert after.labels == before.labels == ("crow / à droite", "owl")
-    groups, again = (
-        {s: sorted((f.label, f.group) for f in getattr(task, s)) for s in SPLITS}
-        for task in (before, after)
-    )
-    assert groups == again
-
-
 def said_of(mine: own.OwnData) -> dict[str, str]:
     return {remark.kind: remark.message for remark in mine.remarks}
 
@@ -174,63 +135,6 @@ def test_remarks_on_copies_damage_and_imbalance(birds):
     assert said["unreadable"].startswith("Left out: 1 clip, not readable, such as owl/torn.wav: Th")
     assert said["unbalanced"].startswith("'crow' has 25 clips and 'owl' 5")
     assert len(mine.rows) == 30
-
-
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_file_that_may_not_be_read_is_left_out(birds, monkeypatch, first):
-    """From the beginning, or once it was decoded."""
-    opened, tries = Path.open, []
-
-    def guarded(path, *args, **options):
-        if path.name == "3.flac":
-            tries.append(path)
-            if len(tries) > first:
-                raise PermissionError(errno.EACCES, "Permission denied")
-        return opened(path, *args, **options)
-
-    monkeypatch.setattr(Path, "open", guarded)
-    mine = read(birds)
-    said = said_of(mine)["unreadable"]
-    assert said.startswith("Left out: 1 clip, not readable, such as owl/3.flac: The ")
-    assert "(Permission denied)" in said and len(mine.rows) == 9
-
-
-@pytest.mark.parametrize(
-    ("places", "message"),
-    [
-        (["a.wav"], "Left out: 1 sound, in no class folder."),
-        (["a.wav", "b.OGG", ".c.wav", "d.txt"], "Left out: 2 sounds, in no class folder."),
-    ],
-)
-@pytest.mark.parametrize("splits", [False, True])
-def test_sounds_in_no_class_folder_are_remarked(tmp_path, splits, places, message):
-    folder = tmp_path / "d"
-    for k in range(3):
-        for n, label in enumerate("xy"):
-            tone(folder / (SPLITS[k] if splits else "") / label / f"{k}.wav", 200 + 9 * k + 400 * n)
-    for k, name in enumerate(places):
-        (folder / (SPLITS[k % 3] if splits and k else "") / name).write_bytes(b"x")
-    mine = read(folder)
-    said = [remark.message for remark in mine.remarks if remark.kind == "ignored"]
-    assert message in said and len(mine.rows) == 6
-
-
-def test_hidden_folders_are_no_classes(tmp_path):
-    for k, split in enumerate(SPLITS):
-        for label in ("x", "y", ".cache", "x/.thumbs"):
-            tone(tmp_path / split / label / f"{k}.wav", 200 + 9 * k + 100 * len(label))
-        tone(tmp_path / split / "y" / f"{k}.wav", 900 + 9 * k)
-    mine = read(tmp_path)
-    assert mine.task.labels == ("x", "y") and len(mine.rows) == 6 and not mine.remarks[1:]
-
-
-def test_a_group_in_two_splits_is_remarked(birds):
-    rows = [
-        Row(row.path, row.label, SPLITS[min(k % 5, 2)], "ann")
-        for k, row in enumerate(read(birds).rows)
-    ]
-    said = said_of(own.build(rows, (), "b"))["group"]
-    assert said == "The group 'ann' is in test and train and valid at once."
 
 
 # --- hostile zips ---------------------------------------------------------------------------------
@@ -303,27 +207,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
         read(path)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
-def test_a_damaged_zip_is_read_or_refused_and_leaves_nothing(birds, tmp_path, changes):
-    path = tmp_path / "in.zip"
-    data = bytearray(zip_of(birds, path).read_bytes())
-    tail = 1500  # most damage where the headers are
-    for place, value in changes:
-        data[len(data) - 1 - int(place * (tail - 1))] = value
-    path.write_bytes(data)
-    target = tmp_path / "target"
-    try:
-        own.rows_of_zip(path, target, SMALL)
-    except TaskError:
-        assert not target.exists()
-    else:
-        shutil.rmtree(target)
-
-
-@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EINVAL"])
+@pytest.mark.parametrize("code", ["ENOSPC", "EACCES", "EINVAL"])
 def test_a_full_disk_is_no_damaged_zip(birds, tmp_path, monkeypatch, code):
     path = zip_of(birds, tmp_path / "in.zip")
 
@@ -340,32 +224,12 @@ def test_a_full_disk_is_no_damaged_zip(birds, tmp_path, monkeypatch, code):
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_tasks_describes_a_folder(birds, capsys):
-    assert main(["tasks", str(birds), "--json"]) == 0
-    row = json.loads(capsys.readouterr().out)
-    assert row["clips"] == {"train": [3, 3], "valid": [1, 1], "test": [1, 1]}
-    assert row["labels"] == ["crow", "owl"] and row["remarks"][0]["kind"] == "ignored"
-    assert main(["tasks", str(birds)]) == 0
-    assert "  owl: 3 train, 1 valid, 1 test\n" in capsys.readouterr().out
-
-
-def test_a_zip_can_be_compared_and_its_bundle_classifies(birds, tmp_path):
+def test_a_zip_can_be_compared(birds, tmp_path, capsys):
     archive = zip_of(birds, tmp_path / "birds.zip", "birds/")
-    command = [sys.executable, "-m", "softmoa", "compare", "--task", archive, "--json"]
-    command += ["--methods", "linear", "--epochs", "1", "--out", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    [row] = json.loads(done.stdout)
+    command = ["compare", "--task", str(archive), "--methods", "linear", "--epochs", "1", "--json"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    [row] = json.loads(said.out)
     assert row["train_clips"] == 6 and row["test_accuracy"] == 1.0
-    assert "birds: 2 classes; 6 clips to train on" in done.stderr
-    bundle = tmp_path / "out" / "bundles" / "birds-linear-seed0.safetensors"
-    assert bundle.is_file()
-
-
-def test_bad_data_are_one_line_and_exit_2(tmp_path, capsys):
-    (tmp_path / "x.zip").write_text("no zip")
-    for path, words in ((tmp_path / "x.zip", "not a zip"), (tmp_path, "No sounds were found")):
-        assert main(["compare", "--task", str(path), "--out", str(tmp_path / "o")]) == 2
-        err = capsys.readouterr().err
-        assert words in err and err.count("\n") == 1
-    assert main(["tasks", str(tmp_path / "nowhere")]) == 2
+    assert "birds: 2 classes; 6 clips to train on" in said.err
+    assert (tmp_path / "out" / "bundles" / "birds-linear-seed0.safetensors").is_file()

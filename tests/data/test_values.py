@@ -27,14 +27,11 @@ class Recipe:
     [
         ('{"eggs": 0}', "eggs must be greater than or equal to 1, not 0."),
         ('{"eggs": "2"}', "eggs must be a valid integer, not '2'."),
-        ('{"eggs": true}', "eggs must be a valid integer, not True."),
         ('{"eggs": 1, "heat": "mid"}', "heat must be 'low' or 'high', not 'mid'."),
         ('{"eggs": 1, "notes": ["a", 7]}', "notes.1 must be a valid string, not 7."),
-        ('{"eggs": 1, "salt": 3}', "salt is unknown."),
         ("{}", "eggs is missing."),
         ('{"eggs": 10}', "so many eggs need high heat."),
         ("{", "Invalid JSON: EOF while parsing an object at line 1 column 1."),
-        ("[]", "the whole must be an object, not []."),
         (f'{{"eggs": "{"x" * 99}"}}', f"eggs must be a valid integer, not '{'x' * 39}…."),
     ],
 )

@@ -13,12 +13,14 @@ os.environ["SOFTMOA_RUNS"] = tempfile.mkdtemp(prefix="softmoa-test-runs-")  # of
 import numpy as np  # noqa: E402  (the variables above are read on import)
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
+from encoders import write_family  # noqa: E402
 from hub_server import HubServer, point_at  # noqa: E402
 from huggingface_hub import constants  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
 from analysis.bench.running_app import browser_options, running_app  # noqa: E402
+from softmoa.lens import classifier  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 PATIENCE = 120_000  # ms that a page may take for anything
@@ -53,6 +55,14 @@ def digit(data: Path) -> Path:
     if not clip.is_file():
         pytest.skip(f"{clip.parent.name}/{clip.name} is not among the datasets")
     return clip
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """Untrained bundles in the place of the shipped ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "BUNDLES", folder := tmp_path_factory.mktemp("bundles"))
+        yield write_family(folder)
 
 
 @pytest.fixture(scope="session")

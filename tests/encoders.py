@@ -1,7 +1,11 @@
-"""A tiny encoder with random weights, for tests that need one and not its answers."""
+"""A tiny encoder with random weights, and untrained bundles, for tests that need some."""
+
+from pathlib import Path
 
 import torch
 
+from softmoa.methods import METHODS, attach, bundle, share
+from softmoa.methods.bundle import BundleInfo
 from softmoa.model import weights
 from softmoa.model.ast import AST, ASTConfig
 
@@ -20,3 +24,26 @@ def tiny(std: float = 0.1, matrices: bool = False, config: ASTConfig = TINY) -> 
 
 def loaded(model: AST, sha256: str = "00ff") -> weights.Loaded:
     return weights.Loaded("tiny", model, (), sha256)
+
+
+FAMILY = {
+    "x-soft": ("soft-moa", {"experts": 4, "slots": 2}),
+    "x-dense": ("dense-moa", {"experts": 4}),
+    "x-top1": ("topk-moa", {"experts": 4, "k": 1}),
+    "x-top2": ("topk-moa", {"experts": 4, "k": 2, "balance": "loss"}),
+    "x-linear": ("linear", {}),
+    "y-soft": ("soft-moa", {"experts": 4}),
+}
+
+
+def write_family(folder: Path) -> dict[str, BundleInfo]:
+    """Untrained bundles of the tasks x and y on the embedded backbone, of three classes."""
+    base, infos = weights.load_backbone("ast-small"), {}
+    for name, (method, values) in FAMILY.items():
+        model = share(base.model)
+        attach(model, method, METHODS[method].options(**values), 3)
+        infos[name] = BundleInfo(
+            name, name[0], method, values, tuple("abc"), base=base.name, base_sha256=base.sha256
+        )
+        bundle.save(folder / f"{name}.safetensors", model, infos[name])
+    return infos

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from softmoa.lens.ablation import without
 from softmoa.lens.balance import (
     METRICS,
     MixtureBalance,
@@ -14,11 +13,8 @@ from softmoa.lens.balance import (
     effective_experts,
     entropy,
     expert_choices,
-    max_combine,
     slot_similarity,
-    tokens_for,
 )
-from softmoa.model import moa
 from softmoa.model.moa import Gates, Slots, SoftRouter, TokenRouter
 from softmoa.model.recording import LayerRecord
 
@@ -107,11 +103,6 @@ def test_a_balanced_and_a_collapsed_top_1_mixture():
     assert got == pytest.approx({**COLLAPSED, **dict.fromkeys(slots)}, abs=1e-5)
 
 
-def test_one_expert_alone_has_no_normalised_entropy():
-    got = values(MixtureBalance.of(record(Gates(torch.ones(1, 5, 1), torch.ones(1, 5, 1)))))
-    assert got["Normalised entropy"] is None and got["Effective experts"] == 1
-
-
 def test_choices_by_hand():
     """Four tokens; the last is padding. Top-2: 2, 3 and 1 of 6; as soft weights the largest."""
     mask = torch.tensor([[True, True, True, False]])
@@ -121,43 +112,6 @@ def test_choices_by_hand():
     soft = (top_2 + 0.01)[..., None]
     choices = expert_choices(record(Slots(soft, soft, mask)))
     assert torch.allclose(choices, torch.tensor([[1, 1, 1]]) / 3)
-
-
-def test_choices_with_an_expert_switched_off():
-    """What is left of a soft mixture is no top-k: a token still chooses the one it weighs most."""
-    soft = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.1, 0.5, 0.4]])
-    routing = Slots(soft[None, ..., None], soft[None, ..., None])
-    balance = MixtureBalance.of(record(without(routing, torch.tensor([False, True, False]))))
-    assert torch.allclose(balance.load, torch.tensor([2, 0, 2]) / 4)
-    left = torch.tensor([1.1, 0, 1.1]) / 2.2
-    assert torch.allclose(balance.share, left) and torch.allclose(balance.probability, left)
-    top_2 = torch.tensor([[[0.5, 0.3, 0], [0.2, 0.6, 0], [0, 0.4, 0.5]]])
-    off = without(Gates(top_2, top_2, k=2), torch.tensor([True, False, False]))
-    assert torch.allclose(expert_choices(record(off)), torch.tensor([[0, 3, 1]]) / 4)
-
-
-def test_tokens_without_an_expert_have_no_largest_part():
-    """Top-1 with the first expert off: the one token left listens to its own alone."""
-    gates = torch.tensor([[[0.5, 0], [0, 0.4], [0.9, 0]]])
-    off = without(Gates(gates, gates, k=1), torch.tensor([True, False]))
-    assert max_combine(record(off)).tolist() == [1.0]
-
-
-@pytest.mark.parametrize("k", [1, 2])
-def test_top_k_agrees_with_what_the_router_counts_in_training(k):
-    torch.manual_seed(0)
-    routing = TokenRouter(8, 4, k)(3 * torch.randn(5, 30, 8)).detach()
-    balance = MixtureBalance.of(record(routing))
-    assert torch.allclose(balance.load, moa.expert_load(routing), atol=1e-6)
-    got = values(balance)["Switch balance"]
-    assert got == pytest.approx(moa.balance_loss(routing).item(), rel=1e-5)
-
-
-def test_how_few_tokens_carry_a_slot():
-    columns = [[0.1] * 10, [1] + [0] * 9, [0.05, 0.5, 0.15, 0.3] + [0] * 6]
-    dispatch = torch.tensor(columns).T[None, :, :, None]  # (1, 10, 3, 1)
-    assert tokens_for(dispatch)[0, :, 0].tolist() == [9, 1, 3]
-    assert tokens_for(dispatch, 0.5)[0, :, 0].tolist() == [5, 1, 1]
 
 
 def test_slot_similarity_by_hand():

@@ -7,12 +7,11 @@ import pytest
 import torch
 from test_hub import TINY
 from transformers import ASTConfig as HubConfig
-from transformers import ASTFeatureExtractor, ASTForAudioClassification
+from transformers import ASTForAudioClassification
 
 from softmoa.data import audio
-from softmoa.lens.classifier import FRESH, bundles, open_classifier
-from softmoa.lens.classify import classify, report
-from softmoa.lens.run import run
+from softmoa.lens.classifier import bundles, open_classifier
+from softmoa.lens.classify import classify
 from softmoa.methods import METHODS, attach, bundle, share
 from softmoa.methods.bundle import BundleError, BundleInfo
 from softmoa.model import weights
@@ -32,11 +31,6 @@ def test_every_embedded_bundle_opens_on_its_backbone():
         assert len(result.probabilities) == len(classifier.labels)
 
 
-def test_bundles_share_the_weights_of_their_backbone():
-    first, shared = open_classifier().model, weights.load_backbone("ast-small").model
-    assert first.blocks[0].mlp.up.weight is shared.blocks[0].mlp.up.weight
-
-
 def test_a_file_and_its_samples_give_the_same_answer():
     clip = audio.load(DOG)
     samples = (clip.waveform.numpy() * 32767).round().astype(np.int16)
@@ -45,13 +39,7 @@ def test_a_file_and_its_samples_give_the_same_answer():
     assert (from_file.probabilities - from_samples.probabilities).abs().max() < 0.01
 
 
-def test_a_clip_costs_its_own_length():
-    second = np.zeros(16_000, np.float32)
-    short, long = (classify(open_classifier(), (16_000, np.tile(second, n))) for n in (1, 4))
-    assert (short.grid.columns, long.grid.columns) == (7, 25)
-
-
-@pytest.mark.parametrize("seconds", [0.0001, 0.02, 0.5, 12])
+@pytest.mark.parametrize("seconds", [0.0001, 0.5, 12])
 def test_any_length_is_classified(seconds):
     noise = np.random.default_rng(0).normal(0, 0.1, max(1, int(16_000 * seconds)))
     result = classify(open_classifier("esc10-soft-moa"), (16_000, noise))
@@ -69,22 +57,6 @@ def hub_folder(tmp_path):
     model = ASTForAudioClassification(config).eval()
     model.save_pretrained(tmp_path)
     return tmp_path, model
-
-
-def test_a_hub_checkpoint_keeps_its_labels_under_a_fresh_mixture(hub_folder):
-    """Padded as it was trained, our answer is transformers' answer; the mixture adds nothing."""
-    folder, model = hub_folder
-    classifier = open_classifier(FRESH, str(folder))
-    mel = audio.pad_as_trained(audio.log_mel(audio.load(DOG).waveform), 1024)
-    probabilities = classifier.probabilities(run(classifier, [mel]).logits[0])
-    features = ASTFeatureExtractor()(audio.load(DOG).waveform.numpy(), sampling_rate=16_000)
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(np.stack(features.input_values))).logits[0].sigmoid()
-    assert (probabilities - expected).abs().max() < 1e-5
-    result = classify(classifier, DOG)
-    assert classifier.labels == tuple(f"sound {i}" for i in range(6))
-    assert len(result.records) == 2
-    assert [row["contribution"] for row in report(result, "x")["experts"]] == [[0.0] * 7] * 2
 
 
 def test_a_bundle_of_a_backbone_in_a_folder(hub_folder, tmp_path):
@@ -109,8 +81,3 @@ def test_a_bundle_of_a_backbone_in_a_folder(hub_folder, tmp_path):
     model.save_pretrained(tmp_path / "other")
     with pytest.raises(BundleError, match="not on these weights of 'other'"):
         open_classifier(str(path), str(tmp_path / "other"))
-
-
-def test_a_fresh_mixture_needs_labels():
-    with pytest.raises(BundleError, match="has no labels of its own"):
-        open_classifier(FRESH, "ast-small")

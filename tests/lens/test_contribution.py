@@ -11,7 +11,6 @@ from softmoa.lens.contribution import (
     expert_contribution,
     expert_norms,
     expert_outputs,
-    fractions,
     mel_edges,
     specialisation,
 )
@@ -84,19 +83,6 @@ def test_by_hand():
     assert torch.allclose(expert_contribution(record), torch.tensor([[5 / 6, 1 / 6]]))
 
 
-def test_padding_is_not_counted():
-    mask = torch.tensor([[True, False]])
-    record = record_of([[0.75, 0.25], [0.0, 1.0]], [[[1.0]], [[1.0]]], mask)
-    assert torch.allclose(expert_share(record), torch.tensor([[0.75, 0.25]]))
-    assert torch.allclose(expert_contribution(record), torch.tensor([[0.75, 0.25]]))
-
-
-def test_experts_that_add_nothing_contribute_nothing():
-    record = record_of([[0.5, 0.5]], [[[0.0]], [[0.0]]])
-    assert torch.equal(expert_contribution(record), torch.zeros(1, 2))
-    assert torch.equal(fractions(torch.tensor([3.0, 1.0])), torch.tensor([0.75, 0.25]))
-
-
 @pytest.mark.parametrize("stride, frames", [(16, 498), (10, 998), (10, 16)])
 def test_tokens_and_places_are_a_bijection(stride, frames):
     config = ASTConfig(stride_frequency=stride, stride_time=stride)
@@ -110,13 +96,6 @@ def test_tokens_and_places_are_a_bijection(stride, frames):
             grid.place(outside)
     with pytest.raises(ValueError):
         grid.token(grid.bands, 0)
-
-
-def test_unfolding_puts_each_token_in_its_place():
-    grid = PatchGrid(bands=3, columns=4)
-    picture = grid.unfold(torch.arange(grid.tokens))
-    assert picture.shape == (3, 4)
-    assert all(picture[grid.place(token)] == token for token in range(2, grid.tokens))
 
 
 def test_a_tone_falls_into_the_patch_that_says_so():

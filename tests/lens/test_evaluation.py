@@ -50,20 +50,13 @@ def test_a_bundle_without_the_labels_is_refused_before_anything_is_read():
         evaluate(open_classifier("esc10-soft-moa"), [(DOG, "dog bark"), (DOG, "cow")])
 
 
-def test_no_more_of_a_clip_is_heard_than_the_bundle_knows():
-    classifier = open_classifier("esc10-soft-moa")
-    short = replace(classifier, info=replace(classifier.info, clip_seconds=0.2))
-    whole, part = (next(evaluate(c, [(DOG, "dog bark")])) for c in (classifier, short))
-    assert whole.probability != part.probability
-
-
 def test_whether_clips_are_unheard():
     info, task = bundle.read_info(bundles()["tones-soft-moa"]), tasks.load("tones")
     assert info.test_clips == tasks.digest(task.test)
-    assert unheard(replace(info, test_clips=""), task, task.test) is None  # as older ones are
     assert unheard(info, task, task.test[::-1]) is True
     assert unheard(info, task, task.files) is False
-    assert unheard(replace(info, task="initials"), task, task.test) is None
+    for unknown in (replace(info, test_clips=""), replace(info, task="initials")):
+        assert unheard(unknown, task, task.test) is None
 
 
 def test_a_shipped_bundle_is_as_good_as_its_header_says(capsys):
@@ -75,22 +68,6 @@ def test_a_shipped_bundle_is_as_good_as_its_header_says(capsys):
     right = sum(row["said"] == row["label"] for row in report["answers"])
     assert right == round(160 * report["accuracy"])
     assert [row["clips"] for row in report["classes"]] == [40] * 4
-
-
-def test_a_bundle_knows_which_clips_it_was_tested_on(tmp_path, capsys):
-    assert main(["compare", "--task", "tones", "--methods", "linear", "--shots", "2",
-                 "--epochs", "1", "--out", str(tmp_path)]) == 0  # fmt: skip
-    [path] = (tmp_path / "bundles").iterdir()
-    arguments = ["evaluate", "--task", "tones", "--bundle", str(path), "--json"]
-    capsys.readouterr()
-    assert main(arguments) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["unheard"] is True and "trained on" not in said.err
-    accuracy = bundle.read_info(path).metrics["test_accuracy"]
-    assert json.loads(said.out)["accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert main([*arguments, "--all"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["unheard"] is False and "trained on this task" in said.err
 
 
 def clips_of(folder: Path, **classes: tuple[str, ...]) -> None:
@@ -116,12 +93,6 @@ def test_all_of_ones_own_sounds(tmp_path, capsys):
     assert "at least 3 are needed" in capsys.readouterr().err
 
 
-def test_the_test_clips_of_ones_own_sounds(tmp_path, capsys):
-    clips_of(tmp_path, dog_bark=("dog bark",) * 5, rain=("rain",) * 5)
-    assert main(["evaluate", "--task", str(tmp_path), "--bundle", "esc10-soft-moa"]) == 0
-    assert "100.0 % of 2 right" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -136,12 +107,3 @@ def test_bad_words_get_one_sentence(capsys, options, words):
     assert main(["evaluate", "--bundle", "tones-soft-moa", *options]) == 2
     said = capsys.readouterr()
     assert said.out == "" and words in said.err and said.err.count("Error: ") == 1
-
-
-def test_a_folder_of_which_nothing_can_be_read_gets_one_sentence(tmp_path, capsys):
-    for split in ("1-1-A-0", "1-2-A-0"):
-        (tmp_path / f"{split}.wav").write_bytes(DOG.read_bytes()[:300])
-    (tmp_path / "clips.csv").write_text("path,label\n1-1-A-0.wav,rain\n1-2-A-0.wav,rain\n")
-    arguments = ["--task", str(tmp_path), "--bundle", "esc10-soft-moa", "--all", "--json"]
-    assert main(["evaluate", *arguments]) == 2
-    assert capsys.readouterr().out == ""

@@ -8,7 +8,7 @@ import torch
 
 from softmoa.data.audio import frames_in
 from softmoa.lens.contribution import PatchGrid, mel_edges
-from softmoa.lens.hearing import HOP, MAX_GAIN, hear, spread
+from softmoa.lens.hearing import hear, spread
 
 RATE = 16_000
 
@@ -32,7 +32,7 @@ def picture_of(grid: PatchGrid, *, bands=slice(None), columns=slice(None)) -> to
     return picture
 
 
-@pytest.mark.parametrize("samples", [1, 37, 300, 2800, 16_001, 80_000])
+@pytest.mark.parametrize("samples", [1, 300, 16_001])
 @pytest.mark.parametrize("stride", [16, 10])
 def test_a_mask_of_ones_gives_back_the_sound(samples, stride):
     torch.manual_seed(0)
@@ -42,7 +42,7 @@ def test_a_mask_of_ones_gives_back_the_sound(samples, stride):
     assert (heard.waveform - sound).abs().max() < 1e-5 and abs(heard.gain) < 1e-4
 
 
-@pytest.mark.parametrize("band", range(8))
+@pytest.mark.parametrize("band", [0, 3, 7])
 def test_a_mask_over_a_tones_band_keeps_it_and_its_complement_removes_it(band):
     grid = grid_of(2 * RATE)
     sound = tone(mel_edges()[16 * band + 8])
@@ -76,52 +76,6 @@ def test_the_patches_share_out_every_cell(stride):
             assert own.min() >= 0
             total = total + own
     assert torch.allclose(total, torch.ones(513, 63), atol=1e-6)
-
-
-def test_where_patches_overlap_a_cell_is_their_mean():
-    """Column 3 covers frames 30 to 46, shared with column 2 up to 36 and with 4 from 40 on."""
-    grid = grid_of(2 * RATE, stride=10)
-    row = spread(picture_of(grid, columns=3), grid, 1 + 2 * RATE // HOP)[100]
-    place = torch.arange(len(row)) * HOP / 160
-    expected = 0.5 * ((place >= 30) & (place < 46)) + 0.5 * ((place >= 36) & (place < 40))
-    assert torch.equal(row, expected)
-
-
-def test_relative_masks_do_not_depend_on_the_sum_of_the_weights():
-    sound = torch.randn(RATE, generator=torch.Generator().manual_seed(0))
-    grid = grid_of(len(sound))
-    picture = torch.rand(grid.bands, grid.columns)
-    whole = hear(sound, picture / picture.max(), grid, relative=False, loudness="masked").waveform
-    small = hear(sound, picture / 5000, grid, loudness="masked").waveform
-    assert torch.allclose(whole, small, atol=1e-5)
-    quiet = hear(sound, picture / 5000, grid, relative=False, loudness="masked").waveform
-    assert decibels(quiet, whole) == pytest.approx(-20 * math.log10(5000 * picture.max()), abs=0.1)
-
-
-def test_the_loudness_is_the_originals_and_the_gain_is_told():
-    sound = 0.2 * tone(440) + 0.2 * tone(3000)
-    grid = grid_of(len(sound))
-    picture = picture_of(grid, bands=1)
-    masked = hear(sound, picture, grid, loudness="masked")
-    heard = hear(sound, picture, grid)
-    assert masked.gain == masked.short == heard.short == 0
-    assert torch.allclose(heard.waveform, 10 ** (heard.gain / 20) * masked.waveform)
-    assert decibels(heard.waveform, sound) == pytest.approx(0, abs=1e-3)
-
-
-def test_gain_is_bounded_by_full_scale_and_by_what_leaks():
-    impulse = torch.zeros(RATE)
-    impulse[4000] = 1.0
-    sound = impulse + 0.3 * tone(3000, 1.0)
-    sound = sound / sound.abs().max()
-    grid = grid_of(len(sound))
-    heard = hear(sound, picture_of(grid, bands=2), grid)
-    assert heard.waveform.abs().max() <= 1 + 1e-6
-    assert heard.short == pytest.approx(-decibels(heard.waveform, sound), abs=1e-3)
-    assert heard.short > 3
-    faded = tone(3000) * torch.hann_window(2 * RATE)  # without the clicks at its ends
-    leak = hear(faded, picture_of(grid_of(2 * RATE), bands=0), grid_of(2 * RATE))
-    assert leak.gain == pytest.approx(MAX_GAIN) and leak.short > 60
 
 
 @pytest.mark.parametrize("loudness", ["rms", "masked"])

@@ -7,7 +7,7 @@ import torch
 
 from softmoa.data.audio import SAMPLE_RATE, log_mel
 from softmoa.lens.classifier import open_classifier
-from softmoa.lens.contribution import PatchGrid, read_from
+from softmoa.lens.contribution import PatchGrid
 from softmoa.lens.export import weights_of
 from softmoa.lens.favourites import favourites
 from softmoa.lens.planted import Planted, plant, pointing, scores
@@ -41,12 +41,6 @@ def test_a_beep_is_heard_where_it_was_planted(grid):
     assert plant(NOISE, BEEP, 1.0, -60, grid).area.sum() == 0
 
 
-def test_a_mix_that_would_clip_is_turned_down_with_its_host(grid):
-    found = plant(NOISE, BEEP, at=1.0, level=40, grid=grid)
-    assert found.mixed.abs().max().item() == pytest.approx(1)
-    assert found.host.abs().max() < NOISE.abs().max()
-
-
 def test_the_best_expert_and_the_best_before(classifier, grid):
     found = plant(NOISE, BEEP, at=1.0, level=10, grid=grid)
     records = run(classifier, [log_mel(found.mixed)]).records
@@ -75,16 +69,3 @@ def test_favourites_are_the_heaviest_patches(classifier):
     grid = PatchGrid.of(classifier.model.config, len(mels[best.clip]))
     token = grid.token(best.band, best.column)
     assert times[best.clip][token].item() == pytest.approx(best.times, rel=1e-4)
-
-
-@pytest.mark.parametrize("bundle", ["instruments-soft-moa", "instruments-top1-moa"])
-def test_what_is_read_from_two_halves_is_all_of_it(bundle):
-    record = run(open_classifier(bundle), [log_mel(NOISE)]).records[2]
-    dispatch, _ = weights_of(record)
-    half = (torch.arange(dispatch.shape[-1]) > 40).long()
-    read = read_from(record, half, 2)
-    whole = dispatch.sum(dim=1)
-    for expert, (first, second) in enumerate(read.tolist()):
-        total = whole[expert].sum().item()
-        assert first + second == pytest.approx(1 if total else 0, abs=1e-5)
-        assert first * total == pytest.approx(whole[expert, :41].sum().item(), abs=1e-4)

@@ -2,43 +2,11 @@
 
 import pytest
 import torch
+from encoders import FAMILY
 
-from softmoa.lens import classifier
 from softmoa.lens.balance import METRICS
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.task_bundles import BundleBalance, same_task, title
-from softmoa.methods import METHODS, attach, bundle, share
-from softmoa.methods.bundle import BundleInfo
-from softmoa.model import weights
-
-LABELS = ("a", "b", "c")
-FAMILY = {
-    "x-soft": ("soft-moa", {"experts": 4, "slots": 2}, "x"),
-    "x-dense": ("dense-moa", {"experts": 4}, "x"),
-    "x-top1": ("topk-moa", {"experts": 4, "k": 1}, "x"),
-    "x-top2": ("topk-moa", {"experts": 4, "k": 2, "balance": "loss"}, "x"),
-    "x-linear": ("linear", {}, "x"),
-    "y-soft": ("soft-moa", {"experts": 4}, "y"),
-}
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory) -> dict[str, BundleInfo]:
-    """Untrained bundles on the embedded backbone, in a folder of their own."""
-    folder = tmp_path_factory.mktemp("bundles")
-    base = weights.load_backbone("ast-small")
-    infos = {}
-    for name, (method, values, task) in FAMILY.items():
-        model, options = share(base.model), METHODS[method].options(**values)
-        attach(model, method, options, len(LABELS))
-        infos[name] = BundleInfo(
-            name, task, method, values, LABELS, base=base.name, base_sha256=base.sha256
-        )
-        bundle.save(folder / f"{name}.safetensors", model, infos[name])
-    patch = pytest.MonkeyPatch()
-    patch.setattr(classifier, "BUNDLES", folder)
-    yield infos
-    patch.undo()
 
 
 def test_siblings_are_the_mixtures_of_the_same_task(family):
@@ -73,5 +41,3 @@ def test_balance_on_the_same_sounds(family):
     # Gates of an untrained router are nearly equal: all answer under dense, few under top-1.
     assert values["x-dense"]["Effective experts"] > 3.9
     assert values["x-top1"]["Effective experts"] < values["x-dense"]["Effective experts"]
-    assert -1 <= values["x-soft"]["Slot similarity within experts"] <= 1
-    assert values["x-dense"]["Slot similarity between experts"] is None

@@ -47,11 +47,6 @@ def test_a_coarser_timeline_keeps_what_is_loudest():
     assert torch.equal(half.shares[0], torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
 
 
-def test_spans_meet_halfway_between_centres():
-    line = Timeline((0.0, 2.5, 5.0, 6.0), 5.0, torch.zeros(4, 2), (), torch.zeros(0, 4, 0))
-    assert line.spans == [(0.0, 3.75), (3.75, 6.25), (6.25, 8.0), (8.0, 11.0)]
-
-
 @pytest.fixture(scope="module")
 def dog_and_rain():
     """A bark looped for 5 s, then 10 s of rain."""

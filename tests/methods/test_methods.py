@@ -6,17 +6,17 @@ import peft
 import pytest
 import torch
 import torch.nn.functional as F
-from encoders import TINY, loaded, tiny
+from encoders import loaded, tiny
 from pydantic import ValidationError
 from transformers import ASTConfig as HubConfig
 from transformers import ASTForAudioClassification
 
 from softmoa.data.audio import pad_batch
 from softmoa.data.values import sentence
-from softmoa.methods import METHODS, attach, bundle, share, trained_parameters, trained_state
+from softmoa.methods import METHODS, attach, bundle, share, trained_state
 from softmoa.methods.adapters import ClipNorm, ConvAdapter, LookAside
 from softmoa.methods.budget import matched_options, parameters_of
-from softmoa.methods.mixtures import SoftMoAOptions, TopKMoAOptions
+from softmoa.methods.mixtures import TopKMoAOptions
 from softmoa.methods.tokens import Prompts
 from softmoa.model.ast import AST, ASTConfig, plugins
 from softmoa.model.moa import auxiliary_loss
@@ -120,15 +120,6 @@ def test_a_clip_does_not_depend_on_its_batch(base, name, options):
 
 
 @EVERY
-def test_a_batch_need_not_tell_its_lengths_on_the_device_of_the_model(name, options):
-    """As on a GPU: torch's device without memory refuses a mix of devices, too."""
-    with torch.device("meta"):
-        model = attached(AST(TINY), name, options)
-    mel, frames = pad_batch([torch.randn(n, 128) for n in (64, 48)])
-    assert model(mel.to("meta"), frames).device.type == "meta"
-
-
-@EVERY
 def test_a_method_takes_the_precision_of_its_encoder(base, name, options):
     half = attached(AST(base.config).bfloat16(), name, options)
     assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
@@ -165,36 +156,14 @@ def test_learns_a_separable_task(name, options):
         assert (model(mel).argmax(dim=1) == labels).float().mean() > 0.9
 
 
-@EVERY
-def test_a_second_method_is_refused(base, name, options):
-    model = attached(base, name, options)
-    with pytest.raises(ValueError, match=f"already carries the method '{name}'"):
-        attach(model, "linear", METHODS["linear"].options(), 4)
-    assert base.method is None
-
-
-def test_attaching_leaves_the_global_random_state_alone(base):
-    state = torch.get_rng_state()
-    for name, options in CASES:
-        attached(base, name, options)
-    assert torch.equal(state, torch.get_rng_state())
-
-
 @pytest.mark.parametrize(
     "name, options",
     [
         ("soft-moa", {"experts": 0}),
-        ("soft-moa", {"slots": 0}),
         ("soft-moa", {"experts": 2.0}),
-        ("soft-moa", {"normalize": 1}),
         ("adapter", {"placement": "everywhere"}),
-        ("adapter", {"reduction": 0}),
         ("adapter", {"reduction": float("nan")}),
-        ("adapter", {"reduction": "64"}),
-        ("conv-adapter", {"kernel": -1}),
-        ("lora", {"rank": True}),
         ("lora", {"alpha": -1.0}),
-        ("deep-prompt", {"length": None}),
         ("topk-moa", {"k": 8}),
         ("topk-moa", {"balance": "luck"}),
     ],
@@ -203,13 +172,6 @@ def test_impossible_options_are_refused(name, options):
     with pytest.raises(ValidationError) as error:
         METHODS[name].options(**options)
     assert sentence(error.value).startswith(f"{next(iter(options))} must be ")
-
-
-def test_unknown_methods_and_wrong_options_are_refused(base):
-    with pytest.raises(ValueError, match="no method 'magic'"):
-        attach(base, "magic", None, 4)
-    with pytest.raises(ValueError, match="takes NoOptions"):
-        attach(base, "linear", SoftMoAOptions(), 4)
 
 
 @pytest.mark.parametrize("name", ["adapter", "conv-adapter", "dense-moa", "topk-moa", "soft-moa"])
@@ -241,40 +203,20 @@ def test_placement_fills_the_stated_slots(base, name):
         ("adapter", {}, 248_976),
         ("adapter", {"placement": "houlsby"}, 497_952),
         ("conv-adapter", {}, 270_720),
-        ("dense-moa", {"experts": 2}, 276_648),
-        ("dense-moa", {"experts": 3}, 405_756),
-        ("dense-moa", {"experts": 5}, 663_972),
         ("dense-moa", {}, 922_188),
-        ("dense-moa", {"experts": 10}, 1_309_512),
         ("dense-moa", {"experts": 15}, 1_955_052),
         ("topk-moa", {}, 922_188),
         ("topk-moa", {"balance": "bias"}, 922_188 + 12 * 7),
         ("soft-moa", {"experts": 2}, 276_624),
-        ("soft-moa", {"experts": 3}, 405_720),
-        ("soft-moa", {"experts": 5}, 663_912),
         ("soft-moa", {}, 922_104),
-        ("soft-moa", {"experts": 10}, 1_309_392),
         ("soft-moa", {"experts": 15}, 1_954_872),
-        ("soft-moa", {"slots": 2}, 986_616),
-        ("soft-moa", {"slots": 2, "experts": 2}, 295_056),
         ("soft-moa", {"slots": 2, "experts": 15}, 2_093_112),
-        ("soft-moa", {"placement": "ffn"}, 922_104),
         ("soft-moa", {"placement": "houlsby"}, 2 * 922_104),
     ],
 )
 def test_trained_parameters_at_the_base_size_are_the_papers(name, options, count):
     """As the papers count: without the head and the final norm, which train as well."""
     assert parameters_of(ASTConfig(), name, METHODS[name].options(**options)) == count
-
-
-def test_trained_parameters_with_head_and_final_norm():
-    with torch.device("meta"):
-        model = AST(ASTConfig())
-        attach(model, "soft-moa", SoftMoAOptions(), 10)
-        assert trained_parameters(model, head=True) == 922_104 + 2 * 768 + 768 * 10 + 10
-        linear = AST(ASTConfig())
-        attach(linear, "linear", METHODS["linear"].options(), 10)
-    assert trained_parameters(linear, head=True) == 768 * 10 + 10
 
 
 @pytest.mark.parametrize("config, budget", [(ASTConfig(), 922_104), (SMALL, 133_758)])
@@ -295,11 +237,6 @@ def test_a_budget_below_the_narrowest_experts_takes_experts_away():
     assert abs(parameters_of(ASTConfig(), "soft-moa", options) / 248_976 - 1) < 0.05
     few = matched_options(SMALL, "topk-moa", 1000, TopKMoAOptions(experts=3, k=2))
     assert few.experts == 2  # the budget is out of reach, and k experts there must be
-
-
-def test_methods_without_a_size_are_left_alone():
-    for name in ("linear", "full", "bitfit", "last-blocks", "ssf"):
-        assert matched_options(SMALL, name, 50_000) == METHODS[name].options()
 
 
 @pytest.fixture
@@ -419,25 +356,6 @@ def test_prompts_stand_behind_the_tokens_and_are_dropped():
     assert torch.equal(shallow(first, None, 1)[0], first)
 
 
-@pytest.mark.parametrize("name", ["shallow-prompt", "deep-prompt"])
-def test_prompts_leave_no_token_behind(base, name):
-    model = randomised(attached(base, name, {"length": 5}))
-    tokens, mask = model.features(torch.randn(2, 64, 128), torch.tensor([64, 40]))
-    assert tokens.shape[1] == mask.shape[1] == 2 + 12 * 5
-
-
-def test_the_place_of_prompts_does_not_matter(base):
-    """Behind the special tokens, as in VPT, the other tokens come out the same."""
-    model = randomised(attached(base, "deep-prompt", {"length": 5}))
-    mel = torch.randn(1, 64, 128)
-    x, _ = base.embed(mel)
-    for layer, block in enumerate(model.blocks):
-        prompts = model.prompts.tokens[layer][None]
-        x = block(torch.cat([x[:, :2], prompts, x[:, 2 if layer == 0 else 7 :]], dim=1))
-    expected = model.ln(torch.cat([x[:, :2], x[:, 7:]], dim=1))
-    assert torch.allclose(model.features(mel)[0], expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("along, kernel", [("sequence", 5), ("sequence", 4), ("time", 3)])
 def test_the_convolution_reaches_the_stated_neighbours(along, kernel):
     """One lit token of 2 + 3 bands x 4 columns; which tokens hear of it."""
@@ -462,17 +380,3 @@ def test_the_clip_norm_is_batch_norm_on_one_clip_and_skips_padding():
         expected = F.batch_norm(clip[real], None, None, norm.weight, norm.bias, training=True)
         assert torch.allclose(y[real], expected, atol=1e-5)
     assert torch.allclose(norm(x)[1], norm(x[1:2])[0], atol=1e-6)
-
-
-def test_frozen_weights_are_shared_and_trained_ones_are_not(base):
-    for name, options in CASES:
-        model = attached(base, name, options)
-        own = trained_state(model).keys()
-        for key, weight in base.named_parameters():
-            assert (model.get_parameter(key) is weight) != (key in own), (name, key)
-
-
-def test_reduction_is_rounded_to_a_bottleneck_of_at_least_one(base):
-    for reduction, r in ((1e6, 1), (9, 4), (32 / 5, 5), (0.5, 64)):
-        model = attached(base, "adapter", {"reduction": reduction})
-        assert model.blocks[0].beside_attn.down.weight.shape == (r, 32)

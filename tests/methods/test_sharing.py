@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, point_at
+from hub_server import point_at
 from huggingface_hub import ModelCard
 from refusals import refusal
 from test_hub import environment
@@ -17,7 +17,6 @@ from softmoa.lens.classifier import bundles, open_classifier
 from softmoa.lens.classify import classify
 from softmoa.methods import bundle, sharing
 from softmoa.methods.bundle import BundleError
-from softmoa.methods.card import card
 from softmoa.model.weights import ASSETS
 
 ROOT = Path(__file__).parents[2]
@@ -60,13 +59,6 @@ def test_the_card_says_what_it_is(remote):
         assert words in text, words
 
 
-@pytest.mark.parametrize("path", bundles().values(), ids=lambda path: path.stem)
-def test_every_bundle_has_a_card_that_can_be_parsed(path):
-    info = bundle.read_info(path)
-    data = ModelCard(str(card(info, "a/b"))).data
-    assert data.model_name == "b" and len(data.eval_results or ()) <= len(info.metrics)
-
-
 def test_a_private_repository_needs_the_token(remote, monkeypatch):
     sharing.push(ESC10, NAME, "hf_ann", private=True)
     assert remote.private == {NAME}
@@ -81,15 +73,6 @@ def test_what_is_public_is_not_published_as_private(remote):
     tones = bundles()["tones-soft-moa"]
     assert "is public" in refusal(HubError, sharing.push, tones, NAME, "hf_ann", True)
     assert remote.repositories[NAME] == before
-
-
-def test_a_second_push_is_what_is_loaded_next(remote):
-    sharing.push(ESC10, NAME, "hf_ann")
-    assert open_classifier(NAME).info.task == "esc10"
-    remote.commit_id = "f" * 40
-    sharing.push(bundles()["tones-soft-moa"], NAME, "hf_ann")
-    assert open_classifier(NAME).info.task == "tones"
-    assert open_classifier(f"{NAME}@{COMMIT}").info.task == "esc10"  # pinned, and in the cache
 
 
 def test_who_may_not_push_is_told(remote):
@@ -110,15 +93,6 @@ def test_other_repositories_are_left_alone(remote):
     assert remote.repositories[NAME] == before
 
 
-def test_what_is_no_bundle_is_not_pushed(remote, tmp_path):
-    (tmp_path / "x.safetensors").write_bytes(b"\x80\x04K\x01.")
-    for path in (tmp_path / "x.safetensors", tmp_path / "none", ASSETS / "ast-small.safetensors"):
-        unpushed(path, kind=BundleError)
-    for name in ("barks", "ann/barks@v1", "../x/y"):
-        unpushed(name=name)
-    assert remote.log == []
-
-
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -133,15 +107,6 @@ def test_what_is_no_bundle_is_not_pushed(remote, tmp_path):
 def test_a_repository_with_a_corrupt_bundle(remote, content, words):
     remote.repositories[NAME] = {"bundle.safetensors": content}
     assert words in unopened()
-
-
-def test_what_is_on_the_hub_but_no_bundle(remote):
-    remote.repositories[NAME] = {"pytorch_model.bin": b"\x80\x04K\x01."}
-    assert "lacks a file" in unopened()
-    assert "There is no 'ann/nothing'" in unopened("ann/nothing")
-    assert "There is no bundle 'nothing'" in unopened("nothing")
-    remote.repositories[NAME] = {"bundle.safetensors": ESC10.read_bytes()}
-    assert "at most 0.1 MB" in refusal(HubError, sharing.fetch, Repository(NAME), 0.1)
 
 
 def test_offline(remote, monkeypatch, tmp_path):

@@ -6,7 +6,6 @@ from torch import nn
 from transformers import ASTConfig as HubConfig
 from transformers import ASTForAudioClassification
 
-from softmoa.data.audio import pad_batch
 from softmoa.model.ast import AST, ASTConfig, plugins
 from softmoa.model.weights import hub_config, hub_state
 
@@ -43,9 +42,8 @@ def test_equals_transformers(stride, frames):
     assert difference < 1e-5
 
 
-@pytest.mark.parametrize("stride", [10, 16])
-def test_equals_transformers_at_base_size(stride):
-    assert compare_with_transformers(frequency_stride=stride, time_stride=stride) < 1e-5
+def test_equals_transformers_at_base_width():
+    assert compare_with_transformers(num_hidden_layers=2) < 1e-5
 
 
 def test_base_configuration_has_the_published_size():
@@ -61,26 +59,11 @@ def model() -> AST:
     return randomised(AST(ASTConfig(32, 2, 4, 64, max_frames=256, classes=3, pool="mean")))
 
 
-def test_a_clip_does_not_depend_on_its_batch(model):
-    mels = [torch.randn(n, 128) for n in (16, 47, 100, 300)]
-    with torch.inference_mode():
-        together = model(*pad_batch(mels))
-        alone = torch.cat([model(mel[None]) for mel in mels])
-    assert (together - alone).abs().max() < 1e-4
-
-
 def test_padding_beyond_the_stated_frames_is_never_read(model):
     mel = torch.randn(1, 100, 128)
     loud = torch.cat([mel, torch.full((1, 60, 128), 1e3)], dim=1)
     with torch.inference_mode():
         assert torch.allclose(model(mel), model(loud, torch.tensor([100])), atol=1e-5)
-
-
-def test_token_count_and_mask(model):
-    tokens, mask = model.features(torch.zeros(1, 100, 128))
-    assert tokens.shape == (1, 2 + 12 * 10, 32) and mask is None
-    _, mask = model.features(torch.zeros(2, 100, 128), torch.tensor([100, 46]))
-    assert mask.sum(dim=1).tolist() == [2 + 12 * 10, 2 + 12 * 4]
 
 
 def test_the_end_of_a_clip_is_heard(model):
@@ -153,36 +136,3 @@ def test_prefix_adds_keys_and_values(model):
     expected = attention.out(value[:, 0])
     x, mask = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
     assert torch.allclose(attention(x, mask), expected.expand(2, 5, 8), atol=1e-4)
-
-
-def test_delta_is_added_to_a_projection(model):
-    linear = model.blocks[0].attn.q
-    x, plain = torch.randn(1, 3, 32), linear(torch.zeros(1, 3, 32))
-
-    class Extra(nn.Linear):
-        def forward(self, x, y):
-            assert torch.allclose(y, x @ linear.weight.T + linear.bias, atol=1e-5)
-            return super().forward(x)
-
-    linear.delta = Extra(32, 32, bias=False)
-    try:
-        expected = x @ (linear.weight + linear.delta.weight).T + plain
-        assert torch.allclose(linear(x), expected, atol=1e-5)
-    finally:
-        linear.delta = None
-
-
-def test_prompts_are_asked_before_every_block(model):
-    layers = []
-
-    class Prompts(nn.Module):
-        def forward(self, x, mask, layer):
-            layers.append(layer)
-            return x, mask
-
-    model.prompts = Prompts()
-    try:
-        model.features(torch.zeros(1, 40, 128))
-    finally:
-        model.prompts = None
-    assert layers == [0, 1]

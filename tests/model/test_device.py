@@ -50,6 +50,7 @@ def GPU(duration):
 
 SCRIPT = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from softmoa.model import device
 assert device.zero_gpu() and device.LENT == "cuda"
@@ -70,7 +71,9 @@ result = classify(open_classifier("esc10-soft-moa"), dog)
 choices = tuple(Choice.of(name) for name in ("linear", "soft-moa"))
 training = TrainingOptions(epochs=1, seconds=60)
 comparison = Comparison(choices, training, shots=2)
-*_, last = driver.run("ast-small", tasks.load("tones"), comparison, Path(sys.argv[1]))
+task = tasks.load("tones")
+task = replace(task, valid=task.valid[:4], test=task.test[:4])
+*_, last = driver.run("ast-small", task, comparison, Path(sys.argv[1]))
 print(json.dumps({
     "label": result.top(1)[0][0], "layers": len(result.records), "lent": spaces.lent,
     "last": type(last).__name__,
@@ -126,11 +129,10 @@ def test_with_it_the_gpu_is_lent_and_only_plain_values_travel(tmp_path):
     assert said["last"] == "RunFinished" and len(list(tmp_path.glob("run/bundles/*"))) == 2
     (first, short), (second, longer) = said["lent"]
     assert (first, second) == ("_on_lent_gpu", "_compare")
-    assert 3 <= short <= 5 < 15 < longer <= device.LONGEST
+    assert 3 <= short <= 5 < longer <= device.LONGEST
 
 
-@pytest.mark.parametrize("change", [{"epochs": 20}, {"seconds": 0.1}, {"steps": 2}])
-def test_the_duration_follows_the_run(change):
+def test_the_duration_follows_the_run():
     task, base = tasks.load("tones"), {"epochs": 4, "seconds": 60.0, "batch": 16}
 
     def lent(methods: tuple[str, ...] = ("soft-moa",), **options) -> float:
@@ -141,7 +143,6 @@ def test_the_duration_follows_the_run(change):
     assert lent(("linear", "soft-moa")) - driver.PREPARING_SECONDS == pytest.approx(
         2 * (lent() - driver.PREPARING_SECONDS)
     )
+    assert lent(epochs=20) > lent() > lent(steps=2) and lent() > lent(seconds=0.1)
     # As the app plans a run that steps end: endless epochs, of which few are begun.
-    few_steps = lent(epochs=plan.ENDLESS, steps=2)
-    assert few_steps < lent(epochs=1, seconds=None) + 1
-    assert (lent(**change) > lent()) is ("epochs" in change) and lent(**change) != lent()
+    assert lent(epochs=plan.ENDLESS, steps=2) < lent(epochs=1, seconds=None) + 1

@@ -12,8 +12,6 @@ from softmoa.lens.timeline import timeline
 from softmoa.methods import METHODS, attach
 from softmoa.model.ast import AST
 from softmoa.model.recording import mixtures
-from softmoa.training.fit import TrainingOptions, losses_of, predict
-from softmoa.training.probe import pooled_features
 
 
 def on_cuda(name: str, **options) -> tuple[AST, FakeTensorMode]:
@@ -59,19 +57,3 @@ def test_the_lens_runs_where_the_model_is(name, monkeypatch):
         assert causal_contribution(model, mel).delta.device.type == "cpu"
         found = timeline(classifier, torch.zeros(12 * 16_000))
         assert found.shares.device.type == found.probabilities.device.type == "cpu"
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_training_step_computes_where_the_model_is(name):
-    """Its forward pass: the backward pass of fake tensors asks for a driver."""
-    options = {"balance": "loss"} if name == "topk-moa" else {}
-    model, mode = on_cuda(name, **options)
-    with mode:
-        batch = [(torch.randn(frames, 128), frames % 4) for frames in (250, 200, 40)]
-        for mask in (0, 24):
-            training = TrainingOptions(mask_mels=mask, mask_frames=mask)
-            found = losses_of(model.train(), batch, training, torch.Generator())
-            assert {loss.device.type for loss in found} == {"cuda"}
-        assert pooled_features(model, [mel for mel, _ in batch]).device.type == "cpu"
-        logits, labels = predict(model, batch)
-        assert logits.device.type == labels.device.type == "cpu"

@@ -7,7 +7,7 @@ from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
 from softmoa.methods import METHODS, attach
 from softmoa.model.ast import AST, ASTConfig
-from softmoa.model.precision import LARGE, TRAINED, autocast, stored_in_bf16, wants_bf16
+from softmoa.model.precision import LARGE, autocast, stored_in_bf16, wants_bf16
 from softmoa.model.weights import ASSETS
 
 SMALL = ASTConfig(width=48, depth=3, heads=4, mlp=96, classes=5)
@@ -35,27 +35,10 @@ def test_auto_takes_bf16_for_a_large_model_where_the_processor_has_it(monkeypatc
     assert not wants_bf16(large, "auto")
 
 
-def test_auto_trains_a_model_of_some_size_in_bf16(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    model = torch.nn.Linear(TRAINED, 1, bias=False, device="meta")
-    assert wants_bf16(model.train(), "auto") and not wants_bf16(model.eval(), "auto")
-    assert not wants_bf16(model.train(), "fp32")
-    assert not wants_bf16(torch.nn.Linear(8, 8).train(), "auto")
-
-
 def test_a_stored_copy_answers_as_a_cast_at_every_pass_does(model):
     twin, mel = stored_in_bf16(model), torch.randn(2, 64, 128)
     with torch.inference_mode(), autocast(model, "bf16"):
         assert torch.equal(twin(mel), model(mel))
-
-
-def test_a_stored_copy_shares_what_it_does_not_cast_and_leaves_the_model_alone(model):
-    twin = stored_in_bf16(model)
-    assert {w.dtype for w in model.parameters()} == {torch.float32}
-    assert twin.blocks[0].mlp.up.weight.dtype == twin.patches.weight.dtype == torch.bfloat16
-    assert twin.blocks[0].ln_attn.weight is model.blocks[0].ln_attn.weight
-    assert twin.blocks[0].beside_attn.router.phi is model.blocks[0].beside_attn.router.phi
-    assert twin.state_dict().keys() == model.state_dict().keys()
 
 
 def test_bf16_keeps_the_labels_of_real_clips():

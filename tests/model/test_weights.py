@@ -7,12 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import ASTConfig as HubConfig
-from transformers import ASTFeatureExtractor, ASTForAudioClassification, ASTModel, pipeline
+from transformers import ASTFeatureExtractor, ASTForAudioClassification, pipeline
 
 from softmoa.data import hub as h
 from softmoa.lens.classifier import FRESH, open_classifier
 from softmoa.lens.classify import classify
-from softmoa.methods.bundle import BundleError
 from softmoa.model import weights
 from softmoa.model.ast import AST, ASTConfig
 from softmoa.model.weights import WeightsError
@@ -65,25 +64,6 @@ def test_both_generations_of_names_are_read(hub):
 
 
 @pytest.mark.parametrize(
-    "change, words",
-    [
-        (lambda s: {k: v for k, v in s.items() if "layernorm.weight" not in k}, "lacks"),
-        (lambda s: s | {"audio_spectrogram_transformer.extra": torch.zeros(1)}, "no place"),
-        (
-            lambda s: {k: v[:1] if k == "classifier.dense.bias" else v for k, v in s.items()},
-            "shape",
-        ),
-    ],
-)
-def test_a_checkpoint_that_does_not_fit_is_refused(hub, change, words):
-    folder, _ = hub
-    rewrite(folder, change)
-    with pytest.raises(WeightsError, match=words) as error:
-        weights.load(str(folder))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
     "shape, words",
     [
         ([0, 2**62, 2**62], "cannot be read"),  # whose size torch cannot hold
@@ -106,9 +86,13 @@ def test_impossible_shapes_are_refused(hub, shape, words):
 
 
 @pytest.mark.parametrize(
-    "kind", ["single_label_classification", "multi_label_classification", None]
+    "kind, frames, mels",
+    [
+        ("single_label_classification", 64, 128),
+        ("multi_label_classification", 50, 64),
+        (None, 64, 128),
+    ],
 )
-@pytest.mark.parametrize("frames, mels", [(64, 128), (50, 64)])
 def test_its_own_settings_give_the_answer_of_the_pipeline(tmp_path, kind, frames, mels):
     """Of clips as long as it was trained on, and of the beginning of longer ones."""
     torch.manual_seed(0)
@@ -148,21 +132,7 @@ def test_settings_that_cannot_be_had_are_refused(hub):
             weights.load(str(folder))
 
 
-def test_an_encoder_without_a_head_is_a_backbone(tmp_path):
-    torch.manual_seed(0)
-    model = ASTModel(HubConfig(**TINY)).eval()
-    model.save_pretrained(tmp_path)
-    loaded = weights.load(str(tmp_path))
-    assert loaded.labels == () and loaded.model.config.classes == 0
-    mel = torch.randn(1, 64, 128)
-    with torch.inference_mode():
-        tokens, _ = loaded.model.features(mel)
-        assert torch.allclose(tokens, model(mel).last_hidden_state, atol=1e-6)
-    with pytest.raises(BundleError, match="has no labels of its own"):
-        open_classifier(FRESH, str(tmp_path))
-
-
-def test_what_is_no_checkpoint_is_refused(tmp_path, hub):
+def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="no backbone 'nonsense'"):
         weights.load("nonsense")
     with pytest.raises(WeightsError, match="config.json"):
@@ -170,11 +140,6 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, hub):
     (tmp_path / "text.safetensors").write_text("this is no checkpoint")
     with pytest.raises(WeightsError, match="cannot be read"):
         weights.load_embedded(tmp_path / "text.safetensors")
-    folder, _ = hub
-    config = json.loads((folder / "config.json").read_text()) | {"model_type": "vit"}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="model_type must be"):
-        weights.load(str(folder))
 
 
 def test_embedded_file_round_trip(tmp_path):

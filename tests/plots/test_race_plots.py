@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,29 +24,6 @@ def test_curves_have_a_band_over_seeds_and_a_dotted_probe():
     assert band.visible and not figure.data[0].visible
     assert band.legendgroup == line.legendgroup  # the legend hides both
     assert tuple(figure.layout.xaxis.range) == (0, 10) and figure.layout.uirevision
-
-
-def test_costs_are_logarithmic_with_a_place_for_nothing():
-    methods = [Cost("none", "#1", 0.5, 0, 0, 0.1), Cost("some", "#2", 0.6, 0.1, 1000, 10.0)]
-    dots = race.costs([Cost(m.name, "#888888", *list(vars(m).values())[2:]) for m in methods]).data
-    assert [dot.x[0] for dot in dots] == [100, 1000, 0.1, 10]
-    assert "60.0" not in dots[1].hovertemplate and "1,000 parameters" in dots[1].hovertemplate
-    assert "0 parameters" in dots[0].hovertemplate and dots[1].error_y.array == (0.1,)
-    race.costs([])
-
-
-def test_the_pareto_line_joins_the_best_at_each_cost():
-    both = "parameters", "seconds"
-    methods = [
-        Cost("dear", "#1", 0.7, 0, 1000, 9, ("seconds",)),
-        Cost("free", "#2", 0.5, 0, 0, 1, both),
-        Cost("dearest", "#3", 0.8, 0, 2000, 30, both),
-    ]
-    methods = [replace(of, colour="#888888") for of in methods]
-    lines = [of for of in race.costs(methods).data if of.mode == "lines"]
-    assert [(of.x, of.y) for of in lines] == [
-        ((100, 2000), (0.5, 0.8)), ((1, 9, 30), (0.5, 0.7, 0.8)),
-    ]  # fmt: skip
 
 
 def test_balance_stacks_to_one_and_counts_the_experts_at_work():

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from softmoa.data.audio import load
 from softmoa.model.weights import ASSETS
 
 DOG = ASSETS / "examples" / "dog_bark.ogg"
-ESC10 = ASSETS / "bundles" / "esc10-soft-moa.safetensors"
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -63,30 +61,11 @@ def test_where_results_cannot_be_stored_one_sentence_says_so(capsys):
     assert (code, out) == (2, "") and "cannot be made" in err and err.count("\n") == 1
 
 
-def test_a_split_is_drawn_for_ones_own_sounds_alone(capsys, tmp_path):
-    out = str(tmp_path / "out")
-    code, _, err = run(capsys, "compare", "--task", "tones", "--split-seed", "1", "--out", out)
-    assert code == 2 and "split of 'tones' is fixed" in err
-    assert run(capsys, "tasks", "--split-seed", "1")[0] == 2
-
-
 def test_esc10_bundle_names_the_gallery_clips_of_its_classes(capsys):
     for clip, label in (("dog_bark", "dog bark"), ("rain", "rain"), ("rooster", "rooster")):
         path = next((ASSETS / "examples").glob(f"{clip}.*"))
         _, out, _ = run(capsys, "classify", str(path), "--bundle", "esc10-soft-moa", "--json")
         assert json.loads(out)["labels"][0]["label"] == label
-
-
-def test_classify_as_text(capsys):
-    code, out, err = run(capsys, "classify", str(DOG))
-    assert code == 0 and "Dog" in out and "layer  6 mhsa" in out and err == ""
-
-
-def test_a_bundle_may_be_given_by_path(capsys):
-    options = ("--bundle", str(ESC10), "--device", "cpu", "--json")
-    code, out, _ = run(capsys, "classify", str(DOG), *options)
-    report = json.loads(out)
-    assert (code, report["bundle"], report["device"]) == (0, "esc10-soft-moa", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +81,6 @@ def test_a_bundle_may_be_given_by_path(capsys):
         (["classify", "pyproject.toml"], "not a sound file"),
         (["classify", str(DOG), "--device", "cuda:9"], "no device 'cuda:9' here; there are auto,"),
         (["classify", str(DOG), "--top-k", "0"], "--top-k"),
-        (["classify", str(DOG), "--top-k", "many"], "--top-k"),
         (["classify"], "file"),
         (["frobnicate"], "frobnicate"),
     ],
@@ -112,12 +90,6 @@ def test_bad_input_is_one_line_and_exit_2(capsys, monkeypatch, arguments, words)
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert words.lower() in err.lower() and err.startswith("Error: ") and err.count("\n") == 1
-
-
-def test_the_default_bundle_is_first_and_the_options_of_methods_are_told(capsys):
-    assert run(capsys, "bundles")[1].startswith("tags")
-    methods = {row["name"]: row for row in json.loads(run(capsys, "methods", "--json")[1])}
-    assert methods["soft-moa"]["options"]["experts"] == 7
 
 
 def test_compare_with_every_seed(capsys, tmp_path):
@@ -135,25 +107,13 @@ def test_compare_with_every_seed(capsys, tmp_path):
     "arguments, words",
     [
         (["--task", "tones", "--seeds", "one"], "whole numbers"),
-        (["--task", "tones", "--device", "tpu"], "no device 'tpu'"),
         (["--task", "tones", "--methods", "linear,linear"], "named twice"),
-        (["--task", "tones", "--seeds", "99999999999999999999"], "below 2^32"),
-        (["--task", ""], "no task ''"),
-        (["--task", "tones", "--rate", "-1"], "above 0"),
         (["--task", "tones", "--rate", "nan"], "above 0"),
-        (["--task", "tones", "--seconds", "inf"], "above 0"),
         (["--task", "tones", "--epochs", "1", "--seconds", "3"], "not by two"),
-        (["--task", "tones", "--seconds", "-3"], "--seconds"),
         (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
-        (["--task", "tones", "--preset", "fast"], "no recipe 'fast'; there are short, paper"),
         (["--task", "tones", "--test", "ba"], "split of 'tones' is fixed"),
-        (["--task", "tones", "--folds", "all"], "'tones' has no folds"),
         (["--task", "initials", "--folds", "1,9"], "no fold '9' in 'initials': 1, 2, 3, 4, 5"),
-        (["--task", "initials", "--folds", "all", "--test", "1"], "leave --test"),
         (["--task", "tones", "--methods", "soft-moa:experts=0"], "experts must be greater"),
-        (["--task", "tones", "--methods", "soft-moa:width=2"], "width is unknown"),
-        (["--task", "tones", "--methods", "soft-moa:rate=-1"], "above 0, not -1"),
-        (["--task", "assets", "--test", "ba"], "give your sounds a split"),
         (["--task", "pyproject.toml"], "not a zip file"),
         (["--task", "tones", "--shots", "100000", "--methods", "linear"], "fewer than"),
     ],
@@ -174,12 +134,6 @@ def test_no_comparison_is_written_over_another_or_over_a_file(capsys, tmp_path):
     code, _, err = run(capsys, *BRIEF, str(tmp_path))
     assert code == 2 and "holds no comparison that can be read" in err
     assert (tmp_path / "events.jsonl").read_text() == "mine"
-
-
-def test_a_refused_comparison_leaves_its_folder_free(capsys, tmp_path):
-    refused = ("compare", "--task", "tones", "--methods", "linear", "--shots", "9999", "--json")
-    assert run(capsys, *refused, "--out", str(tmp_path))[0] == 2
-    assert run(capsys, *BRIEF, str(tmp_path), "--epochs", "1", "--json")[0] == 0
 
 
 def test_nothing_finished_is_no_success(capsys, tmp_path):
@@ -217,14 +171,3 @@ def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path, monkeypatc
     assert main(["tasks", str(tmp_path)]) == 0
     out.flush()
     assert b"  \\u732b: 1 train, 1 valid, 1 test" in out.buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("said", "means"),
-    [("hub.example", "https://hub.example"), ("http://h:1", "http://h:1"), ("", "")],
-)
-def test_a_hub_that_is_named_without_a_scheme(said, means):
-    code = "import os, softmoa; print(os.environ.get('HF_ENDPOINT', ''))"
-    environment = {**os.environ, "HF_ENDPOINT": said}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
-    assert done.stdout.decode().strip() == means

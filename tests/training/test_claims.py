@@ -27,13 +27,10 @@ def rows(condition: str, accuracies: list[float], clips: int = 200, a_group: int
     [
         ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "more", "holds"),
         ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "more", "does not hold here"),
-        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "less", "holds"),
         ([0.90, 0.60, 0.80], [0.70, 0.71, 0.69], "more", "cannot be tested at this size"),
         ([0.90], [0.20], "more", "cannot be tested at this size"),
         ([0.80, 0.80, 0.80], [0.80, 0.80, 0.80], "equal", "holds"),
-        ([0.80, 0.86, 0.74], [0.80, 0.80, 0.80], "equal", "cannot be tested at this size"),
         ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "equal", "does not hold here"),
-        ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "no less", "holds"),
         ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "no less", "does not hold here"),
     ],
 )
@@ -61,13 +58,6 @@ def test_seeds_that_test_different_speakers_hold_the_luck_of_the_clips():
     apart = difference([row | {"test": f"speaker {row['seed']}"} for row in both], claim)
     assert apart.half == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
     assert same.half > apart.half and same.mean == apart.mean == pytest.approx(0.1)
-
-
-def test_a_claim_without_rows_or_against_a_number():
-    assert difference([], Claim("", "", "a", "more", "b")) is None
-    claim = Claim("", "", "a", "equal", 0.0, "dead", margin=0.05)
-    none = [{"condition": "a", "task": "t", "seed": s, "dead": 0.0} for s in range(3)]
-    assert verdict(difference(none, claim), claim) == "holds"
 
 
 def test_identical_runs_are_no_evidence():

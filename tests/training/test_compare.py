@@ -16,17 +16,13 @@ from sounds import tone, write
 from softmoa.data import tasks
 from softmoa.data.tasks import SPLITS, LabelledFile, Task, TaskError
 from softmoa.methods import METHODS, bundle
-from softmoa.methods.budget import parameters_of
 from softmoa.model import weights
 from softmoa.model.ast import AST
-from softmoa.model.device import out_of_memory
 from softmoa.training import run_directory
 from softmoa.training.compare import compare
 from softmoa.training.events import (
     Preparing,
     ProbeScored,
-    RouterBalance,
-    RunEvent,
     RunFailed,
     RunFinished,
 )
@@ -83,12 +79,6 @@ def test_runs_take_turns_and_end_with_results(base, task):
         assert len(result.predicted) == 16 and result.train_clips == 16
         assert result.test_accuracy > 0.8 and result.epochs == 2
         assert result.peak_memory_mb > 0 and result.clips_per_second > 0
-
-
-def test_one_after_another_when_asked(base, task):
-    events = run(base, task, "soft-moa", "adapter", interleave=False)
-    order = [e.method for e in events if isinstance(e, RunEvent)]
-    assert order == sorted(order, key=["soft-moa", "adapter"].index)
 
 
 def test_seeds_repeat_exactly_and_differ_from_each_other(base, task):
@@ -167,13 +157,6 @@ def test_closing_a_comparison_frees_its_models(base, task):
         gc.enable()
 
 
-def test_impossible_comparisons_are_refused():
-    with pytest.raises(ValueError, match="at least one method"):
-        Comparison(())
-    with pytest.raises(ValueError, match="named twice"):
-        Comparison((Choice.of("linear"), Choice.of("linear")))
-
-
 def test_several_entries_of_one_method_have_names_of_their_own(base, task, tmp_path):
     entries = ("soft-moa", "soft-moa:experts=2:placement=ffn", "adapter:reduction=8")
     choices = tuple(Choice.parse(entry) for entry in entries)
@@ -222,6 +205,8 @@ def test_a_comparison_goes_on_where_it_was_interrupted(base, task, tmp_path, mon
     for event in cut:
         if events_of([event], Step) and (event.method, event.event.step) == ("soft-moa", 6):
             cut.close()
+    with (tmp_path / "events.jsonl").open("a") as log:
+        log.write('{"event": "St')  # as a killed process leaves it
     earlier = run_directory.left(tmp_path)
     assert earlier.over == {"Bottleneck adapter, seed 0"}
     assert {run: of.step for run, of in earlier.under_way.items()} == {"Soft-MoA, seed 0": 4}
@@ -272,20 +257,7 @@ def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
     logits, _ = predict(model, tasks.log_mels(task.test))
     assert tuple(logits.argmax(dim=1).tolist()) == result.predicted
     assert info.metrics["test_accuracy"] == result.test_accuracy
-
-
-def test_an_interrupted_folder_can_be_read(base, task, tmp_path):
-    comparison = Comparison((Choice.of("linear"), Choice.of("soft-moa")), SHORT, interleave=False)
-    events = run_directory.record(compare(base, task, comparison), tmp_path)
-    for event in events:
-        if isinstance(event, RunFinished):
-            events.close()
-            break
-    with (tmp_path / "events.jsonl").open("a") as log:
-        log.write('{"event": "St')  # as a killed process leaves it
-    saved = run_directory.read(tmp_path)
-    finished = [e.method for e in events_of(saved.events, RunFinished)]
-    assert finished == ["linear"] and len(saved.bundles) == 1
+    assert info.test_clips == tasks.digest(task.test)
 
 
 def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
@@ -300,27 +272,9 @@ def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
     assert not list(tmp_path.rglob("outside*"))
 
 
-def test_any_name_of_a_task_survives_packing(base, task, tmp_path):
-    recorded(base, replace(task, name="my birds.v2 (ä)"), tmp_path / "run", "linear")
-    run_directory.unpack(run_directory.pack(tmp_path / "run"), tmp_path / "again")
-    [path] = run_directory.read(tmp_path / "again").bundles
-    assert path.name == "my birds.v2 (ä)-linear-seed0.safetensors"
-
-
-def test_a_damaged_zip_of_a_comparison_is_refused(base, task, tmp_path):
-    recorded(base, task, tmp_path / "run", "linear")
-    archive = run_directory.pack(tmp_path / "run")
-    whole = archive.read_bytes()
-    with zipfile.ZipFile(archive) as packed:
-        begin = packed.getinfo("events.jsonl").header_offset + 60
-    archive.write_bytes(whole[:begin] + b"\xff" * 40 + whole[begin + 40 :])
-    with pytest.raises(TaskError, match="not a zip file that can be read"):
-        run_directory.unpack(archive, tmp_path / "again")
-
-
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[1]\n[2]", '{"event": "Preparing"}\n{}', "sound\nsound", "[" * 200_000 + "\n{}"],
+    ["", "[1]\n[2]", '{"event": "Preparing"}\n{}', "[" * 200_000 + "\n{}"],
 )
 def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
     (tmp_path / "events.jsonl").write_text(text)
@@ -331,32 +285,6 @@ def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
         run_directory.unpack(tmp_path / "bad.zip", tmp_path)
 
 
-def test_the_share_of_every_expert_is_recorded_after_each_evaluation(base, task):
-    events = run(base, task, "soft-moa", "topk-moa", "adapter")
-    balances = events_of(events, RouterBalance)
-    assert {e.method for e in balances} == {"soft-moa", "topk-moa"}
-    assert sorted(e.step for e in balances if e.method == "soft-moa") == [0, 2, 4]
-    for event in balances:
-        assert len(event.share) == 2 and {len(row) for row in event.share} == {7}
-        assert all(sum(row) == pytest.approx(1, abs=1e-5) for row in event.share)
-
-
-def test_confidence_is_the_probability_of_the_true_class(base, task):
-    [result] = events_of(run(base, task, "linear"), RunFinished)
-    for file, said, sure in zip(task.test, result.predicted, result.confidence, strict=True):
-        assert (said == file.label) == (sure > 0.5)  # of two classes
-
-
-def test_equal_parameters_are_equal_within_five_percent(base, task):
-    config = weights.load("ast-small").model.config
-    names = [name for name, method in METHODS.items() if method.sizes]
-    comparison = plan(names, config=config, equal_parameters=True)
-    target = parameters_of(config, "soft-moa", METHODS["soft-moa"].options())
-    for choice in comparison.choices:
-        size = parameters_of(config, choice.method, choice.options)
-        assert size == pytest.approx(target, rel=0.05)
-
-
 def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):
     config = base.model.config
     by_steps = plan(["adapter"], SHORT_RECIPE, 3, "steps", config=config, batch=8)
@@ -365,10 +293,3 @@ def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):
     by_time = plan(["adapter"], SHORT_RECIPE, 0.5, "seconds", config=config, batch=8)
     seconds = [e.event.seconds for e in events_of(compare(base, task, by_time), Step)]
     assert all(spent < 0.5 for spent in seconds[:-1])  # the first step that ends later is the last
-
-
-def test_torchs_word_for_no_memory_is_known():
-    with pytest.raises(RuntimeError) as error:
-        torch.empty(2**50, dtype=torch.uint8)
-    assert out_of_memory(error.value)
-    assert not out_of_memory(RuntimeError("shapes do not fit"))

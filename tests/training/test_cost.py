@@ -1,7 +1,5 @@
 """An estimate that is near what then happens, on the real backbone and a real task."""
 
-import pytest
-
 from softmoa.data import tasks
 from softmoa.methods import METHODS
 from softmoa.model import weights
@@ -14,7 +12,7 @@ from softmoa.training.recipes import ESC, SHORT
 
 def test_an_estimate_knows_parameters_and_memory():
     base, task = weights.load("ast-small"), tasks.load("tones")
-    comparison = plan(["linear", "soft-moa"], SHORT, 2, config=base.model.config, shots=8)
+    comparison = plan(["linear", "soft-moa"], SHORT, 1, config=base.model.config, shots=4)
     expected = cost.estimate(base, task, comparison)
     finished = {
         event.method: event
@@ -48,10 +46,3 @@ def test_the_papers_recipe_has_the_papers_rates():
     for choice in plan(list(METHODS), ESC, config=config).choices:
         assert choice.learning_rate == METHODS[choice.method].learning_rate
     assert plan(["linear"], ESC, config=config).training.batch == 32
-
-
-def test_a_task_with_too_few_clips_is_refused_before_the_run():
-    base = weights.load("ast-small")
-    asked = plan(["linear"], config=base.model.config, shots=10_000)
-    with pytest.raises(tasks.TaskError, match="fewer than"):
-        cost.estimate(base, tasks.load("tones"), asked)

@@ -2,7 +2,6 @@
 
 import copy
 import threading
-from dataclasses import replace
 from statistics import mean
 
 import numpy as np
@@ -112,12 +111,6 @@ def test_masks_hide_one_band_of_each_axis_and_no_more_than_asked():
     assert mean(widths[200, 0]) == pytest.approx(2.5, abs=0.3)
 
 
-def test_clips_under_two_seconds_are_not_masked():
-    generator = torch.Generator().manual_seed(0)
-    mel = torch.ones(8, 199, 128)
-    assert spec_augment(mel, [199] * 8, TrainingOptions(), generator).equal(mel)
-
-
 def test_what_routers_charge_for_balance_trains_and_is_no_part_of_the_loss_of_a_step():
     options = {"experts": 4, "k": 1, "balance": "loss", "coefficient": 0.5}
     model = toy_model("topk-moa", options)
@@ -134,31 +127,10 @@ def test_what_routers_charge_for_balance_trains_and_is_no_part_of_the_loss_of_a_
     copy.deepcopy(plain)  # no charge that hangs on a graph is left behind
 
 
-def test_without_examples_there_is_one_sentence():
-    with pytest.raises(ValueError, match="there are no examples"):
-        predict(toy_model(), [])
-    last = list(fit(toy_model(), toy_examples(8, 0), options=replace(QUICK, epochs=1)))[-1]
-    assert isinstance(last, Finished) and last.step == 1
-
-
 def test_a_loss_that_is_not_finite_ends_the_run():
     examples = [(mel * float("inf"), label) for mel, label in toy_examples(8, 0)]
     with pytest.raises(ValueError, match="the loss became nan at step 1"):
         list(fit(toy_model(), examples, (), QUICK))
-
-
-def test_validation_is_in_the_precision_of_training():
-    valid, found = toy_examples(16, 1), []
-    for precision in ("fp32", "bf16"):
-        model = toy_model()
-        generator = torch.Generator().manual_seed(0)
-        model.set_head(torch.randn(2, 32, generator=generator), torch.zeros(2))
-        expected, _ = scores(*predict(model, valid, 8, precision))
-        options = TrainingOptions(epochs=1, batch=8, precision=precision)
-        events = fit(model, toy_examples(8, 0), valid, options)
-        found.append(next(event.loss for event in events if isinstance(event, Evaluated)))
-        assert found[-1] == expected
-    assert found[0] != found[1] and found[0] == pytest.approx(found[1], rel=0.02)
 
 
 def test_a_run_ends_with_its_last_weights():
@@ -169,18 +141,6 @@ def test_a_run_ends_with_its_last_weights():
     assert min(e.loss for e in curve) < curve[-1].loss
     last = curve[-1].loss, curve[-1].accuracy
     assert scores(*predict(model, valid)) == pytest.approx(last, rel=1e-5)
-
-
-def test_gradients_are_cut_to_the_norm_that_is_asked_for():
-    huge, none, small = (losses(learning_rate=0.03, clip=clip) for clip in (1e9, None, 0.05))
-    assert huge == none != small
-
-
-def test_a_run_too_short_for_its_first_evaluation_takes_one_step():
-    brief = TrainingOptions(epochs=100, batch=8, seconds=1e-6)
-    events = list(fit(toy_model(), toy_examples(24, 0), toy_examples(8, 1), brief))
-    assert [event.step for event in events if isinstance(event, Step)] == [1]
-    assert events[-1].step == 1 and events[-1].clips_per_second > 0
 
 
 @pytest.mark.parametrize("last", [0, 4])

@@ -1,6 +1,5 @@
 """The command line and its JSON contract, on real clips and the shipped weights."""
 
-import io
 import json
 import signal
 import subprocess
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from sounds import noise, write
 
 from softmoa.cli import main
 from softmoa.data.audio import load
@@ -159,15 +157,3 @@ def test_interrupted_with_what_was_finished(tmp_path):
     assert process.returncode == 130 and "Traceback" not in err
     assert err == f"Interrupted; what was finished is in {tmp_path}.\n"
     assert (tmp_path / "events.jsonl").exists()
-
-
-def test_a_terminal_without_the_letters_shows_their_numbers(tmp_path, monkeypatch):
-    for seed, label in enumerate(("猫", "собака")):
-        (tmp_path / label).mkdir()
-        for k in range(3):
-            write(tmp_path / label / f"{k}.wav", noise(800, seed=2 * k + seed), 8000)
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", out)
-    assert main(["tasks", str(tmp_path)]) == 0
-    out.flush()
-    assert b"  \\u732b: 1 train, 1 valid, 1 test" in out.buffer.getvalue()

@@ -1,33 +1,13 @@
 """What the benchmark says about its numbers, by hand; its times are no matter of tests."""
 
-import json
-import time
-
 import pytest
 import torch
 
-from analysis.bench.measure import Result, Setting, equal, in_turns, markdown, merge
+from analysis.bench.measure import equal
 from analysis.bench.moa import mixture, saved_mb, shape_error
 from analysis.bench.naive import NaiveMoA, make_naive
 from softmoa.methods import METHODS, attach
 from softmoa.model.ast import AST, ASTConfig
-
-SETTING = Setting(torch.device("cpu"), rounds=3)
-
-
-def test_a_race_takes_turns_and_divides():
-    turns = []
-
-    def action(name: str, seconds: float):
-        turns.append(name)
-        time.sleep(seconds)
-
-    row = in_turns(
-        SETTING, "a", "b", lambda: action("a", 0.01), lambda: action("b", 0.1), target=0.6
-    )
-    assert turns == ["a", "b"] * 4  # one warm-up, three rounds
-    assert row.ours >= 10 and row.peer >= 100
-    assert row.ratio == row.ours / row.peer and row.least_ratio < 1
 
 
 def test_outputs_that_differ_are_not_raced():
@@ -43,15 +23,6 @@ def test_the_shape_of_a_cost_curve_by_hand():
     assert shape_error([1, 10, 100], [5, 23, 203]) == pytest.approx(0, abs=1e-9)
     assert shape_error([1, 2, 3, 4], [1, 2, 3, 8]) > 0.2
     assert shape_error([1, 4, 9, 16], [5, 5, 5, 5]) == pytest.approx(0, abs=1e-9)
-
-
-def test_partial_runs_are_merged_and_missing_studies_say_so():
-    first = merge({}, {"a": [Result("one", 1.0)], "b": [Result("two", 2.0, target=1)]}, SETTING)
-    both = merge(first, {"a": [Result("again", 3.0)]}, SETTING)
-    assert both["a"]["rows"][0]["what"] == "again" and both["b"] == first["b"]
-    page = markdown(json.loads(json.dumps(both)), ["a", "b", "c"], "cpu", "The end.")
-    assert "| again | 3 ms |" in page and "≤ 1, missed" in page
-    assert "## c\n\nnot run" in page and page.endswith("The end.")
 
 
 def test_naive_mixtures_keep_the_output_of_a_model_and_hold_more_for_its_backward_pass():

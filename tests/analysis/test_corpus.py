@@ -12,7 +12,6 @@ import soundfile
 
 from analysis.pretraining import corpus
 from analysis.pretraining.packages import PACKAGES, Package
-from analysis.pretraining.speech_teacher import clip_weights
 
 REPOSITORY = Package(
     "someone/words", kind="speech", commit="c0ffee", under="audio/", licence="CC0-1.0"
@@ -64,28 +63,9 @@ def test_a_repository_becomes_clips_with_their_origin(github):
     assert spectrum.argmax() * 2 == 300  # half a second: bins of 2 Hz
 
 
-def test_an_archive_that_breaks_off_is_not_taken_for_whole(github, tmp_path, capsys):
-    [whole] = (tmp_path / "site").rglob("*c0ffee*")
-    data = whole.read_bytes()
-    whole.write_bytes(data[: len(data) // 2])
-    corpus.download((REPOSITORY,))
-    assert "someone/words cannot be downloaded" in capsys.readouterr().err
-    assert corpus.archive_of(REPOSITORY) is None
-    whole.write_bytes(data)
-    corpus.download((REPOSITORY,))
-    assert corpus.decode_package(REPOSITORY) == "someone/words: 2 clips, 0.0 min"
-
-
 def test_every_repository_names_its_commit_and_licence():
     repositories = [package for package in PACKAGES if "/" in package.name]
     assert repositories
     for package in repositories:
         assert len(package.commit) == 40 and package.licence
         assert package.under.endswith("/") or package.without
-
-
-def test_a_large_package_of_speech_does_not_fill_the_scenes():
-    rows = [{"package": "large"}] * 10_000 + [{"package": "small"}] * 100
-    weights = clip_weights(rows)
-    assert weights.sum() == pytest.approx(1)
-    assert weights[:10_000].sum() == pytest.approx(10 / 11)

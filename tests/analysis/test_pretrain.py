@@ -118,13 +118,6 @@ def test_a_run_goes_on_where_it_was_interrupted(cache, monkeypatch):
     assert not torch.equal(run.average.encoder.cls, run.student.encoder.cls)
 
 
-def test_a_checkpoint_of_other_options_is_refused_but_not_for_more_time(cache):
-    begun(SHORT).save()
-    begun(SHORT, minutes=9).resume()
-    with pytest.raises(ValueError, match="choose another --name"):
-        begun(SHORT, rate=1e-3).resume()
-
-
 def test_scenes_that_validate_are_not_trained_on(cache):
     sources = Sources.open(SHORT, 0, {})
     assert len(sources.sounds.scenes) == 20
@@ -158,13 +151,9 @@ def test_single_clips_come_whole_with_their_own_tags_and_without_test_packages(
     tags[np.arange(4), np.arange(4)] = 1  # clip i has tag i
     clips = Clips(tags)
     assert clips.kept.tolist() == [0, 1]
-    batches = clips.batches(np.random.default_rng(0), size=4, pool=3)
-    for mel, frames, said in (next(batches) for _ in range(6)):
-        assert mel.shape == (4, frames.max(), 128) and said.shape == (4, TAGS)
-        assert ((said[:, 0] == 1) == (frames == 98)).all()  # 1 s in windows of 25 ms
-        assert ((said[:, 1] == 1) == (frames == 198)).all()
-    sorted_out = [next(batches)[1].unique().numel() for _ in range(9)]
-    assert sorted_out.count(1) >= 6  # at most one of three batches holds both lengths
+    mel, frames, said = next(clips.batches(np.random.default_rng(0), size=4, pool=3))
+    assert mel.shape == (4, frames.max(), 128)
+    assert ((said[:, 0] == 1) == (frames == 98)).all()  # 1 s in windows of 25 ms
 
 
 def test_the_head_of_the_tags_is_the_logistic_solution():

@@ -312,18 +312,4 @@ def test_added_twice_adds_the_mixture_after_the_ffn():
     torch.testing.assert_close(apart, again)
 
 
-def test_the_other_axis_leaves_columns_long_and_shrinks_the_slots():
-    ours, theirs = with_method(normalize=True), with_method(normalize=True, departure="other axis")
-    x = torch.randn(2, 10, 32)
-    router = theirs.blocks[0].beside_attn.router
-    routing = router(x)
-    torch.testing.assert_close(routing.dispatch_weights.sum(dim=1), torch.ones(2, 7, 1))
-    raw = ours.blocks[0].beside_attn.router(x).dispatch(x)
-    assert routing.dispatch(x).norm() < 0.3 * raw.norm()
-    torch.testing.assert_close(
-        routing.dispatch(x),
-        torch.einsum("bmnp,bmd->bnpd", routing.dispatch_weights, x / x.norm(dim=-1, keepdim=True)),
-    )
-
-
 # --- learning rates -------------------------------------------------------------------------------

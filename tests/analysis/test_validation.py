@@ -39,20 +39,3 @@ def test_words_are_fitted_on_the_training_list_and_told_on_the_validation_list(
     assert validation.on_words(encoder) > 0.9
     assert [int(part.sum()) for part in fitted] == [3 * validation.SHOTS] * validation.SEEDS
     assert not fitted[0].equal(fitted[1])
-
-
-def test_every_household_sound_is_told_once_by_a_probe_of_the_other_parts(encoder, monkeypatch):
-    labels = torch.tensor([0] * 20 + [1] * 30)
-    monkeypatch.setattr(validation, "household", lambda: (loudness(labels), labels))
-    tested = []
-    probe = validation.named
-
-    def named(x, labels, part, rest):
-        tested.append(rest)
-        assert part.equal(~rest)
-        return probe(x, labels, part, rest)
-
-    monkeypatch.setattr(validation, "named", named)
-    assert validation.on_household(encoder) > 0.9
-    assert torch.stack(tested).sum(dim=0).eq(1).all()
-    assert tested[0][:4].all() and tested[0][20:26].all() and int(tested[0].sum()) == 10

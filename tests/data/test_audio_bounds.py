@@ -11,13 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from loading import assert_usable, loads_or_refuses, refusal
-from sounds import (
-    LIBAV_FORMATS,
-    noise,
-    write_film,
-    write_hour,
-    write_libav,
-)
+from sounds import LIBAV_FORMATS, noise, write_film, write_hour, write_libav
 
 from softmoa.data import decode
 from softmoa.data.audio import SAMPLE_RATE, load

@@ -8,10 +8,7 @@ from loading import refusal, spectral_peak
 from sounds import SOUNDFILE_FORMATS, noise, tone, write, write_libav
 
 from softmoa.data.audio import SAMPLE_RATE, load
-from softmoa.data.decode import (
-    ANTIPHASE,
-    BREAKS_OFF,
-)
+from softmoa.data.decode import ANTIPHASE, BREAKS_OFF
 
 MP3 = SOUNDFILE_FORMATS["mp3"]
 ID3 = b"ID3\3\0\0\0\0\0\x64"  # a tag of 100 bytes
@@ -41,10 +38,7 @@ def test_bytes_before_the_first_frame_of_an_mp3(tmp_path, junk):
 
 @pytest.mark.parametrize(
     ("name", "between"),
-    [
-        *((name, b"") for name in ("mp3", "vorbis", "wav-16", "flac")),
-        ("mp3", ID3 + bytes(100)),
-    ],
+    [*((name, b"") for name in ("mp3", "vorbis", "wav-16", "flac")), ("mp3", ID3 + bytes(100))],
 )
 def test_joined_files_are_read_to_the_end(tmp_path, name, between):
     one = two_seconds(tmp_path / "a", 1000, **SOUNDFILE_FORMATS[name])

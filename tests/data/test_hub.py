@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,10 +18,9 @@ from transformers import ASTForAudioClassification
 from softmoa.data import hub
 from softmoa.data.hub import HubError, Repository
 from softmoa.model import weights
-from softmoa.model.weights import ASSETS, WeightsError
+from softmoa.model.weights import WeightsError
 
 ROOT = Path(__file__).parents[2]
-DOG = ASSETS / "examples" / "dog_bark.ogg"
 NAME = "lab/tiny-ast"
 FILES = ("config.json", "model.safetensors")
 
@@ -221,16 +218,3 @@ def test_weights_in_several_files(server, tmp_path, monkeypatch):
 def environment(server: HubServer, cache: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     return kept | {"HF_ENDPOINT": server.endpoint, "HF_HUB_CACHE": str(cache)}
-
-
-def test_on_the_command_line(server, tmp_path):
-    command = [sys.executable, "-m", "softmoa", "classify", str(DOG), "--json", "--backbone"]
-    options = {"capture_output": True, "text": True, "cwd": ROOT}
-    variables = environment(server, tmp_path / "cache")
-    result = subprocess.run([*command, f"{NAME}@v1"], env=variables, **options)
-    report = json.loads(result.stdout)
-    assert (report["backbone"], report["bundle"]) == (f"{NAME}@v1", "fresh")
-    assert report["labels"][0]["label"].startswith("sound ") and len(report["experts"]) == 2
-    result = subprocess.run([*command, "lab/nothing"], env=variables, **options)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert result.stderr.startswith("Error: There is no 'lab/nothing'")

@@ -1,14 +1,10 @@
 """The limits of a server: their values, their environment, and that they hold."""
 
-import math
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from softmoa.data.limits import PREFIX, LimitError, Limits
 
@@ -35,16 +31,6 @@ def test_what_is_no_limit_is_refused(name, value, words):
     with pytest.raises(LimitError, match=words) as error:
         Limits.of({PREFIX + name: value})
     assert "\n" not in str(error.value) and str(error.value).endswith(".")
-
-
-@given(values=st.fixed_dictionaries({name: st.text(max_size=8) for name in Limits.model_fields}))
-def test_any_environment_gives_usable_limits_or_one_sentence(values):
-    try:
-        limits = Limits.of({PREFIX + name.upper(): value for name, value in values.items()})
-    except LimitError as error:
-        assert "\n" not in str(error)
-    else:
-        assert all(math.isfinite(getattr(limits, name)) for name in values)
 
 
 @pytest.mark.parametrize("command", [["app.py"], ["-m", "softmoa", "backbones"]])
@@ -75,33 +61,3 @@ def test_nobody_is_told_what_is_done():
         cwd=ROOT,
     )
     assert result.stdout.endswith("\nTrue False\n"), result.stderr
-
-
-ARENAS = """
-import ctypes, sys, threading
-from softmoa.ui import page
-page._share_arenas()
-together = threading.Barrier(12)
-def hold():
-    kept = [bytearray(2_000) for _ in range(100)]
-    together.wait()
-threads = [threading.Thread(target=hold) for _ in range(12)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-libc = ctypes.CDLL(None)
-libc.fopen.restype = ctypes.c_void_p
-libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
-libc.fclose.argtypes = [ctypes.c_void_p]
-file = libc.fopen(sys.argv[1].encode(), b"w")
-libc.malloc_info(0, file)
-libc.fclose(file)
-"""
-
-
-@pytest.mark.skipif(not os.confstr_names.get("CS_GNU_LIBC_VERSION"), reason="of glibc")
-def test_many_threads_share_few_arenas_of_memory(tmp_path):
-    table = tmp_path / "malloc.xml"
-    environment = {name: v for name, v in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-    command = [sys.executable, "-c", ARENAS, str(table)]
-    subprocess.run(command, env=environment, cwd=ROOT, check=True)
-    assert table.read_text().count("<heap nr=") == 2

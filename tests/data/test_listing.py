@@ -197,22 +197,6 @@ def test_a_table_of_splits_beside_class_folders(tmp_path):
     assert counts(tmp_path) == SPLITS_OF
 
 
-def test_what_a_table_lacks_is_said(tmp_path):
-    rows = lines("path,label,mood") + "\ngone.wav,owl,\n"
-    tree(tmp_path, [*CLIPS, "more.caf"], a_dot_csv=rows)
-    said = remarks(tmp_path)
-    assert "Columns of a.csv that were not used: mood." in said
-    assert "Left out: 1 row of a.csv without their sound, such as 'gone.wav'." in said
-    assert "Left out: 1 sound, not named by a.csv." in said
-
-
-def test_tables_that_contradict_each_other_are_refused(tmp_path):
-    one, other = (f"path,label\ncrow_0.wav,{label}" for label in "xy")
-    tree(tmp_path, CLIPS, a_dot_csv=one, b_dot_csv=other)
-    with pytest.raises(TaskError, match="a.csv and b.csv say different things of 'crow_0.wav'"):
-        counts(tmp_path)
-
-
 # --- zips -----------------------------------------------------------------------------------------
 
 

@@ -73,18 +73,6 @@ def test_everything_off_is_the_frozen_backbone(model, mode):
     assert torch.equal(switched, frozen) and not torch.equal(intact, frozen)
 
 
-def test_uniform_routing_gives_every_token_the_experts_on_the_mean_token(soft):
-    moa = soft.blocks[0].beside_attn
-    x = torch.randn(2, 9, 32)
-    mask = torch.tensor([[True] * 9, [True] * 4 + [False] * 5])
-    routing = Intervention(dispatch="uniform", combine="uniform")(moa.router(x, mask))
-    for clip, real in enumerate((9, 4)):
-        mean = x[clip, :real].mean(dim=0).expand(1, EXPERTS, 1, 32)
-        expected = moa.experts(mean).mean(dim=(1, 2))
-        y = routing.combine(moa.experts(routing.dispatch(x)))[clip]
-        assert torch.allclose(y, expected.expand(9, 32), atol=1e-5)
-
-
 def gates(*rows) -> Gates:
     weights = torch.tensor([rows])
     return Gates(weights, weights)

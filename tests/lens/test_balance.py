@@ -123,14 +123,6 @@ def test_slot_similarity_by_hand():
     assert slot_similarity(phi[:, :, :1]) == (None, pytest.approx(half))
 
 
-def test_padding_is_not_counted():
-    router, x = SoftRouter(8, 3, 2), torch.randn(1, 6, 8)
-    padded = torch.cat([x, torch.full((1, 5, 8), 50.0)], dim=1)
-    mask = torch.tensor([[True] * 6 + [False] * 5])
-    alone = values(MixtureBalance.of(record(router(x).detach())))
-    assert values(MixtureBalance.of(record(router(padded, mask).detach()))) == pytest.approx(alone)
-
-
 @pytest.mark.parametrize("router", [SoftRouter(8, 3, 2), TokenRouter(8, 3), TokenRouter(8, 3, 1)])
 def test_a_tally_over_clips_is_the_balance_of_all_of_them(router):
     routing = router(torch.randn(6, 10, 8)).detach()

@@ -8,7 +8,7 @@ import torch
 
 from softmoa.data.audio import frames_in
 from softmoa.lens.contribution import PatchGrid, mel_edges
-from softmoa.lens.hearing import hear, spread
+from softmoa.lens.hearing import hear
 
 RATE = 16_000
 
@@ -64,18 +64,6 @@ def test_a_mask_in_time_keeps_its_columns():
     inside = slice(start + edge, end - edge)
     assert decibels(kept[inside] - sound[inside], sound[inside]) < -60
     assert kept[: start - edge].abs().max() < 1e-6 and kept[end + edge :].abs().max() < 1e-6
-
-
-@pytest.mark.parametrize("stride", [16, 10])
-def test_the_patches_share_out_every_cell(stride):
-    grid = grid_of(RATE, stride)
-    total = 0
-    for band in range(grid.bands):
-        for column in range(grid.columns):
-            own = spread(picture_of(grid, bands=band, columns=column), grid, 63)
-            assert own.min() >= 0
-            total = total + own
-    assert torch.allclose(total, torch.ones(513, 63), atol=1e-6)
 
 
 @pytest.mark.parametrize("loudness", ["rms", "masked"])

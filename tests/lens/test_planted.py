@@ -9,7 +9,6 @@ from softmoa.data.audio import SAMPLE_RATE, log_mel
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.contribution import PatchGrid
 from softmoa.lens.export import weights_of
-from softmoa.lens.favourites import favourites
 from softmoa.lens.planted import Planted, plant, pointing, scores
 from softmoa.lens.run import run
 
@@ -54,18 +53,3 @@ def test_the_best_expert_and_the_best_before(classifier, grid):
     assert 0.5 < points.before < 1
     nowhere = Planted(found.host, found.mixed, torch.zeros_like(inside))
     assert math.isnan(pointing(classifier, nowhere, grid).score)
-
-
-def test_favourites_are_the_heaviest_patches(classifier):
-    mels = [log_mel(x) for x in (NOISE, torch.cat([BEEP, NOISE]), BEEP)]
-    found = favourites(classifier, mels, count=2)
-    assert len(found) == 6 and {len(of_expert) for layer in found for of_expert in layer} == {2}
-    best = found[3][2][0]
-    weights = [weights_of(run(classifier, [mel]).records[3])[0][2, 0] for mel in mels]
-    times = [of_clip * len(of_clip) for of_clip in weights]
-    highest = [one[2:].max().item() for one in times]
-    assert best.times == pytest.approx(max(highest), rel=1e-4)
-    assert best.clip == highest.index(max(highest)) and best.times >= found[3][2][1].times
-    grid = PatchGrid.of(classifier.model.config, len(mels[best.clip]))
-    token = grid.token(best.band, best.column)
-    assert times[best.clip][token].item() == pytest.approx(best.times, rel=1e-4)

@@ -16,8 +16,7 @@ RATE = 16_000
 
 @pytest.mark.parametrize("piece", [1, 4, 50])
 @pytest.mark.parametrize(
-    "samples, starts",
-    [(10, [0]), (7, [0]), (20, [0, 5, 10]), (22, [0, 5, 10, 12]), (11, [0, 1])],
+    "samples, starts", [(10, [0]), (7, [0]), (20, [0, 5, 10]), (22, [0, 5, 10, 12]), (11, [0, 1])]
 )
 def test_windows_cover_the_sound_and_end_with_it(samples, starts, piece):
     sound = torch.arange(samples)

@@ -33,11 +33,7 @@ def compare_with_transformers(**config) -> float:
 @pytest.mark.parametrize("frames", [128, 250])
 def test_equals_transformers(stride, frames):
     difference = compare_with_transformers(
-        **TINY,
-        intermediate_size=64,
-        max_length=frames,
-        frequency_stride=stride,
-        time_stride=stride,
+        **TINY, intermediate_size=64, max_length=frames, frequency_stride=stride, time_stride=stride
     )
     assert difference < 1e-5
 

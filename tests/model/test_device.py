@@ -82,8 +82,7 @@ print(json.dumps({
 
 
 @pytest.mark.parametrize(
-    "cuda, mps, best",
-    [(0, False, "cpu"), (0, True, "mps"), (2, True, "cuda:0")],
+    "cuda, mps, best", [(0, False, "cpu"), (0, True, "mps"), (2, True, "cuda:0")]
 )
 def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch, cuda, mps, best):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)

@@ -1,19 +1,16 @@
 """Looking inside changes nothing, leaves nothing behind and never sees another thread."""
 
-import copy
 import threading
 
 import pytest
 import torch
 from encoders import TINY
-from torch import nn
 
-from softmoa.lens.ablation import causal_contribution
 from softmoa.lens.contribution import expert_outputs
 from softmoa.methods import METHODS, attach
 from softmoa.model.ast import AST
 from softmoa.model.moa import Gates, MoA, TokenAnswers
-from softmoa.model.recording import hooked, mixtures
+from softmoa.model.recording import hooked
 
 
 def model_with(name: str, **options) -> AST:
@@ -79,29 +76,6 @@ def test_no_hook_is_left_even_after_an_error(model):
     with pytest.raises(ZeroDivisionError), hooked(model):
         _ = 1 / 0
     assert hooks(model) == 0
-
-
-class Gated(nn.Module):
-    """What one may plug in: a mixture behind a gate of its own."""
-
-    def __init__(self, moa: MoA):
-        super().__init__()
-        self.moa, self.gate = moa, nn.Parameter(torch.ones(1))
-
-    def forward(self, x, mask=None):
-        return self.gate * self.moa(x, mask)
-
-
-def test_a_mixture_within_what_fills_a_slot_is_found(model):
-    model, mel = copy.deepcopy(model), torch.randn(1, 40, 128)
-    plain = causal_contribution(model, mel[0])
-    block = model.blocks[1]
-    assert isinstance(block.beside_attn, MoA)
-    block.beside_attn = Gated(block.beside_attn)
-    with hooked(model) as trace:
-        model(mel)
-    assert [(r.layer, r.site) for r in trace.records] == list(mixtures(model)) == list(plain.places)
-    assert torch.allclose(causal_contribution(model, mel[0]).delta, plain.delta, atol=1e-6)
 
 
 def test_threads_do_not_mix(model):

@@ -15,17 +15,6 @@ PROBE = Curve("Probe", "#888888", *(np.array(v) for v in ([0, 5], [0.5, 0.5], [0
 MOA = Curve("MoA", "#cc6677", *(np.array(v) for v in ([0, 5], [0.5, 0.75], [0, 0.1])))
 
 
-def test_curves_have_a_band_over_seeds_and_a_dotted_probe():
-    figure = race.curves([PROBE, MOA], x_title="x", y_title="y", x_end=10, percent=True)
-    _, probe, band, line = figure.data
-    assert probe.line.dash == "dot" and line.line.dash == "solid"
-    assert line.x == (0, 5) and line.y == (0.5, 0.75) and line.customdata == (0, 0.1)
-    assert band.x == (0, 5, 5, 0) and band.y == pytest.approx((0.5, 0.85, 0.65, 0.5))
-    assert band.visible and not figure.data[0].visible
-    assert band.legendgroup == line.legendgroup  # the legend hides both
-    assert tuple(figure.layout.xaxis.range) == (0, 10) and figure.layout.uirevision
-
-
 def test_balance_stacks_to_one_and_counts_the_experts_at_work():
     shares = {"Top-k": [(0, [[0.5, 0.5], [0.25, 0.75]]), (7, [[1.0, 0.0], [0.5, 0.5]])]}
     figure = race.balance(shares)

@@ -31,7 +31,6 @@ def rows(condition: str, accuracies: list[float], clips: int = 200, a_group: int
         ([0.90], [0.20], "more", "cannot be tested at this size"),
         ([0.80, 0.80, 0.80], [0.80, 0.80, 0.80], "equal", "holds"),
         ([0.90, 0.91, 0.90], [0.70, 0.71, 0.69], "equal", "does not hold here"),
-        ([0.70, 0.71, 0.69], [0.90, 0.91, 0.90], "no less", "does not hold here"),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(left, right, says, expected):
@@ -39,15 +38,6 @@ def test_a_verdict_needs_the_whole_interval(left, right, says, expected):
     found = difference(rows("a", left) + rows("b", right), claim)
     assert found is not None and found.mean == pytest.approx(np.mean(left) - np.mean(right))
     assert verdict(found, claim) == expected
-
-
-def test_few_test_clips_widen_the_interval_and_groups_do_more():
-    claim = Claim("", "", "a", "more", "b")
-    wide, narrow, pairs = (
-        difference(rows("a", [0.9] * 3, clips, of) + rows("b", [0.8] * 3, clips, of), claim)
-        for clips, of in ((20, 1), (2000, 1), (20, 2))
-    )
-    assert narrow.half < 0.02 < wide.half < pairs.half
 
 
 def test_seeds_that_test_different_speakers_hold_the_luck_of_the_clips():

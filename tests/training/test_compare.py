@@ -20,12 +20,7 @@ from softmoa.model import weights
 from softmoa.model.ast import AST
 from softmoa.training import run_directory
 from softmoa.training.compare import compare
-from softmoa.training.events import (
-    Preparing,
-    ProbeScored,
-    RunFailed,
-    RunFinished,
-)
+from softmoa.training.events import Preparing, ProbeScored, RunFailed, RunFinished
 from softmoa.training.fit import Evaluated, Step, TrainingOptions, predict
 from softmoa.training.plan import Choice, Comparison, plan
 from softmoa.training.recipes import SHORT as SHORT_RECIPE
@@ -273,8 +268,7 @@ def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "[1]\n[2]", '{"event": "Preparing"}\n{}', "[" * 200_000 + "\n{}"],
+    "text", ["", "[1]\n[2]", '{"event": "Preparing"}\n{}', "[" * 200_000 + "\n{}"]
 )
 def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
     (tmp_path / "events.jsonl").write_text(text)

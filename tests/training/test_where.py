@@ -51,13 +51,7 @@ def test_a_whole_step_on_the_meta_device(name):
         model(torch.randn(1, 64, 128))
 
 
-@pytest.mark.parametrize(
-    "name, options",
-    [
-        ("soft-moa", {}),
-        ("topk-moa", {"balance": "bias"}),
-    ],
-)
+@pytest.mark.parametrize("name, options", [("soft-moa", {}), ("topk-moa", {"balance": "bias"})])
 def test_checkpointing_changes_memory_and_nothing_else(name, options):
     def trained(checkpointed: bool) -> tuple[list[float], float]:
         training = TrainingOptions(epochs=2, batch=4, checkpointed=checkpointed)
@@ -68,19 +62,6 @@ def test_checkpointing_changes_memory_and_nothing_else(name, options):
     (plain, whole), (again, less) = trained(False), trained(True)
     assert again == pytest.approx(plain, rel=1e-5)
     assert less < whole or options.get("balance") == "bias"  # whose routers may not be asked twice
-
-
-def test_a_compiled_model_learns_the_same(monkeypatch):
-    """Traced, but run by torch itself: there need be no compiler here."""
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="eager"))
-
-    def losses(compiled: bool) -> list[float]:
-        training = TrainingOptions(epochs=1, batch=4, compiled=compiled)
-        events = fit(model_with("soft-moa"), batch(8), (), training)
-        return [event.loss for event in events if isinstance(event, Step)]
-
-    assert losses(True) == pytest.approx(losses(False), rel=1e-5)
 
 
 def some_tones() -> tasks.Task:

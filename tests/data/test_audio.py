@@ -110,16 +110,6 @@ def test_what_lies_above_8_khz_does_not_fold_down():
     assert spectral_peak(load((48_000, both)).waveform[1000:-1000]) == pytest.approx(1000, abs=2)
 
 
-@pytest.mark.parametrize("channels", [2, 6, 16])
-def test_channels_are_averaged(tmp_path, channels):
-    """Channel k carries k/100 times the same noise, so the mean is (channels + 1)/200 of it."""
-    samples = noise(5000, peak=1)[:, None] * np.arange(1, channels + 1) / 100
-    expected = samples[:, 0] * (channels + 1) / 2
-    clip = load(write(tmp_path / "many.wav", samples, subtype="FLOAT"))
-    assert np.allclose(clip.waveform.numpy(), expected, atol=1e-7)
-    assert np.allclose(load((SAMPLE_RATE, samples)).waveform.numpy(), expected, atol=1e-7)
-
-
 # Arrays
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softmoa.lens.contribution import PatchGrid
-from softmoa.lens.faithfulness import covered, faithfulness
+from softmoa.lens.faithfulness import faithfulness
 
 GRID = PatchGrid(8, 6)
 MEL = torch.ones(96, 128)
@@ -27,11 +27,3 @@ def test_a_true_map_is_told_from_a_false_one_and_from_random_ones():
     assert random.rest == pytest.approx(0.9 - 0.8 / 4, abs=0.12)
     found, _ = faithfulness(hears_one_patch, MEL, false, GRID)
     assert found.drop == pytest.approx(8 / 9) and found.faithfulness == pytest.approx(0)
-
-
-def test_overlapping_patches_cover_what_they_read():
-    grid = PatchGrid(12, 9, stride_frequency=10, stride_time=10)
-    marked = torch.zeros(12, 9, dtype=torch.bool)
-    marked[0, 0] = marked[1, 1] = True
-    places = covered(marked, grid, 96)
-    assert places.sum() == 2 * 16**2 - 6**2 and places[:16, :16].all() and places[25, 25]

@@ -16,7 +16,6 @@ from softmoa.data.values import sentence
 from softmoa.methods import METHODS, attach, bundle, share, trained_state
 from softmoa.methods.adapters import ClipNorm, ConvAdapter, LookAside
 from softmoa.methods.budget import matched_options, parameters_of
-from softmoa.methods.mixtures import TopKMoAOptions
 from softmoa.methods.tokens import Prompts
 from softmoa.model.ast import AST, ASTConfig, plugins
 from softmoa.model.moa import auxiliary_loss
@@ -229,14 +228,6 @@ def test_methods_meet_a_budget(name, config, budget):
     for field in fields(defaults):
         if field.name not in METHODS[name].sizes:
             assert getattr(options, field.name) == getattr(defaults, field.name)
-
-
-def test_a_budget_below_the_narrowest_experts_takes_experts_away():
-    options = matched_options(ASTConfig(), "soft-moa", 248_976)
-    assert options.experts == 6 and options.reduction == 768
-    assert abs(parameters_of(ASTConfig(), "soft-moa", options) / 248_976 - 1) < 0.05
-    few = matched_options(SMALL, "topk-moa", 1000, TopKMoAOptions(experts=3, k=2))
-    assert few.experts == 2  # the budget is out of reach, and k experts there must be
 
 
 @pytest.fixture

@@ -178,10 +178,3 @@ def test_normalised_logits_are_scaled_cosines_and_slot_inputs_stay_raw():
     assert torch.allclose(routing.dispatch(x)[0, :, 0], expected, atol=1e-5)
     louder = moa.router(7 * x)
     assert torch.allclose(louder.combine_weights, routing.combine_weights, atol=1e-6)
-
-
-@pytest.mark.parametrize("moa", [random_moa(), token_moa(k=2)])
-def test_half_precision_tokens_are_routed_in_single_precision(moa):
-    moa, x = moa.bfloat16(), torch.randn(1, 5, 24).bfloat16()
-    assert moa.router(x).combine_weights.dtype == torch.float32
-    assert moa(x).dtype == torch.bfloat16

@@ -9,7 +9,7 @@ from encoders import TINY
 from softmoa.lens.contribution import expert_outputs
 from softmoa.methods import METHODS, attach
 from softmoa.model.ast import AST
-from softmoa.model.moa import Gates, MoA, TokenAnswers
+from softmoa.model.moa import MoA
 from softmoa.model.recording import hooked
 
 
@@ -53,12 +53,6 @@ def test_a_record_tells_what_the_mixture_added(name, options):
     assert len(trace.records) == len(added) >= 2
     for record, y in zip(trace.records, added, strict=True):
         assert torch.allclose(expert_outputs(record).sum(dim=2), y, atol=1e-5)
-        if isinstance(record.routing, Gates):
-            n = options["experts"]
-            assert record.routing.combine_weights.shape == (2, 62, n)
-            assert record.routing.probabilities.shape == (2, 62, n)
-            assert isinstance(record.expert_out, TokenAnswers)
-            assert record.expert_out.hidden.shape == (2, 62, n, 4)
         assert record.routing.mask is not None and record.routing.mask.sum().item() < 2 * 62
 
 

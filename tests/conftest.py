@@ -108,6 +108,15 @@ def browser(tmp_path_factory):
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def visitor(browser):
+    """One browser's profile for all tests of a file: what is fetched once is in its cache."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
 @pytest.fixture
 def problems() -> list[str]:
     """What the page complained about."""
@@ -115,28 +124,44 @@ def problems() -> list[str]:
 
 
 @pytest.fixture
-def context(browser, problems):
-    """Pages of one visitor; afterwards: no console error, and no request left the machine."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    hosts = set()
-    context.on("weberror", lambda event: problems.append(str(event.error)))
-    context.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    context.on("request", lambda r: hosts.add(re.split("[/:]+", r.url)[1]))
-    yield context
-    context.close()
+def context(visitor, problems):
+    """Pages of one test; afterwards: no console error, and no request left the machine."""
+    hosts, kept = set(), list(visitor.pages)  # of the whole file
+    heard = {
+        "weberror": lambda event: problems.append(str(event.error)),
+        "console": lambda m: problems.append(m.text) if m.type == "error" else None,
+        "request": lambda r: hosts.add(re.split("[/:]+", r.url)[1]),
+    }
+    for event, listen in heard.items():
+        visitor.on(event, listen)
+    yield visitor
+    for page in set(visitor.pages) - set(kept):
+        page.evaluate("localStorage.clear()")
+        page.close()
+    for event, listen in heard.items():
+        visitor.remove_listener(event, listen)
     assert problems == []
-    assert {host for host in hosts if "." in host or host == "localhost"} == {"127.0.0.1"}
+    assert {host for host in hosts if "." in host or host == "localhost"} <= {"127.0.0.1"}
+
+
+def open_page(context, address: str) -> Page:
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#examples button")
+    page.wait_for_function("window.softmoaLinkOpened")  # else a page left early aborts a request
+    return page
 
 
 @pytest.fixture
 def page(context, server) -> Page:
-    """The app's page."""
-    page = context.new_page()
-    page.goto(server[0])
-    page.wait_for_selector("#examples button")
-    page.wait_for_function("window.softmoaLinkOpened")  # else a page left early aborts a request
-    return page
+    """The app's page, opened anew."""
+    return open_page(context, server[0])
+
+
+@pytest.fixture(scope="module")
+def page_of_file(visitor, server) -> Page:
+    """The app's page, the same for all tests of a file."""
+    return open_page(visitor, server[0])
 
 
 @pytest.fixture

@@ -42,29 +42,14 @@ def test_http_ablate(client, result):
     assert sum(row["ablated_probability"] for row in answer["labels"]) == pytest.approx(1)
 
 
-def test_http_ablate_identities(client):
-    nothing = ablate(client)
-    assert all(row["difference"] == 0 for row in nothing["labels"])
-    assert len(nothing["changed"]) == 6
-    everything = ablate(client, experts=list(range(7)))
-    gone = ablate(client, experts=list(range(7)), dispatch="uniform", combine="shuffled", seed=3)
-    for a, b in zip(everything["labels"], gone["labels"], strict=True):
-        assert a["ablated_logit"] == pytest.approx(b["ablated_logit"], abs=1e-3)
-    assert any(abs(row["difference"]) > 0.05 for row in everything["labels"])
-
-
 @pytest.mark.parametrize(
     "values, words",
     [
         ({"experts": [7]}, "experts must be from 0 to 6"),
         ({"experts": ["all"]}, "experts must be a whole number"),
-        ({"experts": {"0": 1}}, "experts must be a list"),
         ({"layer": 9}, "no mixture at 9 mhsa; there are 0 mhsa"),
-        ({"layer": 0, "site": "ffn"}, "no mixture at 0 ffn"),
         ({"mode": "remove"}, "mode must be one of zero, renormalise"),
-        ({"combine": "random"}, "combine must be one of"),
         ({"seed": -1}, "seed must be from 0"),
-        ({"bundle": "../secret"}, "no bundle of that name"),
     ],
 )
 def test_http_ablate_refuses_bad_values_with_one_sentence(client, values, words):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from softmoa.ui.lesson.by_hand import FACTORS, TOKENS, VALUES, drawn_logits, route, soft_by_hand
+from softmoa.ui.lesson.by_hand import route, soft_by_hand
 
 E = math.e
 
@@ -34,12 +34,6 @@ def test_one_logit_of_one():
     assert result.outputs[0, 0].item() == pytest.approx(received)
 
 
-def test_a_sharp_column_is_one_token():
-    logits = torch.full((4, 3), -40.0)
-    logits[2, 1] = 40
-    assert soft_by_hand(logits).mixed[1].tolist() == pytest.approx(list(VALUES[2]))
-
-
 def test_three_routers_on_the_same_logits():
     logits = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 2, 0]])
     kinds = ("dense", "top-1", "soft")
@@ -51,24 +45,9 @@ def test_three_routers_on_the_same_logits():
     assert torch.allclose(top.amax(dim=1), dense.gather(1, chosen[:, None])[:, 0])
 
 
-def test_without_sharpness_all_weights_are_even_and_top_1_takes_the_first():
-    logits = drawn_logits(1, 0.0)
-    even = torch.full((4, 3), 1 / 3)
-    assert torch.allclose(route(logits, "dense").expert_weights[0], even)
-    assert torch.allclose(route(logits, "soft").expert_weights[0], even)
-    first = torch.tensor([1 / 3, 0.0, 0.0]).expand(4, 3)
-    assert torch.allclose(route(logits, "top-1").expert_weights[0], first)
-
-
 @pytest.mark.parametrize("kind", ["dense", "top-1", "soft"])
 def test_nothing_is_drawn_that_others_would_miss(kind):
     """A slider that is moved must not change a training that another visitor started by a seed."""
     before = torch.get_rng_state()
     route(torch.zeros(4, 3), kind)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_seed_draws_the_logits():
-    assert drawn_logits(3, 2.0).shape == (len(TOKENS), len(FACTORS))
-    assert torch.equal(drawn_logits(3, 2.0), 2 * drawn_logits(3, 1.0))
-    assert not torch.equal(drawn_logits(3, 1.0), drawn_logits(4, 1.0))

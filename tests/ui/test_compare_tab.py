@@ -117,13 +117,6 @@ def test_a_race_from_start_to_explore(page, go, tmp_path):
     assert ["Soft-MoA", "133,758 (1.2 %)"] in [[row[0], row[3]] for row in table]
     expect(page.locator("#verdict")).to_contain_text(re.compile("clear|ahead"))
     expect(page.locator("#verdict")).to_contain_text("What would decide it")
-    dots = [trace for trace in chart(page, "costs") if trace["mode"] == "markers"]
-    assert len(chart(page, "balance")) == 7 and len(dots) == 6
-
-    page.locator("#axis").get_by_label("seconds of training").check()
-    expect(page.locator("#curves .xtitle")).to_contain_text("seconds")
-    assert points(page) == dict.fromkeys(names, 3)
-
     choose_run(page, "Soft-MoA")
     expect(page.locator("#worst-clip")).to_be_visible()
     [matrix] = chart(page, "confusion")
@@ -157,49 +150,34 @@ def test_a_race_from_start_to_explore(page, go, tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_stop_keeps_what_was_finished(page, problems):
+def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page, go, problems):
     open_compare(page, ["Linear probe", "Full fine-tuning"], epochs=30)
     page.locator("#turns input").uncheck()  # the probe is over before the other one begins
     page.locator("#start").click()
     probe = page.locator("#results [role=row]", has_text="Linear probe")
     expect(probe).to_contain_text("1 of 1", timeout=LONG)
-    page.reload()  # it is still this browser's to stop
+    page.reload()  # the address must survive what the page makes of it
     expect(probe).to_contain_text("1 of 1", timeout=LONG)
     page.wait_for_function("window.softmoaLinkOpened")
     forgive_leaving(problems)
-    page.locator("#stop").click()
-    expect(page.locator("#progress")).to_contain_text("Stopped: 1 of 2", timeout=LONG)
-    expect(page.locator("#start")).to_be_enabled()
-    expect(page.locator("#run input")).to_have_value("Linear probe, seed 0")
-
-
-@pytest.mark.timeout(900)
-def test_two_visitors_a_reload_and_a_closed_page(page, server, problems):
-    open_compare(page, ["Bottleneck adapter"], epochs=30)
-    page.locator("#start").click()
-    one = page.locator("#results [role=row]", has_text="Bottleneck adapter")
-    rows(page, 1)
-    page.reload()  # the address must survive what the page makes of it
-    expect(one).to_be_visible(timeout=LONG)
-    page.wait_for_function("window.softmoaLinkOpened")
     page.get_by_role("tab", name="Lesson").click()
     page.wait_for_function("location.search.includes('tab=lesson')")
     assert "run=" not in page.url
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_function("/tab=compare&run=[\\w-]{12}/.test(location.search)")
-    expect(page.locator("#stop")).to_be_enabled()
-    wait_for_points(page, "Bottleneck adapter", 1)  # it goes on
+    wait_for_points(page, "Full fine-tuning", 1)  # it goes on
 
-    other = page.context.new_page()
-    other.goto(server[0])
+    other = go("")
     other.wait_for_selector("#examples button")
     open_compare(other, ["Linear probe"])
     expect(other.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
     other.locator("#start").click()
     expect(other.locator("#progress")).to_contain_text("Waiting: 1 before", timeout=LONG)
-    page.close()  # nobody watches the first one any more
+    page.locator("#stop").click()  # it is still this browser's to stop
+    expect(page.locator("#progress")).to_contain_text("Stopped: 1 of 2", timeout=LONG)
+    expect(page.locator("#start")).to_be_enabled()
+    expect(page.locator("#run input")).to_have_value("Linear probe, seed 0")
     expect(other.locator("#progress")).to_contain_text("Done: 1 of 1", timeout=LONG)
-    forgive_leaving(problems)
 
 
 def test_the_tab_opens_on_the_recorded_race(page):
@@ -211,17 +189,7 @@ def test_the_tab_opens_on_the_recorded_race(page):
     assert [lane["y"][0] for lane in lanes] == [row[0] for row in table]
     assert [f"{lane['x'][1]:.1%}" for lane in lanes] == [row[1] for row in table]
     expect(page.locator("#verdict h3")).to_contain_text("7.0 ± 2.7 points above the linear probe")
-    assert len(chart(page, "balance")) == 1 + 3 * 7 + 16
-    page.wait_for_timeout(500)  # the page grows to its full height
-    assert page.evaluate("document.documentElement.scrollHeight") <= 2400
     expect(page.locator("#worst")).to_be_visible()  # its sounds are on the server
-    page.set_viewport_size({"width": 1280, "height": 800})
-    assert page.locator("#race-stage").bounding_box()["height"] <= 800
-    page.locator("#choose").get_by_text("Choose methods").click()
-    page.locator("#more").get_by_text("More settings").click()
-    expect(page.locator("#recipe")).to_be_attached()
-    page.evaluate("scrollTo(0, 600)")  # the form scrolls, the stage stays
-    page.wait_for_function("document.querySelector('#race-stage').getBoundingClientRect().top >= 0")
     expect(page.locator("#send")).to_be_enabled()  # the run that is shown has its weights
     choose_run(page, "Soft-MoA, fold 1, seed 0")
     expect(page.locator("#send")).to_be_enabled()
@@ -240,10 +208,7 @@ def test_the_form(page, tmp_path):
     expect(chosen).to_have_count(4)
     page.locator("#preset").get_by_label("All methods").check()
     expect(chosen).to_have_count(len(METHODS))
-    page.locator("#preset").get_by_label("My sounds").click()
     toasts = page.locator(".toast-body")
-    expect(toasts.filter(has_text="Your sounds")).to_be_visible()
-
     for box in page.locator("#methods label:has(input:checked)").all()[::-1]:
         box.click()
     expect(chosen).to_have_count(0)
@@ -257,5 +222,4 @@ def test_the_form(page, tmp_path):
     expect(toasts.filter(has_text="holds no comparison that can be read")).to_be_visible()
 
     page.set_viewport_size({"width": 390, "height": 844})
-    expect(page.locator("#start")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,41 +1,24 @@
 """Comparisons behind the tab, in this process: what they leave behind, and the keys to them."""
 
-import asyncio
-import errno
 import json
 import os
-import shutil
 import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
 import gradio as gr
-import numpy as np
 import pytest
 
-from softmoa.data import collection, tasks
+from softmoa.data import tasks
 from softmoa.data.limits import Limits, limits
-from softmoa.data.task import TaskError
 from softmoa.data.values import InputError
 from softmoa.lens.classifier import open_classifier
 from softmoa.methods import METHODS
 from softmoa.model.weights import load_backbone
-from softmoa.training import recipes, run_directory
-from softmoa.training.events import ProbeScored
+from softmoa.training import recipes
 from softmoa.training.plan import plan
-from softmoa.training.scoreboard import Scoreboard
-from softmoa.ui import (
-    checks,
-    collect,
-    compare_form,
-    compare_runs,
-    compare_watch,
-    comparing,
-    jobs,
-)
-from softmoa.ui.explore import Explored
+from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs
 
 
 def asked(*methods: str, epochs: int = 1, shots: int = 2):
@@ -48,18 +31,6 @@ def wait_for(condition, seconds: float = 120.0) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
-
-
-def test_a_run_that_nobody_watches_leaves_the_model_free(monkeypatch):
-    monkeypatch.setattr(jobs, "GRACE", 0.5)
-    job = comparing.begin(tasks.load("tones"), asked("soft-moa", epochs=30))
-    with job.watched():
-        assert wait_for(lambda: any(type(e).__name__ == "RunEvent" for e in job.events))
-    assert wait_for(lambda: job.over, 30)  # the page was closed
-    assert job.state == "stopped"
-    model = load_backbone(comparing.BACKBONE).model
-    assert not any(module._forward_hooks for module in model.modules())
-    assert not any(w.requires_grad and w.grad is not None for w in model.parameters())
 
 
 def test_a_finished_run_can_be_found_classified_with_and_reopened():
@@ -83,20 +54,6 @@ def test_a_finished_run_can_be_found_classified_with_and_reopened():
     assert comparing.bundle_path(plain, run) is None
 
 
-def test_a_full_disk_is_no_damaged_comparison(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
-    with zipfile.ZipFile(tmp_path / "saved.zip", "w") as packed:
-        packed.writestr("events.jsonl", "{}")
-
-    def fail(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(shutil, "copyfileobj", fail)
-    with pytest.raises(tasks.TaskError, match=r"cannot store a comparison now: No space left"):
-        comparing.reopen(tmp_path / "saved.zip")
-    assert not list((tmp_path / "runs" / comparing.VISITING).iterdir())
-
-
 def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
     monkeypatch.setattr(jobs, "_jobs", {})
@@ -109,37 +66,6 @@ def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
     }
     kept, runs = brought[-1].events, 35
     assert sum(type(event).__name__ == "RunEvent" for event in kept) < 20 * runs
-
-
-def test_own_tasks_are_offered_beside_the_embedded_ones():
-    own = tasks.Task("mine", "My sounds", ("a", "b"), (), (), ())
-    found = comparing.all_tasks([own])
-    assert found["mine"] is own and "tones" in found
-    assert ("My sounds", "mine") in compare_form.task_choices([own])
-
-
-def test_a_collection_of_ones_own_can_be_raced(tmp_path):
-    now = collection.Collection(tmp_path)
-    mine = collection.Current()
-    assert collect.tasks_of(mine) == collect.tasks_of(collection.Current(now)) == []
-    pitches = {"low": 300, "high": 2500}
-    random = np.random.default_rng(0)
-    for label, pitch in pitches.items():
-        now = now.add_label(label, collect.data_limits())
-        for k in range(6):
-            sound = np.sin(2 * np.pi * pitch * (1 + 0.02 * k) * np.arange(16_000) / 16_000)
-            sound = (0.3 * sound + random.normal(0, 0.02, 16_000)).astype(np.float32)
-            now, _ = now.add_take(label, (16_000, sound), collect.data_limits())
-    mine.now = now
-    [task] = collect.tasks_of(mine)
-    assert set(task.labels) == set(pitches)
-    assert (task.title, task.name) in compare_form.task_choices([task])
-    form = [task.name, [task], ["linear"], 0, *FORM[4:]]
-    job = comparing.begin(*compare_form.asked_for(*form))
-    with job.watched():
-        job.wait(120)
-    run = comparing.finished_run(job, "Linear probe, seed 0")
-    assert job.state == "finished" and run.test_accuracy == 1.0
 
 
 def saved(folder: Path, **plan) -> Path:
@@ -155,13 +81,8 @@ def saved(folder: Path, **plan) -> Path:
     "change",
     [
         {"task": "/tmp/other/instruments"},
-        {"task": "..\\instruments"},
-        {"labels": list(range(10))},
-        {"clips": [1] * 500},
         {"runs": [{"run": str(k), "method": "linear", "seed": k, "trained_parameters": 1,
                    "learning_rate": 1.0, "options": {}} for k in range(201)]},
-        {"runs": [{"run": "a", "method": "linear", "seed": 0, "trained_parameters": "many",
-                   "learning_rate": 1.0, "options": {}}]},
     ],
 )  # fmt: skip
 def test_a_comparison_that_none_wrote_is_refused(monkeypatch, tmp_path, change):
@@ -169,44 +90,6 @@ def test_a_comparison_that_none_wrote_is_refused(monkeypatch, tmp_path, change):
     assert comparing.reopen(saved(tmp_path)).over
     with pytest.raises(tasks.TaskError, match="holds no comparison that can be read"):
         comparing.reopen(saved(tmp_path, **change))
-
-
-def test_a_comparison_larger_than_any_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
-    monkeypatch.setattr(run_directory, "MOST_LOG_BYTES", 10**5)
-    with pytest.raises(tasks.TaskError, match="is larger than any comparison"):
-        comparing.reopen(saved(tmp_path))
-
-
-def test_what_is_shown_at_the_end_is_of_this_comparison():
-    """Also where the best run of the one before had the same name, so that no choice changed."""
-    with gr.Blocks():
-        names = "own", "again", "bundle", "backbone", "sound"
-        explored = Mock(Explored, **dict.fromkeys(names, gr.State([])))
-        runs = compare_runs.Runs(gr.Textbox(), explored, gr.Tabs())
-    job = comparing.begin(tasks.load("tones"), asked("linear"))
-
-    async def watched() -> list:
-        return [over async for _, over in compare_watch.watch(job)]
-
-    with ThreadPoolExecutor(1) as apart:  # the browser's loop runs on this thread
-        looks = apart.submit(asyncio.run, watched()).result()
-    assert looks[-1] and not any(looks[:-1])
-    recorded = comparing.example(), "zh taken", "rising"
-    for of, word, other in (recorded, (job, "rising", "zh taken")):
-        shown = runs.show(of, Scoreboard().add_all(of.events))
-        matrix = shown[runs.matrix].plot
-        assert word in matrix and other not in matrix
-        assert shown[runs.bundle].value["path"].endswith("safetensors")
-
-
-def test_the_recorded_comparison_is_opened_once_for_all(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
-    monkeypatch.setattr(comparing, "_examples", [])
-    first = comparing.example()
-    assert comparing.example() is first and len(list(tmp_path.iterdir())) == 1
-    shutil.rmtree(first.note.folder)  # it was swept away
-    assert comparing.example() is not first
 
 
 def test_a_link_lets_others_watch_but_not_stop(monkeypatch):
@@ -233,14 +116,10 @@ FORM = ["tones", [], ["linear"], 5, "epochs", 2, 1, "short", True, False, True, 
     [
         (0, "birds", "Choose a task"),
         (2, [], "at least one method"),
-        (2, ["magic"], "at least one method"),
         (3, 7, "number of clips"),
-        (4, "years", "Choose 1 to 30"),
         (5, float("nan"), "Choose 1 to 30"),
         (6, 4, "1 to 3 seeds"),
-        (7, "none", "Choose"),
         (11, "magic:experts=2", "no method 'magic'"),
-        (11, "soft-moa:experts=many", "cannot be run"),
         (11, "linear", "takes part once"),
         (12, True, "has no folds"),
     ],
@@ -259,13 +138,6 @@ def test_entries_with_options_and_folds_race_beside_the_methods():
     task, comparison = compare_form.asked_for("initials", *FORM[1:12], True)
     assert comparison.folds == tasks.folds("initials") and len(comparison.runs) == 5
     assert task.test == tasks.load("initials", comparison.folds[0]).test
-
-
-def test_a_race_says_before_it_what_it_can_tell():
-    board = Scoreboard().add_all(comparing.example().events[:1])
-    assert compare_watch.racing(board).strip() == "### The race is on"
-    board.add(ProbeScored(0, "valid", 0.8, (), ()))
-    assert "The linear probe has 80.0%" in compare_watch.racing(board)
 
 
 def test_the_server_bounds_runs_and_seconds():
@@ -292,17 +164,6 @@ def test_a_lent_gpu_bounds_a_comparison(monkeypatch):
         comparing.affordable(tasks.load("tones"), asked("linear", "lora", epochs=200, shots=40))
 
 
-def test_the_server_bounds_how_many_wait(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
-    monkeypatch.setattr(comparing, "limits", lambda: Limits(comparisons_waiting=1))
-    job = comparing.begin(tasks.load("tones"), asked("soft-moa", epochs=30))
-    with pytest.raises(tasks.TaskError, match="queue is full"):
-        comparing.begin(tasks.load("tones"), asked("linear"))
-    assert [path.name for path in tmp_path.iterdir()] == [job.id]
-    job.stop()
-    job.wait(60)
-
-
 def test_old_comparisons_are_swept_away(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
     monkeypatch.setattr(comparing, "limits", lambda: Limits(comparisons=2, comparison_hours=1))
@@ -315,25 +176,6 @@ def test_old_comparisons_are_swept_away(monkeypatch, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {new.id, "second", "first"}
 
 
-def test_a_comparison_of_an_earlier_process_is_found(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
-    job = comparing.begin(tasks.load("tones"), asked("linear", "bitfit"))
-    with job.watched():
-        job.wait(300)
-    log = job.note.folder / "events.jsonl"
-    lines = log.read_text().splitlines()
-    *_, last = (k for k, line in enumerate(lines) if '"event": "RunFinished"' in line)
-    log.write_text("\n".join(lines[:last]))
-    monkeypatch.setattr(jobs, "_jobs", {})
-    again = comparing.find(job.id)
-    assert again is not job and again.state == "interrupted" and again.over
-    names = [type(event).__name__ for event in again.events]
-    assert names.count("RunFinished") == names.count("RunFailed") == 1
-    assert comparing.find(job.id) is again
-    for other in (None, "", "x" * 12, "../" + job.id, job.id + "\n", "..........//"):
-        assert comparing.find(other) is None
-
-
 def test_a_second_server_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(comparing, "_locks", [])
     monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
@@ -341,13 +183,6 @@ def test_a_second_server_says_so(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     comparing.claim()
     assert "Another server keeps its comparisons in" in capsys.readouterr().err
-
-
-def test_a_folder_that_cannot_be_used_is_one_sentence(monkeypatch, tmp_path):
-    (tmp_path / "runs").write_text("")
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
-    with pytest.raises(TaskError, match=r"cannot be kept in .*runs: File exists\. Name another"):
-        comparing.claim()
 
 
 def test_a_sound_that_a_full_disk_cannot_take_is_one_sentence(monkeypatch, tmp_path):

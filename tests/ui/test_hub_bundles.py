@@ -18,12 +18,10 @@ from test_app import pick_example
 from softmoa.data.limits import Limits
 from softmoa.lens.classifier import bundles, open_classifier
 from softmoa.methods import bundle, sharing
-from softmoa.model.weights import ASSETS
 from softmoa.ui import hub_bundles
-from softmoa.ui.backbones import ModelChoice, Own, keep_own
+from softmoa.ui.backbones import ModelChoice, Own
 
 ROOT = Path(__file__).parents[2]
-DOG = ASSETS / "examples" / "dog_bark.ogg"
 ESC10 = bundles()["esc10-soft-moa"]
 NAME = "ann/barks"
 
@@ -88,29 +86,7 @@ def test_a_loaded_bundle_is_pinned(remote, box):
     assert hub_bundles.name_of_key(key) == f"{NAME}@{COMMIT}"
 
 
-def test_a_bundle_that_comes_while_another_is_fetched_stays(remote, box, monkeypatch):
-    sharing.push(ESC10, NAME, "hf_ann")
-    fetch = sharing.fetch_in_steps
-
-    def slowly(*arguments):
-        yield 0, 1
-        return (yield from fetch(*arguments))
-
-    monkeypatch.setattr(sharing, "fetch_in_steps", slowly)
-    own: list[Own] = []
-    steps = box.load_bundle(NAME, own)
-    next(steps)
-    keep_own(own, ("yours", "run/1/soft-moa", "ast-small"))
-    *_, said = steps
-    bundle = said[box.model.bundle]
-    keys = ["run/1/soft-moa", f"hub/{NAME}@{COMMIT}"]
-    assert [key for _, key, _ in own] == [key for _, key in bundle.choices[-2:]] == keys
-    assert bundle.value == keys[1]
-    last(box, NAME, own)
-    assert [key for _, key, _ in own] == keys
-
-
-@pytest.mark.parametrize("name", ["", "x", "/etc/passwd", "../a", None, ["a"], "a\nb/c", "x" * 999])
+@pytest.mark.parametrize("name", ["", "/etc/passwd", None, "a\nb/c"])
 def test_only_names_of_the_hub_are_taken(remote, box, name):
     try:
         words = last(box, name)[box.status]
@@ -172,9 +148,3 @@ def test_signing_in_is_offered_where_it_can_work(variables, offered):
         cwd=ROOT,
     )  # fmt: skip
     assert built.stdout == f"{offered}\n", built.stderr
-
-
-def test_no_signing_in_elsewhere():
-    with gr.Blocks() as demo:
-        hub_bundles.HubBundles(ModelChoice())
-    assert not demo.expects_oauth

@@ -27,52 +27,12 @@ def closed():
     return threading.Event()
 
 
-def until(condition, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
-
-
 def test_a_job_gathers_all_events(closed):
     job = jobs.start(lambda: ticking(closed, 5))
     with job.watched():
         job.wait(20)
     assert job.state == "finished" and job.events == [0, 1, 2, 3, 4] and closed.is_set()
     assert jobs.find(job.id) is job and jobs.find("nonsense") is None and jobs.find(None) is None
-
-
-def test_stop_closes_the_generator_and_keeps_what_was_done(closed):
-    job = jobs.start(lambda: ticking(closed))
-    with job.watched():
-        assert until(lambda: len(job.events) > 3)
-        job.stop()
-        job.wait(20)
-    assert job.state == "stopped" and closed.is_set() and len(job.events) > 3
-
-
-def test_jobs_take_turns(closed):
-    first = jobs.start(lambda: ticking(closed))
-    with first.watched():
-        assert until(lambda: first.state == "running")
-        second = jobs.start(lambda: ticking(threading.Event(), 3))
-        with second.watched():
-            assert until(lambda: jobs.ahead_of(second) == 1)
-            assert second.state == "waiting" and second.events == []
-            first.stop()
-            second.wait(20)
-    assert second.state == "finished" and jobs.ahead_of(second) == 0
-
-
-def test_a_waiting_job_can_be_stopped_without_a_turn(closed):
-    first = jobs.start(lambda: ticking(closed))
-    with first.watched():
-        second = jobs.start(lambda: ticking(threading.Event()))
-        second.stop()
-        second.wait(20)
-        assert second.state == "stopped" and second.events == [] and not first.over
-        first.stop()
-        first.wait(20)
 
 
 def test_a_job_that_nobody_watches_is_given_up(closed, monkeypatch):
@@ -100,16 +60,6 @@ def test_a_fault_of_the_program_is_logged_and_the_next_job_runs(caplog):
     assert following.state == "finished"
 
 
-def test_a_refusal_is_kept_as_one_sentence():
-    def refuse():
-        raise ValueError("There are no sounds.")
-        yield
-
-    job = jobs.start(refuse)
-    job.wait(20)
-    assert (job.state, job.message) == ("failed", "There are no sounds.")
-
-
 def test_old_jobs_are_forgotten(monkeypatch):
     monkeypatch.setattr(jobs, "limits", lambda: Limits(comparisons=2))
     kept, forgotten = [], []
@@ -119,15 +69,6 @@ def test_old_jobs_are_forgotten(monkeypatch):
         kept.append(job)
     assert sum(jobs.find(job.id) is not None for job in kept) == 2 == 5 - len(forgotten)
     assert jobs.find(kept[-1].id) is kept[-1]
-
-
-def test_a_reopened_job_is_over_and_runs_nothing():
-    job = jobs.keep(jobs.Job(note="folder", events=[1, 2], state="finished"))
-    assert job.over and job.events == [1, 2] and job.note == "folder"
-    assert jobs.find(job.id) is job and jobs.ahead_of(job) == 0
-    job.stop()
-    job.wait()
-    assert job.state == "finished" and not job.stopping
 
 
 def test_so_many_wait_and_no_more(closed):

@@ -1,6 +1,5 @@
 """Live mode and long sounds in a real browser, with real clips in the microphone."""
 
-import json
 from contextlib import suppress
 
 import numpy as np
@@ -13,9 +12,7 @@ from playwright.sync_api import TimeoutError, expect
 from analysis.bench.running_app import browser_options
 from softmoa.data.audio import load
 from softmoa.model.weights import ASSETS
-from softmoa.plots.live import listening
 from softmoa.ui import live
-from softmoa.ui.figure import growth
 
 SLOW = 60_000  # ms, on a busy machine
 
@@ -83,26 +80,6 @@ def test_the_tab_opens_on_an_example(page):
     expect(page.locator("#live-status")).to_have_text(live.TRUMPET.replace("*", ""), timeout=SLOW)
     assert bars(page)["Trumpet"] > 0.5
     expect(page.locator("#live-said h3")).to_have_text("Trumpet")
-
-
-def test_a_label_keeps_its_place():
-    shown = live.in_place((), {"a": 0.5, "b": 0.3, "c": 0.2})
-    assert shown == ("a", "b", "c")
-    many = {name: 1 / (k + 1) for k, name in enumerate("cxbayzw")}
-    assert live.in_place(shown, many) == ("a", "b", "c", "x", "y", "z")
-    others = {name: 1 / (k + 1) for k, name in enumerate("xyzpqrabc")}
-    assert live.in_place(("a", "b", "c", "x", "y", "z"), others) == ("p", "q", "r", "x", "y", "z")
-    assert live.in_place(("other", "bundle"), {"a": 1.0}) == ("a",)
-
-
-def test_a_look_is_small():
-    mel = np.random.default_rng(0).normal(size=(298, 128)).astype(np.float32)
-    labels = {f"label {k}": 0.1 * k for k in range(6)}
-    figure = listening(mel, 2.98, labels, [1 / 7] * 7, 0.4, 3.0)
-    assert figure.layout.xaxis.range == (-3, 0)  # also before three seconds were heard
-    assert len(json.dumps(growth(figure))) < 20_000
-    assert tuple(figure.data[1].x) == tuple(labels.values())
-    assert figure.data[0].z.dtype == np.uint8 and figure.data[0].z.shape == (42, 99)
 
 
 def test_a_long_sound_gets_a_timeline(page, tmp_path):

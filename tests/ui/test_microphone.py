@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from softmoa.data import audio
 from softmoa.ui import microphone, page
 from softmoa.ui.figure import MODEL_QUEUE
-from softmoa.ui.microphone import Recent, due, listen, received
+from softmoa.ui.microphone import Recent, listen, received
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +39,6 @@ def test_only_the_last_seconds_are_kept():
     assert rate == 8000 and (last == recent.samples[-12_000:]).all()
 
 
-def test_another_rate_or_kind_starts_anew_and_nothing_changes_nothing():
-    recent = listen((8000, np.zeros(8000, np.int16)), Recent())
-    assert received(None, recent) is recent
-    assert listen((8000, np.zeros(0, np.int16)), recent) is recent
-    stereo = listen((16_000, np.ones((100, 2), np.float32)), recent)
-    assert stereo.rate == 16_000 and stereo.samples.tolist() == [[1.0, 1.0]] * 100
-    assert len(listen((16_000, np.ones((100, 2), np.float32)), stereo).samples) == 200
-
-
 def test_what_is_sent_is_read_by_the_one_decoder(demo, tmp_path):
     """Gradio's own reader runs ffmpeg over whatever comes, without a bound."""
     streamed = [b for b in demo.blocks.values() if isinstance(b, gr.Audio) and b.streaming]
@@ -58,17 +48,3 @@ def test_what_is_sent_is_read_by_the_one_decoder(demo, tmp_path):
     assert recent.rate == 8000 and len(recent.samples) == 8000 * microphone.SECONDS
     (tmp_path / "chunk.wav").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/secret.aac\n")
     assert received(str(tmp_path / "chunk.wav"), recent) is recent
-
-
-def test_a_microphone_that_lies_about_its_rate_is_refused_by_the_one_decoder():
-    recent = listen((7, np.zeros(7, np.int16)), Recent())
-    with pytest.raises(audio.AudioError):
-        audio.load(recent.last(1.5))
-
-
-def test_only_what_is_new_is_answered_and_being_off_is_said_last(monkeypatch):
-    recent = listen((16_000, np.zeros(8000, np.int16)), Recent())
-    assert due(recent, 0, True) == "answer" and due(recent, 1, True) == "wait"
-    assert due(recent, 0, False) == "stop" and due(Recent(), 0, True) == "wait"
-    monkeypatch.setattr(microphone.time, "monotonic", lambda: recent.at + microphone.SILENT + 1)
-    assert due(recent, 0, True) == "stop"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sounds import write
 
 from softmoa.cli import main
 from softmoa.data.audio import load

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from analysis.bench.app import app
+from analysis.bench.engines import busy, engines, long
 from analysis.bench.features import features
 from analysis.bench.inference import explore, inference, recording
 from analysis.bench.measure import Result, Setting, markdown, merge
@@ -22,7 +23,7 @@ from softmoa.model.device import DeviceError, use
 RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).parent / "tried.md"
 # `explore` first: it measures what is opened for the first time.
-ALL = (explore, inference, recording, features, moa, growth, train, app)
+ALL = (explore, inference, engines, long, busy, recording, features, moa, growth, train, app)
 STUDIES = {study.__name__: study for study in ALL}
 
 

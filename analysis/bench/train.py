@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.bench.measure import Result, Setting, equal, in_turns
+from analysis.bench.measure import Result, Setting, alternate, equal, in_turns
 from analysis.bench.naive import make_naive
 from analysis.bench.peers import base_pair
 from softmoa.data import audio
@@ -28,7 +30,38 @@ CLASSES = 10
 
 
 def train(setting: Setting) -> list[Result]:
-    return [*_soft_moa(setting), _against_an_adapter(setting), *_lora(setting)]
+    rows = [*_soft_moa(setting), _against_an_adapter(setting), *_lora(setting)]
+    return [
+        *rows,
+        *(row for size in ("ast-small", "base size") for row in _products(setting, size)),
+    ]
+
+
+def _products(setting: Setting, size: str) -> list[Result]:
+    """A Soft-MoA step against one product with as many operations as all of its products."""
+    base = (
+        weights.load("ast-small").model.to(setting.device)
+        if size == "ast-small"
+        else base_pair(setting.device)[0]
+    )
+    clips, labels = _clips(setting)
+    mel = torch.stack(audio.log_mels(clips))
+    rows = []
+    kinds: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    for precision, kind in kinds.items():
+        model = share(base)
+        attach(model, "soft-moa", SoftMoAOptions(), CLASSES)
+        step = _stepper(setting, model, lambda: mel, labels, precision)
+        with FlopCounterMode(display=False) as counted:
+            step()
+        work = counted.get_total_flops()
+        a = torch.randn(2048, 2048, device=setting.device, dtype=kind)
+        taken, product = (median(t) for t in alternate(setting, step, lambda a=a: a @ a))
+        reached, peak = work / taken / 1e6, 2 * 2048**3 / product / 1e6
+        what = f"training step, {size}, {precision}, {work / 1e9:.0f} GFLOP, {taken:.0f} ms"
+        against = "a 2048 by 2048 product"
+        rows.append(Result(what, reached, "GFLOP/s", against, peak, reached / peak))
+    return rows
 
 
 def _clips(setting: Setting) -> tuple[list[Tensor], Tensor]:

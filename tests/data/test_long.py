@@ -10,7 +10,6 @@ from sounds import write_libav
 
 from softmoa.data.audio import AudioError, load
 from softmoa.data.long import survey
-from softmoa.model.weights import ASSETS
 
 
 def heard(path, seconds=1e9):

@@ -5,6 +5,7 @@ BIN := .venv/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 # Two files at a time, each with one thread of torch: more of them wait for each other on two cores.
+# Files stay whole (loadfile): their tests share a page of the app, models and sounds.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: app test test-all lint bench

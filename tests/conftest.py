@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="see test_contracts.py")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of the page take longest: they come first, so that all workers end together."""
+    items.sort(key=lambda item: item.path.parent.name != "ui")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of datasets, in their official layouts."""

@@ -216,6 +216,26 @@ MANY = pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mar
 
 
 @MANY
+def test_mutated_bundles_are_refused_or_answer(tmp_path, count):
+    rng, base, content = random.Random(1), load_backbone("ast-small"), ESC10.read_bytes()
+    path, mel, used = tmp_path / "bundle.safetensors", torch.zeros(1, 64, 128), 0
+    header = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(count):
+        damaged = bytearray(content)
+        for _ in range(rng.choice((1, 2, 8))):
+            damaged[rng.randrange(rng.choice((header, len(content))))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            model, info = bundle.load(path, base)
+        except BundleError as error:
+            assert "\n" not in str(error)
+            continue
+        used += 1
+        assert model(mel).shape == (1, len(info.labels))
+    assert 0 < used < count
+
+
+@MANY
 def test_mutated_zips_and_tables_are_refused_or_make_a_task(tmp_path, count):
     rng, path, used = random.Random(1), tmp_path / "sounds.zip", 0
     clips = {

@@ -132,6 +132,22 @@ def test_a_disk_that_fills_up_in_mid_run(running, disk):
     assert_serves(address)
 
 
+@pytest.mark.slow
+def test_no_memory_for_a_training(running):
+    process, address, _ = running
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    size = 1024 * int(re.search(r"VmSize:\s+(\d+)", status)[1])
+    limit = ["prlimit", f"--pid={process.pid}"]
+    subprocess.run([*limit, f"--as={size + 200_000_000}:"], check=True)
+    try:
+        kind, said = call(address, "begin", form("full", task="instruments", recipe="paper"))
+        said = watch(address, said[0]) if kind == "complete" else said["error"]
+    finally:
+        subprocess.run([*limit, "--as=unlimited:"], check=True)
+    assert "needs more memory than there is" in said or "not enough memory" in said, said[:1000]
+    assert_serves(address)
+
+
 def test_a_server_that_was_killed_still_has_what_was_finished(tmp_path):
     with app(disk := tmp_path) as (process, address, _):
         identity = begin(address, "linear", "soft-moa", epochs=30)

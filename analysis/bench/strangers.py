@@ -36,10 +36,10 @@ STRANGERS = 4  # threads
 
 
 class Client:
-    """Raw calls from one address. events: api_name -> index of the page's events."""
+    """Raw calls from one address, as one page. events: api_name -> index of the page's events."""
 
     def __init__(self, server: str, address: str) -> None:
-        self.server, self.address = server, address
+        self.server, self.address, self.session = server, address, f"of {address}"
         config = json.loads(self.get("config"))
         self.events = {of["api_name"]: of["id"] for of in config["dependencies"]}
 
@@ -67,7 +67,8 @@ class Client:
 
     def call(self, name: str, values: list) -> None:
         """Ask, and wait for the answer. Raises OSError where there is none."""
-        event = self.post(f"call/{name}", {"data": values})["event_id"]
+        asked = {"data": values, "session_hash": self.session}
+        event = self.post(f"call/{name}", asked)["event_id"]
         if b"event: complete" not in self.get(f"gradio_api/call/{name}/{event}"):
             raise OSError("refused")
 
@@ -84,7 +85,7 @@ def largest_log() -> bytes:
     plan["labels"] = [f"class {k}" for k in range(1000)]
     at = next(k for k, line in enumerate(others) if line["event"] == "Evaluated")
     others[at : at + 1] = [others[at] | {"step": k} for k in range(5000)]
-    return "\n".join(map(json.dumps, (plan, *others, ""))).encode()
+    return "\n".join(map(json.dumps, (plan, *others))).encode()
 
 
 def silent_zip() -> bytes:

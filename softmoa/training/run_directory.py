@@ -225,8 +225,10 @@ def read(folder: Path) -> SavedComparison:
     return SavedComparison(tuple(events), tuple(sorted((folder / "bundles").glob(BUNDLE_FILES))))
 
 
-def _event(line: dict[str, Any]) -> ComparisonEvent:
+def _event(line: Any) -> ComparisonEvent:
     """The event of a line; raises KeyError, TypeError or ValueError if there is none such."""
+    if not isinstance(line, dict):
+        raise TypeError("no object")
     kind = line.pop("event")
     if "warm_head" in line:  # in recordings of before there was a choice of two names
         line["start"] = "probe" if line.pop("warm_head") else "cold"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,15 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Co
     opened = form.saved.upload(
         compare_form.open_saved, [form.saved, own_tasks, job_id, began], job_id, **PRIVATE
     )
-    example = form.example.click(compare_form.open_example, [job_id, began], job_id, **PRIVATE)
+    recorded = [
+        button.click(partial(compare_form.open_recorded, name), [job_id, began], job_id, **PRIVATE)
+        for name, button in form.recorded.items()
+    ]
     found = demo.load(find_again, None, [job_id, tabs], **PRIVATE)
     named = Path(__file__).with_name("named_run.js").read_text(encoding="utf-8")
     watched = [
         event.success(follow, [job_id, view], shown, **watching)
-        for event in (started, opened, example, found)
+        for event in (started, opened, *recorded, found)
     ]
     watched.append(tab.select(first_look, [job_id, view], [job_id, *shown], js=named, **watching))
     making: dict[str, Any] = QUIET | {"concurrency_id": "files", "concurrency_limit": 1}

@@ -98,7 +98,10 @@ class Form:
                 "epochs; a task that is not in them gets that of ESC-50.",
             )  # fmt: skip
         with gr.Accordion(saved := "Open a saved comparison", open=False, elem_id="saved"):
-            self.example = gr.Button("Show the recorded race", size="sm", elem_id="example")
+            self.recorded = {
+                name: gr.Button(words, size="sm", elem_id=f"recorded-{name}")
+                for name, words in comparing.RECORDED.items()
+            }
             types = [".zip", ".jsonl"]
             self.saved = gr.File(label=saved, file_types=types, height=120, elem_id="reopen")
             Note("The zip from *Everything*, or the `events.jsonl` of `python -m softmoa compare`.")
@@ -239,17 +242,21 @@ def begin(*form_and_own) -> tuple[str, list[str]]:
 
 @refusing
 def open_saved(path: str | None, own: list[Task], previous: str, began: list[str]) -> str:
-    """Show a saved comparison, or the one that comes with the app, in the place of the one shown
-    until now."""
-    if path:
-        limits().check_upload(path)
-    job = comparing.reopen(Path(path), own) if path else comparing.example()
+    """Show a saved comparison in the place of the one shown until now."""
+    if not path:
+        raise refuse("Choose the file of a saved comparison.")
+    limits().check_upload(path)
+    job = comparing.reopen(Path(path), own)
     leave(previous, began)
     return job.id
 
 
-def open_example(previous: str, began: list[str]) -> str:
-    return open_saved(None, [], previous, began)
+@refusing
+def open_recorded(name: str, previous: str, began: list[str]) -> str:
+    """Show one that comes with the app."""
+    job = comparing.example(name)
+    leave(previous, began)
+    return job.id
 
 
 def stop(shown: str, began: list[str]) -> None:

@@ -39,7 +39,11 @@ from softmoa.ui import jobs
 from softmoa.ui.jobs import Job
 
 BACKBONE = "ast-small"
-EXAMPLE = ASSETS / "comparisons" / "initials.zip"  # recorded, for those who do not want to wait
+# Recorded, for those who do not want to wait: file in ASSETS -> what a button says of it.
+RECORDED = {
+    "initials": "Show the recorded race",
+    "collapse": "Show one in which a router collapses",
+}
 VISITING = "reopened"  # the folder in `runs` of what visitors brought
 
 IN_USE = (
@@ -47,7 +51,7 @@ IN_USE = (
     "another folder by SOFTMOA_RUNS."
 )
 
-_examples: list[Job] = []
+_examples: dict[str, Job] = {}
 _locks: list[TextIO] = []  # open while the process lives
 
 
@@ -176,15 +180,15 @@ def reopen(path: Path, own: Sequence[Task] = ()) -> Job:
         raise TaskError(_not_stored(error)) from None
 
 
-def example() -> Job:
-    """The recorded comparison, opened once for all visitors, or it would crowd out theirs.
+def example(name: str = "initials") -> Job:
+    """A recorded comparison, opened once for all visitors, or it would crowd out theirs.
 
     Raises TaskError if it cannot be opened now.
     """
-    if _examples and _examples[-1].note.folder.is_dir() and find(_examples[-1].id):
-        return _examples[-1]
-    _examples[:] = [reopen(EXAMPLE)]
-    return _examples[-1]
+    job = _examples.get(name)
+    if not (job and job.note.folder.is_dir() and find(job.id)):
+        job = _examples[name] = reopen(ASSETS / "comparisons" / f"{name}.zip")
+    return job
 
 
 def _reopened(job: Job, own: Sequence[Task] = ()) -> Job:

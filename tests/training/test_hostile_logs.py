@@ -74,6 +74,13 @@ def test_what_cannot_be_is_refused_at_the_door(tmp_path, kind, values):
         read(tmp_path, changed(kind, **values))
 
 
+@pytest.mark.parametrize("line", ['""', "[]", "5", "null", '{"event": 5}'])
+def test_a_line_that_is_no_event_is_refused(tmp_path, line):
+    for lines in ([*BRIEF, line], [line, *BRIEF]):
+        with pytest.raises(TaskError, match="holds no comparison"):
+            read(tmp_path, lines)
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [

@@ -15,10 +15,12 @@ from softmoa.data.limits import Limits, limits
 from softmoa.data.values import InputError
 from softmoa.lens.classifier import open_classifier
 from softmoa.methods import METHODS
-from softmoa.model.weights import load_backbone
+from softmoa.model.weights import ASSETS, load_backbone
 from softmoa.training import recipes
 from softmoa.training.plan import plan
 from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs
+
+EXAMPLE = ASSETS / "comparisons" / "initials.zip"
 
 
 def asked(*methods: str, epochs: int = 1, shots: int = 2):
@@ -58,7 +60,7 @@ def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
     monkeypatch.setattr(jobs, "_jobs", {})
     mine = jobs.keep(jobs.Job(state="finished"))
-    brought = [comparing.reopen(comparing.EXAMPLE) for _ in range(jobs.VISITING + 2)]
+    brought = [comparing.reopen(EXAMPLE) for _ in range(jobs.VISITING + 2)]
     assert jobs.find(mine.id) is mine
     assert [job for job in brought if jobs.find(job.id)] == brought[2:]
     assert {path.name for path in (tmp_path / comparing.VISITING).glob("*")} >= {
@@ -70,7 +72,7 @@ def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
 
 def saved(folder: Path, **plan) -> Path:
     """The recorded comparison with another plan, as a file of a stranger's."""
-    with zipfile.ZipFile(comparing.EXAMPLE) as packed:
+    with zipfile.ZipFile(EXAMPLE) as packed:
         first, *others = packed.read("events.jsonl").decode().splitlines()
     lines = [json.dumps(json.loads(first) | plan), *others]
     (folder / "events.jsonl").write_text("\n".join(lines))
@@ -101,7 +103,7 @@ def test_a_link_lets_others_watch_but_not_stop(monkeypatch):
         with pytest.raises(gr.Error, match="Only the browser that started"):
             compare_form.stop(identity, [identity])
         for stranger in ([], None, "x" * 12, [identity]):
-            compare_form.open_example(identity, stranger)
+            compare_form.open_recorded("initials", identity, stranger)
         assert not job.stopping and not job.over
         compare_form.stop(identity, began)
         job.wait(60)

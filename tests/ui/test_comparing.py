@@ -18,6 +18,7 @@ from softmoa.methods import METHODS
 from softmoa.model.weights import ASSETS, load_backbone
 from softmoa.training import recipes
 from softmoa.training.plan import plan
+from softmoa.training.scoreboard import Scoreboard
 from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs
 
 EXAMPLE = ASSETS / "comparisons" / "initials.zip"
@@ -54,6 +55,21 @@ def test_a_finished_run_can_be_found_classified_with_and_reopened():
     assert comparing.bundle_path(again, run).read_bytes() == path.read_bytes()
     plain = comparing.reopen(job.note.folder / "events.jsonl")
     assert comparing.bundle_path(plain, run) is None
+
+
+def test_a_router_collapses_in_the_second_recording(monkeypatch, tmp_path):
+    """In every seed top-1 leaves 5 of 16 experts without work in each layer; with Switch's loss
+    one at most."""
+    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
+    board = Scoreboard().add_all(comparing.example("collapse").events)
+    idle = {
+        run: [sum(share < 0.005 for share in layer) for layer in course[-1].share]
+        for run, course in board.balance.items()
+    }
+    assert len(idle) == 9
+    for run, layers in idle.items():
+        if run.startswith("Top-k"):
+            assert max(layers) <= 1 if "loss" in run else min(layers) >= 5, run
 
 
 def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from scipy.special import xlogy
 from softmoa.plots.style import QUIET, SIGNED, expert_colour, figure
 
 MOST_STEPS = 16  # of a course that are shown
+LEGEND_EXPERTS = 8  # more are named where one points
 MOST_EXPERTS = 32  # that have a colour each; the rest are one
 MOST_CLASSES = 60  # of a confusion matrix, the most confused ones
 MOST_COUNTS = 20  # classes up to which the counts of a confusion matrix can be read
@@ -170,8 +171,10 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
     if not shares:
         return figure(40)
     rows = len(shares)
-    picture = figure(60 + 46 * rows).set_subplots(rows, 1, vertical_spacing=0.45 / rows)
-    picture.update_layout(uirevision="kept", barmode="stack", bargap=0, legend_y=1.1, margin_l=110)
+    picture = figure(90 + 100 * rows).set_subplots(rows, 1, vertical_spacing=0.5 / rows)
+    few = max(len(course[-1][1][0]) for course in shares.values()) <= LEGEND_EXPERTS
+    picture.update_layout(uirevision="kept", barmode="stack", bargap=0, showlegend=few)
+    picture.update_layout(margin={"l": 0, "t": 60 if few else 24}, legend_y=1.1)
     picture.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
     for row, (name, course) in enumerate(shares.items(), 1):
         kept = np.unique(np.linspace(0, len(course) - 1, MOST_STEPS).round().astype(int))
@@ -192,13 +195,12 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
         working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
         picture.update_xaxes(
             tickvals=(layers + 0.5).tolist(),
-            ticktext=[f"layer {k + 1}: {n:.1f}" for k, n in enumerate(working)],
-            tickfont_size=10, showgrid=False, row=row, col=1,
+            ticktext=[f"layer {k + 1}<br>{n:.1f}" for k, n in enumerate(working)],
+            tickfont_size=10, tickangle=0, showgrid=False, row=row, col=1,
         )  # fmt: skip
         picture.add_annotation(
-            text=name.replace(", ", ",<br>"), x=-0.01, xref="x domain", xanchor="right",
-            y=0.5, yref="y domain", yanchor="middle", align="right", showarrow=False,
-            font_size=11, row=row, col=1,
+            text=name, x=0, xref="x domain", xanchor="left", y=1.02, yref="y domain",
+            yanchor="bottom", showarrow=False, font_size=11, row=row, col=1,
         )  # fmt: skip
     return picture
 

@@ -22,7 +22,7 @@ def test_balance_stacks_to_one_and_counts_the_experts_at_work():
     assert first.y == (0.5, 1, None, 0.25, 0.5, None)
     assert [a + b for a, b in zip(first.y, second.y, strict=True) if a is not None] == [1] * 4
     assert first.x0 + 3 * first.dx == pytest.approx(1 + first.x0)  # the second layer
-    assert figure.layout.xaxis.ticktext == ("layer 1: 1.0", "layer 2: 2.0")
+    assert figure.layout.xaxis.ticktext == ("layer 1<br>1.0", "layer 2<br>2.0")
     assert not race.balance({}).data
 
 

@@ -55,8 +55,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m softmoa") ->
     # Nobody is told what is done here; the packages read both when they are imported.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # Where other work keeps the cores busy, threads of torch that spin for one another for long
-    # make it several times slower.
+    # Threads of torch that spin for one another for long hinder themselves where cores are busy.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for stream in (sys.stdout, sys.stderr):
         # A terminal of another code page shows what it has no letter for as its number.

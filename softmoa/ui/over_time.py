@@ -102,6 +102,8 @@ def _longer(result: Classification | None, path: str | None) -> LongSound | None
     """A sound of which the stage shows only the beginning."""
     if not (result and path) or result.clip.seconds < result.classifier.seconds:
         return None
+    if not Path(path).is_file():  # swept away; `Explored.run_model` says so
+        return None
     limits().check_upload(path)
     sound = survey(Path(path), limits().timeline_seconds)
     return sound if sound.seconds > result.clip.seconds else None
@@ -113,7 +115,8 @@ def _window(asked: float) -> int:
 
 def _bar(heard: float, of: float) -> str:
     """How far it has come."""
-    return f"<progress value={heard / of:.3f}></progress> {_clock(heard)} of {_clock(of)}"
+    bar = f"<progress value='{heard / of:.3f}' aria-label='Part heard'></progress>"
+    return f"{bar} {_clock(heard)} of {_clock(of)}"
 
 
 def _clock(seconds: float) -> str:

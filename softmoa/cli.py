@@ -6,7 +6,6 @@ Each command imports what it needs, so that `--help` is quick.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import sys
@@ -112,7 +111,7 @@ def classify(
         elif len(files) == 1:
             _print_one(result, top_k)
         else:
-            top = (f"{100 * probability:.1f} % {label}" for label, probability in result.top(top_k))
+            top = (f"{100 * probability:.1f}% {label}" for label, probability in result.top(top_k))
             print(f"{file}: {result.headline()}; {', '.join(top)}", flush=True)
         if len(files) > 1 or not as_json:
             name = f"{file}: " if len(files) > 1 else ""
@@ -140,7 +139,7 @@ def _print_one(result: Classification, top_k: int) -> None:
 
     print(result.headline())
     for label, probability in result.top(top_k):
-        print(f"{100 * probability:5.1f} %  {label}")
+        print(f"{100 * probability:5.1f}%  {label}")
     for record in result.records:
         shares = " ".join(f"{100 * x:3.0f}" for x in expert_contribution(record)[0].tolist())
         print(f"layer {record.layer + 1:2d} {record.site}: contribution of experts (%) {shares}")
@@ -314,7 +313,7 @@ def _some(value: object, *names: str) -> dict:
 
 
 def _print_rows(rows: list[dict], as_json: bool, line: str) -> None:
-    print(json.dumps(rows) if as_json else "\n".join(line.format(**row) for row in rows))
+    print(to_json(rows) if as_json else "\n".join(line.format(**row) for row in rows))
 
 
 @cli.command()

@@ -81,7 +81,7 @@ def answer(*words: str | os.PathLike) -> list:
     """The lines of JSON that a command prints."""
     done = run(*words, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line, parse_constant=pytest.fail) for line in done.stdout.splitlines()]
 
 
 def test_classify(same):

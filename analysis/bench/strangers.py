@@ -3,9 +3,10 @@
     python -m analysis.bench.strangers [--seconds 20]
 
 Starts the app as a process of its own. A visitor loads the page and has a sound classified, over
-and over, from an address of their own: alone at first, then beside a stranger who floods the server
-in one way after another, for so many seconds each. Prints JSON: p50 and p95 of both in seconds, how
-often the stranger was refused, and the growth of the server's memory from the idle time to the end.
+and over, from an address of their own: alone at first, then beside one stranger after another who
+floods the server in a way of their own, for so many seconds each. Prints JSON: p50 and p95 of both
+in seconds, how often the stranger was refused, and how far the server's memory has grown since the
+idle time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -21,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from analysis.bench.running_app import running_app
 from softmoa.model.weights import ASSETS
 
 DOG = (ASSETS / "examples" / "dog_bark.ogg").read_bytes()
-VISITOR, STRANGER = "8.8.8.8", "9.9.9.9"  # as a proxy in front of the app would say
+VISITOR = "8.8.8.8"  # as a proxy in front of the app would say
 STRANGERS = 4  # threads
 
 
@@ -136,9 +138,9 @@ def visits(client: Client, seconds: float) -> dict[str, float]:
     return found | {"visits": len(took["page"])}
 
 
-def attacked(act: Callable[[int], object], numbers: Iterator[int], over: threading.Event) -> dict:
-    """Go on with an attack until it is over; what came of it."""
-    tally, lock = {"taken": 0, "refused": 0}, threading.Lock()
+def attack(name: str, server: str, address: str, over: Any, tally: Any) -> None:
+    """Go on with an attack until it is over; tally: requests taken and refused."""
+    act, numbers, lock = attacks(Client(server, address))[name], count(), threading.Lock()
 
     def go_on() -> None:
         while not over.is_set():
@@ -146,33 +148,40 @@ def attacked(act: Callable[[int], object], numbers: Iterator[int], over: threadi
                 k = next(numbers)
             try:
                 act(k)
-                said = "taken"
+                refused = 0
             except (OSError, ValueError):
-                said = "refused"
+                refused = 1
             with lock:
-                tally[said] += 1
+                tally[refused] += 1
 
     for _ in range(STRANGERS):
         threading.Thread(target=go_on, daemon=True).start()
-    return tally
+    over.wait()
 
 
 def run(seconds: float) -> dict:
-    """The visitor alone, and beside every attack."""
+    """The visitor alone, and beside every attack, which has a process and an address of its own."""
+    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         own = {"GRADIO_TEMP_DIR": f"{folder}/sent", "SOFTMOA_RUNS": f"{folder}/runs"}
         with running_app(os.environ | own) as (process, server, _):
-            visitor, stranger = Client(server, VISITOR), Client(server, STRANGER)
+            visitor = Client(server, VISITOR)
             visits(visitor, 1)  # warm
             found: dict[str, Any] = {"idle": visits(visitor, seconds)}
             before = megabytes(process)
-            for name, act in attacks(stranger).items():
-                over = threading.Event()
-                tally = attacked(act, count(), over)
-                found[name] = visits(visitor, seconds) | tally
+            for k, name in enumerate(attacks(visitor)):
+                over, tally = spawn.Event(), spawn.Array("i", 2)
+                address = f"9.9.9.{k + 1}"
+                stranger = spawn.Process(target=attack, args=(name, server, address, over, tally))
+                stranger.start()
+                while not sum(tally):
+                    time.sleep(0.1)
+                found[name] = visits(visitor, seconds)
                 over.set()
+                stranger.join()
+                found[name] |= dict(zip(("taken", "refused"), tally, strict=True))
+                found[name]["memory growth, MB"] = round(megabytes(process) - before)
                 print(name, found[name], flush=True)
-            found["memory growth, MB"] = round(megabytes(process) - before, 1)
             found["on the disk, MB"] = round(sum(
                 path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()
             ) / 1e6)  # fmt: skip

@@ -279,7 +279,7 @@ def _oddities(task: Task, rows: Sequence[Row]) -> Iterator[Remark]:
         yield Remark(
             "tiny",
             f"There are few clips: '{few}' has {totals[few]}, and with {len(task.test)} test "
-            f"clips one more or less right is {100 / max(len(task.test), 1):.0f} %.",
+            f"clips one more or less right is {100 / max(len(task.test), 1):.0f}%.",
         )
     if totals[many] >= UNEVEN * totals[few]:
         yield Remark(

@@ -154,12 +154,12 @@ class Evaluation:
         """One of all clips, then one of each class."""
         low, high = self.interval
         lines = [
-            f"{100 * self.accuracy:.1f} % of {self.clips} right ({100 * low:.1f} to "
-            f"{100 * high:.1f} %, 95 % interval over clips), {100 * self.balanced_accuracy:.1f} % "
+            f"{100 * self.accuracy:.1f}% of {self.clips} right ({100 * low:.1f} to "
+            f"{100 * high:.1f}%, 95% interval over clips), {100 * self.balanced_accuracy:.1f}% "
             "as the mean of the classes"
         ]
         for of in self.report()["classes"]:
             wrong = ", ".join(f"{said} {count}" for said, count in of["mistakes"].items())
             taken = f"; taken for {wrong}" * bool(wrong)
-            lines.append(f"  {of['label']}: {100 * of['recall']:.1f} % of {of['clips']}{taken}")
+            lines.append(f"  {of['label']}: {100 * of['recall']:.1f}% of {of['clips']}{taken}")
         return lines

@@ -85,7 +85,7 @@ def answers(
             orientation="h",
             name=name,
             marker_color=colour,
-            text=[f"{100 * x:.1f} %" for x in p[order]],
+            text=[f"{100 * x:.1f}%" for x in p[order]],
             textposition="outside",
             cliponaxis=False,
             customdata=np.stack([z, logits[1] - logits[0]], axis=1)[order],

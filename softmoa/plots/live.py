@@ -34,11 +34,17 @@ def listening(
     picture.update_xaxes(range=[-span, 0], ticksuffix=" s", row=1, col=1)
     colours = [QUIET if value < sure else "#117733" for value in labels.values()]
     picture.add_bar(
-        x=list(labels.values()), y=list(labels), orientation="h", marker_color=colours,
-        hovertemplate="%{y}: %{x:.1%}<extra></extra>", row=2, col=1,
+        x=list(labels.values()), width=0.3, orientation="h", marker_color=colours,
+        hovertext=list(labels), hovertemplate="%{hovertext}: %{x:.1%}<extra></extra>", row=2, col=1,
     )  # fmt: skip
     picture.update_xaxes(range=[0, 1], tickformat=".0%", row=2, col=1)
-    picture.update_yaxes(autorange="reversed", row=2, col=1)
+    # Names stand above their bars: beside them they would leave a phone no room.
+    picture.update_yaxes(range=[len(labels) - 0.6, -0.9], showticklabels=False, row=2, col=1)
+    for place, label in enumerate(labels):
+        picture.add_annotation(
+            text=label, x=0, y=place, yshift=6, xanchor="left", yanchor="bottom", showarrow=False,
+            font_size=12, row=2, col=1,
+        )  # fmt: skip
     line = {"dash": "dot", "color": QUIET}
     picture.add_shape(x0=sure, x1=sure, y0=0, y1=1, yref="y2 domain", line=line, row=2, col=1)
     names = [f"E{j + 1}" for j in range(len(experts))]
@@ -46,6 +52,10 @@ def listening(
         x=names, y=list(experts), marker_color=[expert_colour(j) for j in range(len(experts))],
         hovertemplate="%{x}: %{y:.1%} of what is added<extra></extra>", row=2, col=2,
     )  # fmt: skip
-    share = "share of what experts add"
-    picture.update_yaxes(range=[0, 1], tickformat=".0%", title=share, row=2, col=2)
-    return picture.update_layout(showlegend=False, margin_l=90)
+    top = 0.5 if max(experts, default=0) < 0.5 else 1  # of two scales, so that it seldom jumps
+    picture.update_yaxes(range=[0, top], tickformat=".0%", row=2, col=2)
+    picture.add_annotation(
+        text="experts' shares", x=1, xref="x3 domain", y=1, yref="y3 domain", xanchor="right",
+        yanchor="bottom", showarrow=False, font_size=12,
+    )  # fmt: skip
+    return picture.update_layout(showlegend=False, margin_l=60)

@@ -14,6 +14,7 @@ from scipy.special import xlogy
 
 from softmoa.plots.style import QUIET, SIGNED, expert_colour, figure
 
+SHARES = ("validation accuracy", "test accuracy")  # titles of axes in percent
 MOST_STEPS = 16  # of a course that are shown
 LEGEND_EXPERTS = 8  # more are named where one points
 MOST_EXPERTS = 32  # that have a colour each; the rest are one
@@ -48,16 +49,15 @@ class Lane:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one method reached and what it cost; spread: standard deviation over seeds. best: the
-    costs, "parameters" or "seconds", at which no other one is as good and cheaper."""
+    """One method between two numbers, x and y; spread: standard deviation of y over seeds. best:
+    no other one is as good in both and better in one."""
 
     name: str
     colour: str
-    accuracy: float
+    x: float
+    y: float
     spread: float
-    parameters: int
-    seconds: float
-    best: tuple[str, ...] = ()
+    best: bool
 
 
 def curves(
@@ -67,6 +67,7 @@ def curves(
     number = ".1%" if percent else ".3f"
     picture = figure(
         230,
+        legend_font_size=11,
         uirevision="kept",  # what the legend hides stays hidden
         hovermode="x unified",
         xaxis={"title": x_title, "range": [0, x_end], "rangemode": "tozero"},
@@ -93,33 +94,30 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
     linear probe's accuracy dotted. The scale begins at the full 10 % below the last."""
     reached = [of.accuracy - of.spread for of in methods if of.accuracy == of.accuracy]
     low = floor(10 * min([*reached, 0.9 if probe is None else probe])) / 10
-    # Options are written small: a phone has little room beside the lanes.
-    parts = {of.name: of.name.partition(", ") for of in methods}
-    small = "{}{}<span style='font-size:9px'>{}</span>".format
     picture = figure(
-        56 + 22 * len(methods), showlegend=False, uirevision="kept",
-        margin={"l": 8, "r": 8, "t": 24, "b": 24},
-        xaxis={"range": [low, 1.01], "tickformat": ".0%", "domain": [0, 0.65], "fixedrange": True},
-        yaxis={
-            "autorange": "reversed", "automargin": True, "fixedrange": True,
-            "tickvals": list(parts), "ticktext": [small(*part) for part in parts.values()],
-            "tickfont_size": 11,
-        },
+        46 + 27 * len(methods), showlegend=False, uirevision="kept",
+        margin={"l": 8, "r": 8, "t": 22, "b": 22},
+        xaxis={"range": [low, 1.01], "tickformat": ".0%", "fixedrange": True},
+        # Names stand above their lanes: beside them they would leave a phone no room.
+        yaxis={"range": [len(methods) - 0.6, -0.75], "showticklabels": False, "fixedrange": True,
+               "showgrid": False, "zeroline": False},
     )  # fmt: skip
-    for of in methods:
+    for place, of in enumerate(methods):
         picture.add_scatter(
-            x=[low, of.accuracy], y=[of.name] * 2, mode="lines+markers",
-            line={"color": of.colour, "width": 4},
+            x=[low, of.accuracy], y=[place] * 2, mode="lines+markers",
+            line={"color": of.colour, "width": 4}, name=of.name,
             marker={"size": [0, 14], "color": of.colour, "opacity": 1},
             error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
             hovertemplate=f"{of.told}<extra></extra>",
         )  # fmt: skip
-    beside = {"showarrow": False, "xref": "paper", "x": 0.67, "xanchor": "left"}
-    above = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
-    for of in methods:
-        picture.add_annotation(y=of.name, text=of.cost, font_size=11, **beside)
-    picture.add_annotation(text=cost_title, **(beside | above))
-    picture.add_annotation(text=title, x=0, xref="paper", xanchor="left", **above)
+    ends = {"name": (0, "left"), "cost": (1, "right")}
+    for what, (x, side) in ends.items():
+        beside = {"showarrow": False, "xref": "paper", "x": x, "xanchor": side, "yanchor": "bottom"}
+        for place, of in enumerate(methods):
+            text = getattr(of, what).replace(", ", ", <span style='font-size:9px'>", 1)
+            picture.add_annotation(y=place, yshift=2, text=text, font_size=11, **beside)
+        head = {"name": title, "cost": cost_title}[what]
+        picture.add_annotation(text=head, yref="paper", y=1, yshift=4, font_size=12, **beside)
     if probe is not None:
         picture.add_vline(probe, line={"dash": "dot", "color": QUIET})
     return picture
@@ -130,51 +128,58 @@ def _short(values: Sequence[float] | np.ndarray) -> list[float]:
     return [float(f"{value:.4g}") for value in values]
 
 
-def costs(methods: Sequence[Cost]) -> go.Figure:
-    """Test accuracy against trained parameters and against seconds, both logarithmic, with the
-    Pareto line of each; bars are one standard deviation over seeds."""
-    picture = figure(290).set_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
-    picture.update_yaxes(tickformat=".0%")
-    picture.update_yaxes(title_text="test accuracy", col=1)
-    for column, what in enumerate(("parameters", "seconds"), 1):
-        least = min([getattr(of, what) for of in methods if getattr(of, what)], default=1.0)
-        left = least / 10  # of a cost of 0, which a logarithmic axis has no place for
-        zero = any(not getattr(of, what) for of in methods)
-        picture.update_xaxes(
-            type="log", dtick=1, tickformat="~s" if what == "parameters" else "~g", col=column,
-            title_text=what + " (left: none)" * zero,
+def costs(methods: Sequence[Cost], x_title: str, y_title: str) -> go.Figure:
+    """Two numbers of every method against each other, costs of over a decade on a logarithmic
+    axis, with the Pareto line; bars are one standard deviation over seeds."""
+    picture = figure(296, uirevision="kept", legend_font_size=11)
+    titles, places = {"x": x_title, "y": y_title}, {}
+    for axis, title in titles.items():
+        places[axis] = values = [getattr(of, axis) for of in methods]
+        kind, least = {"tickformat": "~s"}, min(filter(None, values), default=1.0)
+        if title in SHARES:
+            kind = {"tickformat": ".0%"}
+        elif max(values, default=0) >= 10 * least:
+            kind |= {"type": "log", "dtick": 1}
+            places[axis] = [value or least / 10 for value in values]
+            title += " (lowest: none)" * (0 in values)  # a logarithm has no place for it
+        picture.update_layout({f"{axis}axis": kind | {"title": {"text": title}}})
+    points = list(zip(methods, places["x"], places["y"], strict=True))
+    if len(line := sorted((x, y) for of, x, y in points if of.best)) > 1:
+        x, y = zip(*line, strict=True)
+        dots = {"color": QUIET, "dash": "dot"}
+        picture.add_scatter(x=x, y=y, mode="lines", line=dots, name="Pareto line", hoverinfo="skip")
+    for of, x, y in points:
+        told = [f"{title}: {_said(getattr(of, axis), title)}" for axis, title in titles.items()]
+        spread = f" ± {of.spread:.1%}" if of.spread else ""
+        picture.add_scatter(
+            x=[x], y=[y], error_y={"array": [of.spread], "thickness": 1}, mode="markers",
+            marker={"size": 12, "color": of.colour}, name=of.name,
+            hovertemplate="<br>".join([of.name, *told]) + f"{spread}<extra></extra>",
         )  # fmt: skip
-        line = sorted((getattr(of, what) or left, of.accuracy) for of in methods if what in of.best)
-        if len(line) > 1:
-            x, y = zip(*line, strict=True)
-            picture.add_scatter(
-                x=x, y=y, mode="lines", line={"color": QUIET, "dash": "dot"}, name="Pareto line",
-                legendgroup="", showlegend=column == 1, hoverinfo="skip", row=1, col=column,
-            )  # fmt: skip
-        for of in methods:
-            value = getattr(of, what)
-            picture.add_scatter(
-                x=[value or left], y=[of.accuracy], error_y={"array": [of.spread], "thickness": 1},
-                mode="markers", marker={"size": 12, "color": of.colour}, name=of.name,
-                legendgroup=of.name, showlegend=column == 1, row=1, col=column,
-                hovertemplate=f"{of.name}: %{{y:.1%}} ± {of.spread:.1%}, {value:,.4g} {what}"
-                "<extra></extra>",
-            )  # fmt: skip
     return picture
+
+
+def _said(value: float, title: str) -> str:
+    if title in SHARES:
+        return f"{value:.1%}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]]) -> go.Figure:
     """Share of every expert against step: a row per method, a panel per mixture, stacked.
 
     shares: name -> (step, (mixtures, experts)) after each evaluation; an expert's row sums to 1.
+    Mixtures of one expert share nothing and are left out.
     """
+    shares = {name: course for name, course in shares.items() if len(course[-1][1][0]) > 1}
     if not shares:
         return figure(40)
     rows = len(shares)
-    picture = figure(90 + 100 * rows).set_subplots(rows, 1, vertical_spacing=0.5 / rows)
     few = max(len(course[-1][1][0]) for course in shares.values()) <= LEGEND_EXPERTS
+    height = (64 if few else 32) + 80 * rows
+    picture = figure(height).set_subplots(rows, 1, vertical_spacing=0.58 / rows)
     picture.update_layout(uirevision="kept", barmode="stack", bargap=0, showlegend=few)
-    picture.update_layout(margin={"l": 0, "t": 60 if few else 24}, legend_y=1.1)
+    picture.update_layout(margin={"l": 0, "t": 52 if few else 20, "b": 30}, legend_y=1.08)
     picture.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
     for row, (name, course) in enumerate(shares.items(), 1):
         kept = np.unique(np.linspace(0, len(course) - 1, MOST_STEPS).round().astype(int))
@@ -214,7 +219,7 @@ def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:
     shown = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
     counts, labels = counts[np.ix_(shown, shown)], [labels[int(i)] for i in shown]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    picture = figure(310, margin={"l": 90, "b": 60, "t": 8})
+    picture = figure(340, margin={"l": 90, "b": 60, "t": 8})
     picture.add_heatmap(
         z=np.where(np.eye(len(counts), dtype=bool), -share, share).round(3).tolist(),
         zmin=-1, zmax=1, colorscale=SIGNED, showscale=False,
@@ -236,13 +241,14 @@ def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:
 def report(
     accuracy: Sequence[Curve],
     loss: Sequence[Curve],
-    methods: Sequence[Cost],
+    costs: Mapping[str, Sequence[Cost]],
     *,
     heading: str,
     conclusion: str,
     dpi: int = 150,
 ) -> bytes:
-    """PNG of validation accuracy and loss, and of test accuracy against parameters and seconds."""
+    """PNG of validation accuracy and loss, and of test accuracy against each of two costs, by their
+    titles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
@@ -260,12 +266,12 @@ def report(
             )
         place.set(xlabel="training steps", ylabel=f"validation {name}")
     axes[0, 0].legend(fontsize=8)
-    for place, what in zip(axes[1], ("parameters", "seconds"), strict=True):
+    for place, (what, methods) in zip(axes[1], costs.items(), strict=True):
         for of in methods:
-            at = getattr(of, what), of.accuracy
+            at = of.x, of.y
             place.errorbar(*at, of.spread or None, fmt="o", color=of.colour, ms=8)
             place.annotate(of.name, at, (6, 6), textcoords="offset points", fontsize=8, **text)
-        if positive := [getattr(of, what) for of in methods if getattr(of, what)]:
+        if positive := [of.x for of in methods if of.x]:
             place.set_xscale("symlog", linthresh=min(positive))  # with a place for 0
         place.margins(x=0.25, y=0.2)
         place.set(xlabel=f"{what} (logarithmic)", ylabel="test accuracy")

@@ -32,7 +32,8 @@ def expert_colour(expert: int) -> str:
 def figure(height: int = 320, **layout) -> go.Figure:
     """An empty figure that reads on a light and on a dark page: transparent, its text coloured by
     the page's style sheet. Dragging scrolls the page and does not zoom."""
-    grid = {"gridcolor": "rgba(140,143,152,.25)", "zerolinecolor": "rgba(140,143,152,.5)"}
+    grid = {"gridcolor": "rgba(140,143,152,.25)", "zerolinecolor": "rgba(140,143,152,.5)",
+            "title": {"font": {"size": 13}, "standoff": 8}}  # fmt: skip
     base = go.Layout(
         template={"layout": {"xaxis": grid, "yaxis": grid}},  # of all subplots
         height=height,
@@ -41,6 +42,7 @@ def figure(height: int = 320, **layout) -> go.Figure:
         font={"family": "system-ui, sans-serif", "size": 13, "color": QUIET},
         margin={"l": 56, "r": 16, "t": 28, "b": 44},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        modebar={"bgcolor": "rgba(0,0,0,0)"},
         hoverlabel={"font": {"family": "system-ui, sans-serif"}},
         dragmode=False,
         colorway=METHODS,

@@ -121,7 +121,7 @@ class Changed:
         label = (*result.headline().labels, result.top(1)[0][0])[0]
         index = result.classifier.labels.index(label)
         before, after = (100 * one.probabilities[index].item() for one in (result, changed))
-        said = f"{words}. {label}: {before:.0f} → {after:.0f} %."
+        said = f"{words}. {label}: {before:.0f} → {after:.0f}%."
         clip = stage.clip_of(changed)
         clip |= {"sound": stage.sound_of(changed.clip.waveform), "box": box, "said": said}
         return {self.stage: gr.HTML(clip=clip), self.result: changed}

@@ -50,7 +50,6 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Co
     job_id = gr.Textbox(visible="hidden", elem_id="run-id")
     # In the browser, so that a page that is loaded again can still stop what it began.
     began = gr.BrowserState([], storage_key="softmoa-began")
-    view = gr.State({"shown": "accuracy", "axis": "step"})  # changed in place for a watch that runs
     with gr.Row():
         with gr.Column(scale=5, min_width=320, elem_id="race-stage"):
             stage = Stage()
@@ -66,6 +65,8 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Co
                     "Stop", variant="stop", interactive=False, elem_id="stop", min_width=100
                 )
     stage.lay_out_below()
+    # Changed in place for a watch that runs.
+    view = gr.State({name: control.value for name, control in stage.choices.items()})
     runs = Runs(job_id, explored, tabs)
 
     nothing: dict = {stage.progress: gr.skip()}  # no frame at all would empty every output
@@ -130,9 +131,10 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Co
     for event in watched:
         event.success(runs.make_files, job_id, runs.files, **making)
         event.success(runs.suggest, [job_id, runs.run], runs.next, **ON_MODEL)
-    for choice in (stage.shown, stage.axis):
-        inputs = [job_id, view, stage.shown, stage.axis]
-        choice.input(stage.turn, inputs, stage.curves, queue=False, **PRIVATE)
+    inputs = [job_id, view, *stage.choices.values()]
+    drawn = [stage.curves, stage.costs, stage.balance]
+    for choice in stage.choices.values():
+        choice.input(stage.turn, inputs, drawn, queue=False, **PRIVATE)
     stop.click(compare_form.stop, [job_id, began], None, queue=False, **PRIVATE)
     # `find_again` opens the link; it needs no other component to do so.
     return Compare(form, own_tasks, tabs, Linked("compare", tab, {"run": job_id}, [], lambda q: {}))

@@ -28,7 +28,7 @@ REMEMBERED = 20  # comparisons that a browser began
 COLLAPSE, OWN = "Soft, top-1, dense: who collapses?", "My sounds"
 PRESETS: dict[str, list[str]] = {
     COLLAPSE: ["linear", "dense-moa", "topk-moa", "soft-moa"],
-    "Cheapest to 90 %": ["linear", "bitfit", "lora", "adapter", "soft-moa"],
+    "Cheapest to 90%": ["linear", "bitfit", "lora", "adapter", "soft-moa"],
     "All methods": list(METHODS),
     OWN: ["linear", "lora", "adapter", "soft-moa"],
 }

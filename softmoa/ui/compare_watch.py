@@ -13,7 +13,7 @@ from softmoa.plots import race
 from softmoa.training.events import RunEvent
 from softmoa.training.scoreboard import Scoreboard, outlook
 from softmoa.ui import comparing, jobs, standings
-from softmoa.ui.figure import Chart, Figure, Note, Table, chart, growing, growth
+from softmoa.ui.figure import Figure, Note, Table, growing, growth
 from softmoa.ui.jobs import Job
 from softmoa.ui.standings import duration
 
@@ -39,14 +39,19 @@ class Stage:
     def lay_out_below(self) -> None:
         """What needs the whole width."""
         self.table = Table(headers=standings.COLUMNS, wrap=True, elem_id="results")
-        Note(
-            "Means over seeds, with bands of ± one standard deviation, of the last weights. "
-            "Parameters are counted without head and final norm."
-        )
         with gr.Row():
             with gr.Column(min_width=320):
                 gr.Markdown("### What it costs")
-                self.costs = Chart(elem_id="costs")
+                with gr.Row():
+                    axes: dict[str, Any] = {"choices": list(standings.AXES), "min_width": 120}
+                    axes |= {"show_label": False, "container": False}
+                    self.up = gr.Dropdown(value="test accuracy", elem_id="up", **axes)
+                    self.across = gr.Dropdown(value="trained parameters", elem_id="across", **axes)
+                self.costs = growing("costs")
+                Note(
+                    "Here and above: means over seeds, with bands of ± one standard deviation, of "
+                    "the last weights. Parameters are counted without head and final norm."
+                )
             with gr.Column(min_width=320):
                 gr.Markdown("### Do experts collapse?")
                 self.balance = growing("balance")
@@ -54,6 +59,11 @@ class Stage:
                     "Each expert's share of the combine weights, step by step; below, experts at "
                     "work in the end, exp(entropy). One colour that takes over is collapse."
                 )
+
+    @property
+    def choices(self) -> dict[str, gr.Radio | gr.Dropdown]:
+        """What figures are drawn by."""
+        return {"shown": self.shown, "axis": self.axis, "up": self.up, "across": self.across}
 
     @property
     def outputs(self) -> list:
@@ -71,19 +81,20 @@ class Stage:
 
     def figures(self, board: Scoreboard, view: dict[str, str]) -> dict:
         """What changes with a new evaluation or result."""
+        up, across = view["up"], view["across"]
+        costs = race.costs(standings.costs(board, across, up), across, up)
         return {
-            self.curves: growth(standings.curves(board, **view)),
-            self.costs: chart(race.costs(standings.costs(board))),
+            self.curves: growth(standings.curves(board, view["shown"], view["axis"])),
+            self.costs: growth(costs),
             self.balance: growth(standings.balance(board)),
         }
 
-    def turn(self, job_id: str, view: dict[str, str], shown: str, axis: str) -> dict:
-        """Other curves or another axis, for now and for the watch that goes on."""
-        view |= {"shown": shown, "axis": axis}
+    def turn(self, job_id: str, view: dict[str, str], *chosen: str) -> dict:
+        """Other axes, for now and for the watch that goes on."""
+        view |= dict(zip(self.choices, chosen, strict=True))
         if (job := comparing.find(job_id)) is None:
             return {}
-        board = Scoreboard().add_all(list(job.events))
-        return {self.curves: growth(standings.curves(board, shown, axis))}
+        return self.figures(Scoreboard().add_all(list(job.events)), view)
 
 
 def racing(board: Scoreboard) -> str:

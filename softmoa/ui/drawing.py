@@ -60,16 +60,16 @@ def truth(result: Classification, patches: torch.Tensor, target: int) -> str:
 
     found, random = faithfulness(probability, result.mel, patches, result.grid)
     percent = {
-        name: f"{100 * getattr(found, name):.0f} %"
+        name: f"{100 * getattr(found, name):.0f}%"
         for name in ("whole", "kept", "rest", "drop", "gain")
     }
     return (
         f"Is it true? {classifier.labels[target]}, {percent['whole']}: with only the quarter of "
         f"the patches that the map marks most {percent['kept']} (a random quarter "
-        f"{100 * random.kept:.0f} %), without them {percent['rest']} (random "
-        f"{100 * random.rest:.0f} %). AD {percent['drop']}, AI "
+        f"{100 * random.kept:.0f}%), without them {percent['rest']} (random "
+        f"{100 * random.rest:.0f}%). AD {percent['drop']}, AI "
         f"{'yes' if found.increase else 'no'}, AG {percent['gain']}, FF "
-        f"{100 * found.faithfulness:+.0f} %."
+        f"{100 * found.faithfulness:+.0f}%."
     )
 
 

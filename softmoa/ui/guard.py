@@ -7,6 +7,7 @@ page of another site that a visitor has open could use this server through their
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
@@ -37,6 +38,7 @@ _UNNEEDED = re.compile(
 )
 _FILES = re.compile(r"(/gradio_api)?/(upload|mcp(/.*)?)/?")
 
+HELD = 1.0  # seconds until a refusal is told: who floods the queue has to wait for each
 FULL = "Too many requests wait here; please try again in a minute."
 NO_LENGTH = "Please say how large your request is, by Content-Length."
 LARGE = "A request has at most {megabytes:g} MB; please upload the file first."
@@ -153,6 +155,12 @@ def share_out(queue: Queue) -> None:
     owners: dict[str, tuple[bool, bytes]] = {}  # of sessions, the latest used last
 
     async def join(body: Any, request: Any, username: str | None) -> tuple:
+        answer = await decided(body, request, username)
+        if not answer[0]:
+            await asyncio.sleep(HELD)
+        return answer
+
+    async def decided(body: Any, request: Any, username: str | None) -> tuple:
         waiting = [each.queue for each in queue.event_queue_per_concurrency_id.values()]
         events = list(chain(*waiting, *filter(None, queue.active_jobs)))
         most, share, who = limits().visitor_queue, limits().queue // 2, _who(request.scope)

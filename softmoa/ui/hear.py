@@ -71,7 +71,7 @@ class HearIt:
             gain = f", raised by {heard.gain:+.1f} dB" if loud else ""
             if loud and SHORT < heard.short < math.inf:
                 gain += f", still {heard.short:.1f} dB below the original"
-            said.append(f"{name}: {100 * energy.item():.3g} % of the energy{gain}")
+            said.append(f"{name}: {100 * energy.item():.3g}% of the energy{gain}")
             sounds[name] = heard.waveform
         mels = {name: result.classifier.log_mel(one) for name, one in sounds.items()}
         values = 100 * torch.stack([*masks.values()])

@@ -46,10 +46,7 @@ def build() -> gr.Blocks:
     sweep = (int(sweeper.EVERY), 60 * limits().upload_minutes)
     with gr.Blocks(title="Soft-MoA Lab", analytics_enabled=False, delete_cache=sweep) as demo:
         with gr.Row(elem_classes="head"):
-            gr.Markdown(
-                "# Soft-MoA Lab\nSmall experts share the work on every sound. See which one heard "
-                "what."
-            )
+            gr.Markdown("# Soft-MoA Lab\nSee which expert hears what.")
             copy = gr.Button(COPY, size="sm", elem_id="copy-link")
         with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore") as tab:

@@ -26,6 +26,13 @@ from softmoa.training.statistics import spread
 
 NO_VERDICT = "Nothing to compare yet: two methods must finish."
 COLUMNS = ["Method", "Validation", "Test", "Trained parameters", "Time", "Step memory", "Runs"]
+AXES = {
+    "trained parameters": "trained_parameters",
+    "seconds": "seconds",
+    "step memory, MB": "memory_mb",
+    "validation accuracy": "val_accuracy",
+    "test accuracy": "test_accuracy",
+}  # of the figure of costs: columns of `MethodResult`
 PROBE = "linear"
 MOST_POINTS = 200  # of a curve: a screen shows no more
 GOOD = 0.9  # accuracy whose cheapest method is named
@@ -90,7 +97,7 @@ def verdict(board: Scoreboard) -> str:
     if good := [row for row in found if row.test_accuracy >= GOOD]:
         of = min(good, key=lambda row: (row.trained_parameters, row.seconds))
         size, time = f"{of.trained_parameters:,} parameters", duration(of.seconds)
-        said.append(f"Cheapest above 90 %: {title(of.method)}, {size}, {time}.")
+        said.append(f"Cheapest above 90%: {title(of.method)}, {size}, {time}.")
     if not won and not same:
         # The interval's width falls with the root of the number of clips.
         times = math.ceil((half / gap) ** 2) if gap > 0 else math.inf
@@ -156,12 +163,12 @@ def rows(board: Scoreboard, over: bool) -> list[list[str]]:
         size, row = runs[0].trained_parameters, done.get(method)
         test = time = memory = ""
         if row:
-            test = f"{100 * row.test_accuracy:.1f}"
-            test += f" ± {100 * row.spread:.1f} %" if row.seeds > 1 else " %"
+            test = f"{row.test_accuracy:.1%}"
+            test += f" ± {row.spread:.1%}" if row.seeds > 1 else ""
             time = duration(row.seconds)
             memory = f"{row.memory_mb:.0f} MB" if row.memory_mb >= 1 else "< 1 MB"
         valid = f"{mean(found[method]):.1%}" if method in found else ""
-        size = f"{size:,} ({100 * size / (plan.backbone_parameters or 1):.2g} %)"
+        size = f"{size:,} ({100 * size / (plan.backbone_parameters or 1):.2g}%)"
         table.append([title(method), valid, test, size, time, memory, failed.get(method, so_far)])
     return sorted(table, key=lambda row: -float(row[1].rstrip("%") or 0))
 
@@ -209,17 +216,13 @@ def balance(board: Scoreboard) -> go.Figure:
     return race.balance(shares)
 
 
-def costs(board: Scoreboard) -> list[Cost]:
-    """What every finished method reached and cost."""
-    paint, rows = colours(board), board.rows()
-    best = {
-        "parameters": scoreboard.frontier(rows, "trained_parameters", "test_accuracy"),
-        "seconds": scoreboard.frontier(rows, "seconds", "test_accuracy"),
-    }
+def costs(board: Scoreboard, x: str, y: str) -> list[Cost]:
+    """Every finished method between two of AXES."""
+    paint, rows, across, up = colours(board), board.rows(), AXES[x], AXES[y]
+    best = scoreboard.frontier(rows, across, up)
     return [
-        Cost(title(of.method), paint[of.method], of.test_accuracy, of.spread,
-             of.trained_parameters, of.seconds,
-             tuple(cost for cost, line in best.items() if of in line))
+        Cost(title(of.method), paint[of.method], getattr(of, across), getattr(of, up),
+             of.spread if up == "test_accuracy" else 0.0, of in best)
         for of in rows
     ]  # fmt: skip
 
@@ -229,7 +232,7 @@ def report_png(board: Scoreboard) -> bytes:
     return race.report(
         lines(board, "accuracy", "step"),
         lines(board, "loss", "step"),
-        costs(board),
+        {cost: costs(board, cost, "test accuracy") for cost in list(AXES)[:2]},
         heading=board.plan.title if board.plan else "",
         conclusion=scoreboard.conclusion(board),
     )

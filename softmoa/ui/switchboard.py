@@ -85,8 +85,8 @@ def verdict(intact: Classification, changed: Classification) -> str:
     (was, before), (now, after) = intact.top(1)[0], changed.top(1)[0]
     was, now, before, after = plain(was), plain(now), 100 * before, 100 * after
     if was == now:
-        return f"The answer stays **{was}**: {before:.1f} → {after:.1f} %."
-    return f"The answer changes from **{was}** ({before:.1f} %) to **{now}** ({after:.1f} %)."
+        return f"The answer stays **{was}**: {before:.1f} → {after:.1f}%."
+    return f"The answer changes from **{was}** ({before:.1f}%) to **{now}** ({after:.1f}%)."
 
 
 def answers(intact: Classification, changed: Classification, name: str, target=None):

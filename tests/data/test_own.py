@@ -66,7 +66,7 @@ def test_a_folder_per_class(birds):
     assert mine.task.name == "birds" and mine.task.labels == ("crow", "owl")
     assert mine.task.counts == {"train": (3, 3), "valid": (1, 1), "test": (1, 1)}
     assert [r.kind for r in mine.remarks] == ["ignored", "tiny"]
-    assert "one more or less right is 50 %" in mine.remarks[1].message
+    assert "one more or less right is 50%" in mine.remarks[1].message
 
 
 @pytest.mark.parametrize("top", ["", "birds/"])

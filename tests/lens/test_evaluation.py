@@ -31,8 +31,8 @@ def test_numbers_of_a_hand_sized_evaluation():
     assert found.recall.tolist() == [0.75, 0]
     assert found.balanced_accuracy == pytest.approx(0.75 / 2)
     assert found.mistakes("dog") == {"cat": 1} and found.mistakes("cat") == {"bird": 1}
-    assert found.lines()[1:] == ["  dog: 75.0 % of 4; taken for cat 1",
-                                 "  cat: 0.0 % of 1; taken for bird 1"]  # fmt: skip
+    assert found.lines()[1:] == ["  dog: 75.0% of 4; taken for cat 1",
+                                 "  cat: 0.0% of 1; taken for bird 1"]  # fmt: skip
 
 
 def test_clips_are_classified_one_after_the_other_and_bad_ones_said():
@@ -88,7 +88,7 @@ def test_all_of_ones_own_sounds(tmp_path, capsys):
     arguments = ["evaluate", "--task", str(tmp_path), "--bundle", "esc10-soft-moa"]
     assert main([*arguments, "--all"]) == 0
     text = capsys.readouterr().out
-    assert "80.0 % of 5 right" in text and "rain: 66.7 % of 3; taken for rooster 1" in text
+    assert "80.0% of 5 right" in text and "rain: 66.7% of 3; taken for rooster 1" in text
     assert main(arguments) == 2
     assert "at least 3 are needed" in capsys.readouterr().err
 

@@ -14,6 +14,24 @@ NASTY = "<b>${1}`&'\""
 PROBE = Curve("Probe", "#888888", *(np.array(v) for v in ([0, 5], [0.5, 0.5], [0, 0])), "dot")
 MOA = Curve("MoA", "#cc6677", *(np.array(v) for v in ([0, 5], [0.5, 0.75], [0, 0.1])))
 
+COSTS = [
+    Cost("none", "#888888", 0, 0.5, 0, True),
+    Cost("$x", "#cc6677", 2000, 0.75, 0.125, True),
+    Cost("dear", "#332288", 133_758, 0.625, 0, False),
+]
+
+
+def test_costs_of_two_kinds():
+    """A cost of nothing stands a decade below the least; the Pareto line joins the best."""
+    figure = race.costs(COSTS, "trained parameters", "test accuracy")
+    line, none, best, dear = figure.data
+    assert (line.x, line.y) == ((200, 2000), (0.5, 0.75))
+    assert (none.x, none.y) == ((200,), (0.5,)) and best.error_y.array == (0.125,)
+    assert figure.layout.xaxis.title.text == "trained parameters (lowest: none)"
+    assert "parameters: 133,758<br>test accuracy: 62.5%<extra>" in dear.hovertemplate
+    assert "parameters: 0<br>" in none.hovertemplate and "75.0% ± 12.5%" in best.hovertemplate
+    assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.type is None
+
 
 def test_balance_stacks_to_one_and_counts_the_experts_at_work():
     shares = {"Top-k": [(0, [[0.5, 0.5], [0.25, 0.75]]), (7, [[1.0, 0.0], [0.5, 0.5]])]}
@@ -36,7 +54,7 @@ def test_confusion_counts_and_its_colours():
 
 
 def test_the_report_is_a_picture():
-    costs = [Cost("none", "#888888", 0.5, 0, 0, 0.1), Cost("$x", "#cc6677", 0.6, 0.1, 1000, 10)]
     words = {"heading": "H $1", "conclusion": "c"}
+    costs = {"parameters": COSTS, "seconds": COSTS[1:]}
     data = race.report([PROBE, MOA], [PROBE, MOA], costs, **words, dpi=50)
     assert Image.open(io.BytesIO(data)).size == (550, 400)

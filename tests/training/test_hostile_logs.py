@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import zipfile
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,9 @@ def draw(saved: run_directory.SavedComparison) -> int:
     """Everything the page shows of it; the letters of its figures."""
     board = Scoreboard().add_all(saved.events)
     standings.verdict(board), standings.rows(board, True)
-    figures = [standings.curves(board, "loss", "step"), race.costs(standings.costs(board))]
-    figures.append(standings.balance(board))
+    figures = [standings.curves(board, "loss", "step"), standings.balance(board)]
+    for axes in permutations(standings.AXES, 2):
+        figures.append(race.costs(standings.costs(board, *axes), *axes))
     for run in board.finished[:1]:
         figures.append(race.confusion(scoreboard.confusion(run, board.plan), board.plan.labels))
     return sum(len(figure.to_json()) for figure in figures)

@@ -113,8 +113,8 @@ def test_a_race_from_start_to_explore(page, go, tmp_path):
     assert [float(row[1].rstrip("%")) for row in table] == sorted(
         (float(row[1].rstrip("%")) for row in table), reverse=True
     )
-    assert all(15 < float(row[2].rstrip(" %")) <= 100 for row in table)  # chance is 9 %
-    assert ["Soft-MoA", "133,758 (1.2 %)"] in [[row[0], row[3]] for row in table]
+    assert all(15 < float(row[2].partition("%")[0]) <= 100 for row in table)  # chance is 9 %
+    assert ["Soft-MoA", "133,758 (1.2%)"] in [[row[0], row[3]] for row in table]
     expect(page.locator("#verdict")).to_contain_text(re.compile("clear|ahead"))
     expect(page.locator("#verdict")).to_contain_text("What would decide it")
     choose_run(page, "Soft-MoA")
@@ -151,7 +151,8 @@ def test_a_race_from_start_to_explore(page, go, tmp_path):
 
 @pytest.mark.timeout(600)
 def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page, go, problems):
-    open_compare(page, ["Linear probe", "Full fine-tuning"], epochs=30)
+    # As long as can be asked for: a busy browser needs its time, and a stop ends it anyway.
+    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="20", epochs=30)
     page.locator("#turns input").uncheck()  # the probe is over before the other one begins
     page.locator("#start").click()
     probe = page.locator("#results [role=row]", has_text="Linear probe")
@@ -186,7 +187,7 @@ def test_the_tab_opens_on_the_recorded_race(page):
     expect(page.locator("#progress")).to_contain_text("Mandarin initials, all training clips.")
     table = rows(page, 7)
     lanes = chart(page, "lanes")
-    assert [lane["y"][0] for lane in lanes] == [row[0] for row in table]
+    assert [lane["name"] for lane in lanes] == [row[0] for row in table]
     assert [f"{lane['x'][1]:.1%}" for lane in lanes] == [row[1] for row in table]
     expect(page.locator("#verdict h3")).to_contain_text("7.0 ± 2.7 points above the linear probe")
     expect(page.locator("#worst")).to_be_visible()  # its sounds are on the server

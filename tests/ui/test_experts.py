@@ -99,7 +99,7 @@ def test_the_map_shows_what_the_computation_gives(page, result):
     values = drawn(page, "experts-detail", "Array.from(gd.calcdata[0][0].z, r => Array.from(r))")
     tokens = result.grid.unfold(signed.tokens[4, :, 2])
     assert np.array(values) == pytest.approx(tokens.numpy(), abs=1e-3)
-    expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 93 %: with only")
+    expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 93%: with only")
 
     choose(page, "experts-view", "Share")
     shown(page, torch.cat([expert_share(record) for record in result.records]))
@@ -139,7 +139,7 @@ def test_another_class_and_expert_and_of_two_quick_choices_the_last_one_counts(p
 def agrees(page: Page, changed: Classification) -> None:
     label, probability = changed.top(1)[0]
     said = re.compile(
-        rf"{label}[^→]*{100 * probability:.1f} %|{label}: .* → {100 * probability:.1f}"
+        rf"{label}[^→]*{100 * probability:.1f}%|{label}: .* → {100 * probability:.1f}"
     )
     expect(page.locator("#board-verdict")).to_contain_text(said, timeout=WAIT)
     page.wait_for_timeout(300)

@@ -165,6 +165,18 @@ def test_a_visitor_has_a_share_of_the_queue():
     assert joined(mine, "new", "9.9.9.9", "model") == "id"
 
 
+def test_who_is_refused_waits_for_it(monkeypatch):
+    waited = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(guard.asyncio, "sleep", sleep)
+    mine = [("mine", "127.0.0.1", "model")] * limits().visitor_queue
+    assert joined(mine, "another", "127.0.0.1", "model") == "id" and not waited
+    assert joined(mine, "mine", "127.0.0.1", "model") != "id" and waited == [guard.HELD]
+
+
 def test_who_opens_many_sessions_loses_their_own_and_others_keep_theirs(monkeypatch):
     kept = {"visitor": 1}
     states = SimpleNamespace(session_data=kept, time_last_used={})

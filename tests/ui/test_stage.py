@@ -113,7 +113,7 @@ def test_all_experts_show_the_strongest_one_of_a_patch(stage, rooster):
     weights = weights_of(rooster.records[3])[1][:, 0, token]
     said = point(stage, rooster, 3, 6)
     strongest = int(weights.argmax())
-    name, part = re.search(r": (E\d) (\d+) %", said).groups()
+    name, part = re.search(r": (E\d) (\d+)%", said).groups()
     assert name == f"E{strongest + 1}"
     assert int(part) == pytest.approx(100 * weights.max().item(), rel=0.03)
     for j, bar in enumerate(stage.locator("#stage .experts span").all_text_contents()):
@@ -244,7 +244,7 @@ def test_a_box_is_kept_or_erased(stage, rooster, act, expert):
     before, after = (100 * one.probabilities[first].item() for one in (rooster, changed))
     label = rooster.classifier.labels[first]
     expect(stage.locator("#changed .readout")).to_contain_text(
-        f"{label}: {before:.0f} \u2192 {after:.0f} %"
+        f"{label}: {before:.0f} \u2192 {after:.0f}%"
     )
     choose(stage, layer=2, view="combine", expert=expert)  # the other one follows
     expect(stage.locator("#changed .area")).to_have_attribute("data-shown", "combine")

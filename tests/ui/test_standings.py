@@ -62,7 +62,7 @@ def test_the_verdict_and_what_would_decide_it(accuracy, head, decides):
     said = standings.verdict(raced(200, **accuracy))
     assert head in said and "of the backbone" in said
     assert decides in said if decides else "decide" not in said
-    assert ("Cheapest above 90 %" in said) == (max(accuracy["soft_moa"]) >= 0.9)
+    assert ("Cheapest above 90%" in said) == (max(accuracy["soft_moa"]) >= 0.9)
 
 
 def test_the_verdict_says_first_that_the_probe_is_beaten():

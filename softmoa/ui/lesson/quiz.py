@@ -54,16 +54,16 @@ def loud_half(result: Classification, record: LayerRecord) -> Answer:
     loudness = loudness[: grid.bands, : grid.columns]
     loud = loudness.flatten().argsort(descending=True)[: loudness.numel() // 2]
     value = 100 * (dispatch.flatten()[loud].sum() / dispatch.sum()).item()
-    sentence = f"The louder half of the patches holds {value:.1f} % of the dispatch weight."
+    sentence = f"The louder half of the patches holds {value:.1f}% of the dispatch weight."
     figure = spectrograms({"": result.mel}, dispatch * grid.tokens, grid, unit="× even")
     return Answer(0 if value > 55 else 1 if value >= 45 else 2, value, sentence, figure)
 
 
 def tokens_of_a_slot(result: Classification, record: LayerRecord) -> Answer:
-    """Percent of the tokens that carry 90 % of a slot's dispatch weight, as a mean over slots."""
+    """Percent of the tokens that carry 90% of a slot's dispatch weight, as a mean over slots."""
     dispatch = record.routing.per_slot()[0]
     value = 100 * tokens_for(dispatch, MOST).float().mean().item() / dispatch.shape[1]
-    sentence = f"{value:.1f} % of the tokens carry 90 % of a slot's weight, as a mean over slots."
+    sentence = f"{value:.1f}% of the tokens carry 90% of a slot's weight, as a mean over slots."
     figure = plots.carried(dispatch[0].flatten(1).T, MOST)
     return Answer(0 if value < 10 else 1 if value <= 50 else 2, value, sentence, figure)
 
@@ -108,12 +108,12 @@ QUESTIONS = (
         "loud",
         "Sort the patches by loudness. How much do the slots of this layer read from the louder "
         "half?",
-        ("more than 55 %", "45 to 55 %, about half", "less than 45 %"),
+        ("more than 55%", "45 to 55%, about half", "less than 45%"),
         loud_half,
     ),
     Question(
         "tokens",
-        "How many of the tokens are needed for 90 % of what a slot of this layer reads?",
+        "How many of the tokens are needed for 90% of what a slot of this layer reads?",
         ("less than a tenth of them", "a tenth to a half", "more than half"),
         tokens_of_a_slot,
     ),

@@ -22,7 +22,7 @@ const own = $('own'), main = () => props.player ? document.querySelector(props.p
 const colours = props.colours.map(hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16)));
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const tell = x => x >= 99.5 ? x.toFixed(0) : x >= 0.01 ? x.toPrecision(2) : '< 0.01';
-const percent = x => (100 * x).toFixed(x < 0.0995 ? 1 : 0) + ' %';
+const percent = x => (100 * x).toFixed(x < 0.0995 ? 1 : 0) + '%';
 const within = (from, to, low, high) =>
   from.toFixed(2) + '\u2013' + to.toFixed(2) + ' s, ' + low + '\u2013' + high + ' Hz';
 const place = (node, style) => Object.assign(node.style, style);

@@ -18,7 +18,7 @@ share.
 
 Under **top-1** each *token*, a piece of the sound, goes to one expert, and an expert learns only
 from tokens it was given. Those that win early get better, win more, and the rest never learn: they
-are *dead* (less than 1 % of an equal share). Under **soft** every expert reads a mixture of all
+are *dead* (less than 1% of an equal share). Under **soft** every expert reads a mixture of all
 tokens and always learns; its shares can still become uneven (step 5). The steps that follow say
 how each part works."""
 CURE = r"""Switch adds $n \sum_j f_j p_j$ to the loss, with $f_j$ the part of the tokens that
@@ -133,6 +133,6 @@ GLOSSARY = """
 - **combine**: weights of the slots in a token's answer; over the slots they sum to 1
 - **share**, $P_j$: combine weight of an expert, as a mean over the tokens
 - **contribution**: mean length of what an expert adds, as a share of all experts'
-- **dead expert**: one that gets less than 1 % of an equal share
+- **dead expert**: one that gets less than 1% of an equal share
 - **effective experts**: e to the entropy of the shares: equally used experts of that entropy
 """

@@ -152,7 +152,7 @@ def test_a_race_from_start_to_explore(page, go, tmp_path):
 @pytest.mark.timeout(600)
 def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page, go, problems):
     # As long as can be asked for: a busy browser needs its time, and a stop ends it anyway.
-    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="20", epochs=30)
+    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="10", epochs=30)
     page.locator("#turns input").uncheck()  # the probe is over before the other one begins
     page.locator("#start").click()
     probe = page.locator("#results [role=row]", has_text="Linear probe")

@@ -71,7 +71,7 @@ def start(page, where: str) -> None:
 def bars(page) -> dict[str, float]:
     return page.locator("#live-picture .js-plotly-plot").evaluate(
         "plot => { const bars = plot.data[1];"
-        " return Object.fromEntries(bars.y.map((label, k) => [label, bars.x[k]])); }"
+        " return Object.fromEntries(bars.hovertext.map((label, k) => [label, bars.x[k]])); }"
     )
 
 

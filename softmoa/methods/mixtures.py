@@ -9,8 +9,10 @@ soft LoRA: as soft, each expert a low-rank map without biases and activation
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from softmoa.model.ast import AST
 from softmoa.model.moa import Balancing, Experts, MoA, SoftRouter, TokenExperts, TokenRouter
 
 SOFT_MOA = "arXiv 2402.00828"
+KERNEL = 3  # slots that a convolution looks at
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class SoftMoAOptions(Options):
     """reduction: width of the model over the width of an expert's bottleneck.
 
     normalize: unit-norm tokens and phi in the routing logits (Soft MoE, section 2.3).
+    module: what an expert is, a bottleneck or one with a convolution over its slots.
     """
 
     experts: Count = 7
@@ -34,6 +38,7 @@ class SoftMoAOptions(Options):
     reduction: Number = 128
     placement: Placement = "mhsa"
     normalize: bool = False
+    module: Literal["bottleneck", "convolution"] = "bottleneck"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,26 @@ class SoftLoRAOptions(Options):
     placement: Placement = "mhsa"
 
 
+class ConvExperts(Experts):
+    """Experts with a convolution inside (Convpass, arXiv 2207.07039), over an expert's slots:
+    up(gelu(conv(gelu(down(x))))). It starts as the identity."""
+
+    def __init__(self, width: int, experts: int, bottleneck: int):
+        super().__init__(width, experts, bottleneck)
+        self.conv = nn.Parameter(torch.zeros(experts, KERNEL, bottleneck, bottleneck))
+        self.conv_bias = nn.Parameter(torch.zeros(experts, bottleneck))
+        with torch.no_grad():
+            self.conv[:, KERNEL // 2] = torch.eye(bottleneck)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Slot inputs (b, n, p, d) -> slot outputs (b, n, p, d)."""
+        hidden = F.gelu(torch.einsum("bnpd,ndr->bnpr", x, self.down) + self.down_bias[:, None])
+        beyond = (0, 0, KERNEL // 2, KERNEL // 2)  # of the first and of the last slot: zeros
+        seen = F.pad(hidden, beyond).unfold(2, KERNEL, 1)  # (b, n, p, r, KERNEL)
+        heard = torch.einsum("bnprk,nkrs->bnps", seen, self.conv) + self.conv_bias[:, None]
+        return torch.einsum("bnpr,nrd->bnpd", F.gelu(heard), self.up) + self.up_bias[:, None]
+
+
 class LowRankExperts(nn.Module):
     """n low-rank maps as batched weights: (alpha / rank) up_j(down_j(x)); up starts at zero."""
 
@@ -103,11 +128,11 @@ def plug_soft_lora(model: AST, options: SoftLoRAOptions) -> None:
 
 
 def plug_soft_moa(model: AST, options: SoftMoAOptions) -> None:
-    n = options.experts
+    n, experts = options.experts, ConvExperts if options.module == "convolution" else Experts
 
     def mixture(width: int, r: int) -> MoA:
         router = SoftRouter(width, n, options.slots, options.normalize)
-        return MoA(router, Experts(width, n, r))
+        return MoA(router, experts(width, n, r))
 
     plug_beside(model, options, mixture)
 

@@ -16,6 +16,7 @@ from softmoa.data.values import sentence
 from softmoa.methods import METHODS, attach, bundle, share, trained_state
 from softmoa.methods.adapters import ClipNorm, ConvAdapter, LookAside
 from softmoa.methods.budget import matched_options, parameters_of
+from softmoa.methods.mixtures import ConvExperts
 from softmoa.methods.tokens import Prompts
 from softmoa.model.ast import AST, ASTConfig, plugins
 from softmoa.model.moa import auxiliary_loss
@@ -42,6 +43,7 @@ CASES = [
     ("soft-moa", {"reduction": 8}),
     ("soft-moa", {"reduction": 8, "placement": "ffn", "slots": 2}),
     ("soft-moa", {"reduction": 8, "placement": "houlsby", "experts": 3, "normalize": True}),
+    ("soft-moa", {"reduction": 8, "slots": 4, "module": "convolution"}),
 ]
 EVERY = pytest.mark.parametrize("name, options", CASES, ids=lambda value: str(value))
 SMALL = ASTConfig(384, 6, 6, 1536, 16, 16, 16, classes=0)
@@ -211,6 +213,7 @@ def test_placement_fills_the_stated_slots(base, name):
         ("soft-moa", {"experts": 15}, 1_954_872),
         ("soft-moa", {"slots": 2, "experts": 15}, 2_093_112),
         ("soft-moa", {"placement": "houlsby"}, 2 * 922_104),
+        ("soft-moa", {"module": "convolution"}, 922_104 + 12 * 7 * (3 * 6 * 6 + 6)),
     ],
 )
 def test_trained_parameters_at_the_base_size_are_the_papers(name, options, count):
@@ -332,6 +335,21 @@ def test_a_look_aside_adapter_hears_its_neighbours_in_time_and_frequency(base):
     heard = adapter(x)[0].abs().sum(dim=1)
     assert not heard[:2].any()
     assert heard[2:].view(3, 4).gt(0).tolist() == [[True, True, True, False]] * 3
+
+
+def test_a_convolution_of_experts_looks_at_three_slots_of_its_own():
+    """Against torch's own convolution; an expert never sees another's slots."""
+    experts = ConvExperts(16, 2, 4)
+    for weight in experts.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    x = torch.randn(3, 2, 5, 16)
+    wanted = []
+    for j in range(2):
+        hidden = F.gelu(x[:, j] @ experts.down[j] + experts.down_bias[j])
+        kernel = experts.conv[j].permute(2, 1, 0)  # (out, in, taps)
+        heard = F.conv1d(hidden.mT, kernel, experts.conv_bias[j], padding=1).mT
+        wanted.append(F.gelu(heard) @ experts.up[j] + experts.up_bias[j])
+    torch.testing.assert_close(experts(x), torch.stack(wanted, dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_prompts_stand_behind_the_tokens_and_are_dropped():

@@ -3,7 +3,7 @@
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
 SEVERAL_TRUE = (
     "Several labels can be true at once: each has a probability of its own, and they need not sum "
-    "to 100\u00a0%."
+    "to 100%."
 )
 PLANT_ABOUT = (
     "The sound is mixed in, and the model runs again. An expert points at it if it reads the "

@@ -154,9 +154,10 @@ def train(
         f"Backbone {base.name}, sha256 {base.sha256[:12]}, frozen. Training: "
         f"{'; '.join(_said(task, budgets[task], tested[task]) for task in task_names)}; seeds "
         f"{', '.join(map(str, seeds))}. A "
-        "difference is between runs of the same task and seed, with its 95 % interval: of "
-        "accuracies over seeds and test clips (where another part is tested with every seed, over "
-        "those), of other measures over seeds alone. An accuracy "
+        "difference is between runs of the same task and seed, with its 95 % interval, widened so "
+        "that all of the page hold together (Bonferroni): of accuracies over seeds and test clips "
+        "(where another part is tested with every seed, over the clips of all, or over the seeds "
+        "where their groups are few), of other measures over seeds alone. An accuracy "
         f"counts as equal within {100 * NEGLIGIBLE:g} points. Seconds are of a machine that did "
         "other work as well: differences below a factor of two mean nothing."
     )

@@ -1,8 +1,10 @@
 """What the papers claim, and what the numbers of a study say to it: a verdict by a fixed rule.
 
 A claim compares two conditions in one measure. The difference is taken between runs of the same
-task and seed, which had the same clips, and comes with a 95 % interval that holds the luck of the
-seeds and, for accuracies, that of the test clips, or of the folds and speakers that were tested.
+task and seed, which had the same clips, and comes with a 95 % interval, widened so that those of a
+page hold together. It holds the luck of the seeds and, for accuracies, that of the test clips.
+Where another part is tested with every seed, its clips are joined, and their groups are the luck;
+of fewer than GROUPS, such as speakers, the seeds are.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ SOFT_MOA = "Soft-MoA, arXiv 2402.00828"
 PETL_AST = "PETL for the AST, arXiv 2312.03694"
 SOFT_MOE = "Soft MoE, arXiv 2308.00951"
 NEGLIGIBLE = 0.02  # an accuracy that differs by less is as good as equal
+GROUPS = 30  # of test clips, from which their spread says what others would do
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,12 @@ class Difference:
     identical: bool = False
 
 
-def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
+def difference(rows: Sequence[Row], claim: Claim, together: int = 1) -> Difference | None:
     """Over the tasks and seeds that both conditions have; None if there are none.
 
-    Half width: see `statistics.half_width`, with the luck of the clips for accuracies alone. Of a
-    task that tests another fold or speaker with every seed, the seeds hold that luck already. Of
-    one that tests a single group, the interval says nothing about other groups.
+    together: claims whose intervals shall hold at once. Half width: see `statistics.half_width`,
+    with the luck of the clips for accuracies alone. Of a task that tests a single group, the
+    interval says nothing about other groups.
     """
     left, right = _by_cell(rows, claim, claim.a), _by_cell(rows, claim, claim.b)
     if not isinstance(claim.b, str):
@@ -76,11 +79,14 @@ def difference(rows: Sequence[Row], claim: Claim) -> Difference | None:
     if not cells:
         return None
     apart = {c: left[c][claim.measure] - right[c][claim.measure] for c in cells}
-    seeds = sorted({seed for _, seed in cells})
-    of_seed = [mean(d for (_, seed), d in apart.items() if seed == s) for s in seeds]
+    seeds, tasks = (sorted({cell[k] for cell in cells}) for k in (1, 0))
     half = math.inf
     if len(seeds) > 1:
-        half = half_width(of_seed, _clip_error(left, right, cells, claim))
+        of_task = [[(left[c], right[c]) for c in cells if c[0] == task] for task in tasks]
+        of_seeds, errors = zip(*(_luck(pairs, claim) for pairs in of_task), strict=True)
+        series = [values for values in of_seeds if values]
+        of_seed = [sum(values) / len(tasks) for values in zip(*series, strict=False)]
+        half = half_width(of_seed or [0.0], math.hypot(*errors) / len(tasks), together)
     return Difference(
         mean(left[c][claim.measure] for c in cells),
         mean(right[c][claim.measure] for c in cells),
@@ -121,21 +127,20 @@ def _by_cell(rows: Sequence[Row], claim: Claim, condition: str | float) -> dict[
     }
 
 
-def _clip_error(
-    left: Mapping[Any, Row], right: Mapping[Any, Row], cells: Sequence[Any], claim: Claim
-) -> float:
-    """Standard error, over the test clips, of a difference of accuracies; 0 for other measures."""
+def _luck(pairs: Sequence[tuple[Row, Row]], claim: Claim) -> tuple[list[float], float]:
+    """Of the seeds of one task: their differences, none where their clips are joined, and of
+    accuracies the standard error over the test clips."""
+    of_seed = [a[claim.measure] - b[claim.measure] for a, b in pairs]
     if claim.measure != "test_accuracy" or not isinstance(claim.b, str):
-        return 0.0
-    tasks = sorted({task for task, _ in cells})
-    total = 0.0
-    for task in tasks:
-        seeds = [cell for cell in cells if cell[0] == task]
-        if len({left[cell].get("test", "") for cell in seeds}) > 1:
-            continue
-        apart = np.stack([_hits(left[c]) - _hits(right[c]) for c in seeds])
-        total += clip_error(apart, left[seeds[0]]["groups"]) ** 2
-    return math.sqrt(total) / len(tasks)
+        return of_seed, 0.0
+    apart = [_hits(a) - _hits(b) for a, b in pairs]
+    if len({a.get("test", "") for a, _ in pairs}) == 1:
+        return of_seed, clip_error(np.stack(apart), pairs[0][0]["groups"])
+    named = [f"{k} {group}" for k, (a, _) in enumerate(pairs) for group in a["groups"]]
+    groups = np.unique(named, return_inverse=True)[1].tolist()
+    if max(groups) + 1 < GROUPS:
+        return of_seed, 0.0
+    return [], clip_error(np.concatenate(apart)[None], groups)
 
 
 def _hits(row: Row) -> np.ndarray:

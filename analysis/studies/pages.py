@@ -63,7 +63,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
     lines = []
     for claim in study.claims:
-        found = difference(rows, claim)
+        found = difference(rows, claim, len(study.claims))
         compared = f"{claim.a} : {_of(claim.b, claim)}"
         numbers = ["", "", ""]
         if found is not None:

@@ -40,7 +40,7 @@ MEASURED = ("seconds", "clips_per_second", "peak_memory_mb", "machine", "commit"
 def usual_budget(task: str) -> dict[str, int]:
     """`shots` and `epochs` of a `Trial`: few, and enough for the methods to leave the place where
     the warm head puts them all."""
-    shots, epochs = {"digits": (50, 4), "tones": (20, 8), "initials": (20, 8)}.get(task, (10, 4))
+    shots, epochs = {"digits": (50, 4), "tones": (20, 8), "initials": (14, 8)}.get(task, (10, 4))
     return {"shots": shots, "epochs": epochs}
 
 

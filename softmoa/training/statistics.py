@@ -31,18 +31,20 @@ def wilson(right: int, clips: int) -> tuple[float, float]:
     return float(ends.low), float(ends.high)
 
 
-def half_width(of_seeds: Sequence[float], clips: float) -> float:
+def half_width(of_seeds: Sequence[float], clips: float, together: int = 1) -> float:
     """Half the 95 % interval of a mean difference: sqrt((t SE_seeds)^2 + (z SE_clips)^2).
 
     of_seeds: the difference of each seed. clips: standard error over the test clips. t has as many
     degrees of freedom as there are seeds but one. Of a single seed this holds the luck of the clips
-    alone; without any it is infinite.
+    alone; without any it is infinite. together: intervals that hold all at once in 95 % of cases
+    (Bonferroni).
     """
     if not of_seeds:
         return math.inf
-    half = Z95 * clips
+    level = 1 - 0.025 / together
+    half = float(ndtri(level)) * clips
     if len(of_seeds) > 1:
-        t = float(stdtrit(len(of_seeds) - 1, 0.975))
+        t = float(stdtrit(len(of_seeds) - 1, level))
         half = math.hypot(half, t * stdev(of_seeds) / math.sqrt(len(of_seeds)))
     return half
 

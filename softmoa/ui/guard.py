@@ -38,6 +38,7 @@ _UNNEEDED = re.compile(
 )
 _FILES = re.compile(r"(/gradio_api)?/(upload|mcp(/.*)?)/?")
 
+RATE = 10e6  # bytes a second of a file from outside: reading them holds up the others
 HELD = 1.0  # seconds until a refusal is told: who floods the queue has to wait for each
 FULL = "Too many requests wait here; please try again in a minute."
 NO_LENGTH = "Please say how large your request is, by Content-Length."
@@ -95,13 +96,16 @@ class Guard:
         return None
 
     def _counted(self, scope: Scope, receive: Any) -> Any:
-        """The same, but what is received of a file is counted."""
+        """The same, but what is received of a file is counted, and takes its time."""
         if scope["type"] != "http" or not _FILES.fullmatch(_path(scope)):
             return receive
 
         async def counted() -> Any:
-            message = await receive()
-            self.sent[time.monotonic() // 60, _who(scope)] += len(message.get("body", b""))
+            message, who = await receive(), _who(scope)
+            size = len(message.get("body", b""))
+            self.sent[time.monotonic() // 60, who] += size
+            if who:
+                await asyncio.sleep(size / RATE)
             return message
 
         return counted

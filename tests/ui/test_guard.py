@@ -165,13 +165,26 @@ def test_a_visitor_has_a_share_of_the_queue():
     assert joined(mine, "new", "9.9.9.9", "model") == "id"
 
 
-def test_who_is_refused_waits_for_it(monkeypatch):
-    waited = []
+@pytest.fixture(autouse=True)
+def waited(monkeypatch) -> list[float]:
+    """Seconds that were to be waited, and were not."""
+    found = []
 
     async def sleep(seconds: float) -> None:
-        waited.append(seconds)
+        found.append(seconds)
 
     monkeypatch.setattr(guard.asyncio, "sleep", sleep)
+    return found
+
+
+def test_a_file_from_outside_takes_its_time_and_one_of_our_own_none(waited):
+    body = bytes(3 * int(guard.RATE))
+    assert status("/gradio_api/upload", "POST", body=body) == 200 and not waited
+    status("/gradio_api/upload", "POST", body=body, x_forwarded_for="8.8.8.8")
+    assert waited == [3.0]
+
+
+def test_who_is_refused_waits_for_it(waited):
     mine = [("mine", "127.0.0.1", "model")] * limits().visitor_queue
     assert joined(mine, "another", "127.0.0.1", "model") == "id" and not waited
     assert joined(mine, "mine", "127.0.0.1", "model") != "id" and waited == [guard.HELD]

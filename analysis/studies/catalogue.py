@@ -197,8 +197,15 @@ TRAINING = (
                 "Convolutional, kernel 31",
                 tasks=("instruments", "esc10"),
             ),
+            Claim(
+                "Experts may be bottlenecks or convolutional",
+                SOFT_MOA,
+                vary.CONVOLVED,
+                "equal",
+                vary.SLOTTED,
+            ),
         ),
-        minutes=5,
+        minutes=7,
     ),
     Training(
         "balance",

@@ -15,6 +15,8 @@ COUNTS = (1, 2, 4, 8, 16)  # experts
 BUDGET = 16  # n r of mixtures that are compared at equal size
 SLOTS = 16  # n p of mixtures whose slots are shared out otherwise
 SOFT, DENSE, TOP1 = "Soft-MoA", "Dense-MoA", "Top-1 MoA"
+SLOTTED = "Soft-MoA, n = 4, p = 4"
+CONVOLVED = f"{SLOTTED}, convolutional experts"
 MIXTURES = {SOFT: "soft-moa", DENSE: "dense-moa", TOP1: "topk-moa"}
 
 
@@ -100,9 +102,11 @@ def placement(config: ASTConfig) -> list[Condition]:
 
 
 def module(config: ASTConfig) -> list[Condition]:
-    """The adapter itself: bottleneck or convolutional, of about the same size."""
+    """The adapter itself: bottleneck or convolutional, of about the same size; and the experts of
+    Soft-MoA, with slots for the convolution to look at."""
     budget = parameters_of(config, "adapter", METHODS["adapter"].options())
     options = changed(matched_options(config, "conv-adapter", budget))
+    slotted = (("experts", 4), ("slots", 4))
 
     def convolutional(label: str, *more: tuple[str, Any], departure: str = "") -> Condition:
         return Condition(label, Arm("conv-adapter", (*options, *more), departure=departure))
@@ -113,6 +117,8 @@ def module(config: ASTConfig) -> list[Condition]:
         convolutional("Convolutional, kernel 8", ("kernel", 8)),
         convolutional("Convolutional, kernel 8, along time", ("kernel", 8), ("along", "time")),
         convolutional("Convolutional, convolution left out", departure="dead convolution"),
+        Condition(SLOTTED, Arm("soft-moa", slotted)),
+        Condition(CONVOLVED, Arm("soft-moa", (*slotted, ("module", "convolution")))),
     ]
 
 

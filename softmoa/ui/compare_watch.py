@@ -45,8 +45,15 @@ class Stage:
                 with gr.Row():
                     axes: dict[str, Any] = {"choices": list(standings.AXES), "min_width": 120}
                     axes |= {"show_label": False, "container": False}
-                    self.up = gr.Dropdown(value="test accuracy", elem_id="up", **axes)
-                    self.across = gr.Dropdown(value="trained parameters", elem_id="across", **axes)
+                    self.up = gr.Dropdown(
+                        value="test accuracy", label="Vertical axis", elem_id="up", **axes
+                    )
+                    self.across = gr.Dropdown(
+                        value="trained parameters",
+                        label="Horizontal axis",
+                        elem_id="across",
+                        **axes,
+                    )
                 self.costs = growing("costs")
                 Note(
                     "Here and above: means over seeds, with bands of ± one standard deviation, of "

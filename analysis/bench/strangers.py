@@ -174,12 +174,12 @@ def run(seconds: float) -> dict:
                 address = f"9.9.9.{k + 1}"
                 stranger = spawn.Process(target=attack, args=(name, server, address, over, tally))
                 stranger.start()
-                while not sum(tally):
+                while not sum(tally[:]):
                     time.sleep(0.1)
                 found[name] = visits(visitor, seconds)
                 over.set()
                 stranger.join()
-                found[name] |= dict(zip(("taken", "refused"), tally, strict=True))
+                found[name] |= dict(zip(("taken", "refused"), tally[:], strict=True))
                 found[name]["memory growth, MB"] = round(megabytes(process) - before)
                 print(name, found[name], flush=True)
             found["on the disk, MB"] = round(sum(

@@ -187,16 +187,15 @@ def _dealt(rows: Sequence[Row], labels: Sequence[str], folds: int) -> list[str]:
     return fold_of
 
 
-def available() -> tuple[str, ...]:
-    """Names of the tasks whose data are at hand, in the order of TASKS."""
-    found = []
+def available() -> dict[str, Task]:
+    """The tasks whose data are at hand, in the order of TASKS."""
+    found = {}
     for name in TASKS:
         try:
-            load(name)
+            found[name] = load(name)
         except TaskError:
             continue
-        found.append(name)
-    return tuple(found)
+    return found
 
 
 def hold_out(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from softmoa.data.audio import AUDIOSET, SAMPLE_RATE, FrontEnd, log_mel
@@ -90,6 +89,8 @@ def pointing(classifier: Classifier, planted: Planted, grid: PatchGrid) -> Point
 
 def scores(records: tuple[LayerRecord, ...], area: Tensor, grid: PatchGrid) -> Tensor:
     """AUC of every expert's weights for the patches of an area (bands, columns); (records, n)."""
+    from sklearn.metrics import roc_auc_score  # half a second to import
+
     maps = [grid.unfold(weights_of(record)[0].sum(dim=1)) for record in records]
     wanted = area.flatten().numpy()
     return torch.tensor(

@@ -21,6 +21,7 @@ from softmoa.lens.task_bundles import BundleBalance, same_task
 from softmoa.methods.bundle import BundleError
 from softmoa.model.weights import WeightsError
 from softmoa.plots import experts as plots
+from softmoa.ui import comparing
 from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import meter, place_names, row_names
 from softmoa.ui.figure import MATH, QUIET, Chart, Note, chart, chosen
@@ -48,7 +49,7 @@ class Balance:
                 [], label="Mixtures of the same task", elem_id="balance-compared"
             )
         with gr.Row():
-            known = [(tasks.TASKS[name].title, name) for name in tasks.available()]
+            known = [(task.title, name) for name, task in comparing.embedded_tasks().items()]
             many = {"visible": False, "scale": 3}
             self.task = gr.Dropdown(known, label="Task", elem_id="balance-task", **many)
             label = f"Up to {limits().balance_sounds} sounds; {MAX_SECONDS:g} s of each are used"

@@ -74,7 +74,7 @@ def runs() -> Path:
 @lru_cache(maxsize=1)
 def embedded_tasks() -> dict[str, Task]:
     """The tasks whose sounds are at hand."""
-    return {name: tasks.load(name) for name in tasks.available()}
+    return tasks.available()
 
 
 def all_tasks(own: Sequence[Task] = ()) -> dict[str, Task]:

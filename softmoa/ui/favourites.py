@@ -18,6 +18,7 @@ from softmoa.lens.classify import classify
 from softmoa.lens.contribution import PatchGrid
 from softmoa.lens.favourites import Favourite, favourites
 from softmoa.model.ast import AST
+from softmoa.ui import comparing
 from softmoa.ui.checks import check_room
 from softmoa.ui.collect_view import spectrogram
 from softmoa.ui.drawing import row_choices
@@ -99,9 +100,9 @@ def sounds(classifier: Classifier) -> list[Path]:
     """Test clips of the task that a model was trained on, at equal distances; without one at hand
     the example clips."""
     task = classifier.info.task if classifier.info else ""
-    if task not in tasks.available():
+    if (known := comparing.embedded_tasks().get(task)) is None:
         return list(example_clips().values())
-    paths = [file.path for file in tasks.load(task).test]
+    paths = [file.path for file in known.test]
     return paths[:: -(-len(paths) // SOUNDS)]
 
 

@@ -17,7 +17,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -25,7 +24,6 @@ from urllib.parse import urlsplit
 
 from gradio import route_utils
 from gradio.queueing import Event, Queue
-from starlette.requests import ClientDisconnect
 
 from softmoa.data.limits import limits
 
@@ -61,8 +59,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         refused = self._refused(scope) if scope["type"] in ("http", "websocket") else None
         if refused is None:
-            with suppress(ClientDisconnect):  # who leaves in the middle of a file is no fault
-                await self.app(scope, self._counted(scope, receive), send)
+            await self.app(scope, self._counted(scope, receive), send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:

@@ -8,7 +8,7 @@ head of `tags` gives to sounds of other tasks (retention); what was trained and 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -86,13 +86,13 @@ def first_tags(model: AST, tags: dict[str, Tensor], examples: Examples) -> Tenso
 
 
 def row_of(
-    name: str, path: Path, base: weights.Loaded, tags: dict[str, Tensor]
+    name: str, path: Path, base: weights.Loaded, tags: dict[str, Tensor], at_hand: Iterable[str]
 ) -> dict[str, object]:
     model, info = bundle.load(path, base)
     whole = {change: accuracy(model, heard(info.task, change)) for change in CHANGES}
     off = without_experts(model, heard(info.task, AS_IT_IS))
     others: list[tuple[Tensor, int]] = []
-    for task in tasks.available():
+    for task in at_hand:
         if task != info.task:
             clips = heard(task, AS_IT_IS)
             others += clips[:: max(1, len(clips) // OTHERS)][:OTHERS]
@@ -120,7 +120,7 @@ def main(
     tags, _ = weights.read_safetensors(shipped["tags"])
     for name, path in shipped.items():
         if bundle.read_info(path).task in at_hand and name in (names or shipped):
-            rows.append(row_of(name, path, base, tags))
+            rows.append(row_of(name, path, base, tags, at_hand))
             typer.echo(rows[-1])
     head = list(rows[0])
     with out.with_suffix(".csv").open("w", newline="") as table:

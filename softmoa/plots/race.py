@@ -90,7 +90,7 @@ def curves(
 
 
 def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: str) -> go.Figure:
-    """A track for each method, in their order, with a mark where it is and its cost beside it; the
+    """A track for each method, in their order, with a mark where it is, name and cost above it; the
     linear probe's accuracy dotted. The scale begins at the full 10 % below the last."""
     reached = [of.accuracy - of.spread for of in methods if of.accuracy == of.accuracy]
     low = floor(10 * min([*reached, 0.9 if probe is None else probe])) / 10
@@ -110,14 +110,17 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
             error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
             hovertemplate=f"{of.told}<extra></extra>",
         )  # fmt: skip
-    ends = {"name": (0, "left"), "cost": (1, "right")}
-    for what, (x, side) in ends.items():
-        beside = {"showarrow": False, "xref": "paper", "x": x, "xanchor": side, "yanchor": "bottom"}
-        for place, of in enumerate(methods):
-            text = getattr(of, what).replace(", ", ", <span style='font-size:9px'>", 1)
-            picture.add_annotation(y=place, yshift=2, text=text, font_size=11, **beside)
-        head = {"name": title, "cost": cost_title}[what]
-        picture.add_annotation(text=head, yref="paper", y=1, yshift=4, font_size=12, **beside)
+    beside = {"showarrow": False, "xref": "paper", "yanchor": "bottom"}
+    left, right = beside | {"x": 0, "xanchor": "left"}, beside | {"x": 1, "xanchor": "right"}
+    for place, of in enumerate(methods):
+        name, comma, options = of.name.partition(", ")
+        small = f"{name}{comma}<span style='font-size:9px'>{options}</span>"
+        above = {"y": place, "yshift": 2, "font_size": 11}
+        picture.add_annotation(text=small, **left, **above)
+        picture.add_annotation(text=of.cost, **right, **above)
+    head = {"yref": "paper", "y": 1, "yshift": 4, "font_size": 12}
+    picture.add_annotation(text=title, **left, **head)
+    picture.add_annotation(text=cost_title, **right, **head)
     if probe is not None:
         picture.add_vline(probe, line={"dash": "dot", "color": QUIET})
     return picture

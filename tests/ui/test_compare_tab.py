@@ -190,6 +190,12 @@ def test_the_tab_opens_on_the_recorded_race(page):
     assert [lane["name"] for lane in lanes] == [row[0] for row in table]
     assert [f"{lane['x'][1]:.1%}" for lane in lanes] == [row[1] for row in table]
     expect(page.locator("#verdict h3")).to_contain_text("7.0 ± 2.7 points above the linear probe")
+    page.locator("#across input").click()
+    page.get_by_role("option", name="step memory, MB").click()
+    of_costs = "document.querySelector('#costs .js-plotly-plot')"
+    page.wait_for_function(f"{of_costs}.layout.xaxis.title.text === 'step memory, MB'")
+    points = {of["name"]: of["x"][0] for of in chart(page, "costs") if of["mode"] == "markers"}
+    assert {name: f"{x:.0f} MB" for name, x in points.items()} == {r[0]: r[5] for r in table}
     expect(page.locator("#worst")).to_be_visible()  # its sounds are on the server
     expect(page.locator("#send")).to_be_enabled()  # the run that is shown has its weights
     choose_run(page, "Soft-MoA, fold 1, seed 0")

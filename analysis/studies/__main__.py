@@ -150,9 +150,12 @@ def train(
         for condition, trial in cells
         if run_id(trial) in grid.results
     ]
+    varied = sorted({condition.shots for condition in conditions})
+    span = f"{varied[0]} to {varied[-1]}" if varied[-1] else ""
+    said = [_said(task, span, budgets[task], tested[task]) for task in task_names]
     about = (
         f"Backbone {base.name}, sha256 {base.sha256[:12]}, frozen. Training: "
-        f"{'; '.join(_said(task, budgets[task], tested[task]) for task in task_names)}; seeds "
+        f"{'; '.join(said)}; seeds "
         f"{', '.join(map(str, seeds))}. A "
         "difference is between runs of the same task and seed, with its 95 % interval, widened so "
         "that all of the page hold together (Bonferroni): of accuracies over seeds and test clips "
@@ -169,6 +172,7 @@ def train(
 
 
 def _trial(task: str, condition: Condition, seed: int, setting: dict[str, Any]) -> Trial:
+    setting = setting | {"shots": condition.shots or setting["shots"]}
     return Trial(task, condition.arm, seed, condition.arm.choice.learning_rate, **setting)
 
 
@@ -182,9 +186,9 @@ def _tested(task: str, seeds: Sequence[int]) -> dict[int, str]:
     return {seed: parts[seed % len(parts)] for seed in seeds}
 
 
-def _said(task: str, budget: dict[str, int], tested: dict[int, str]) -> str:
+def _said(task: str, shots: str, budget: dict[str, int], tested: dict[int, str]) -> str:
     turn = f", tested on {', '.join(dict.fromkeys(tested.values()))} in turn"
-    said = f"{task}, {budget['shots']} clips per class, {budget['epochs']} epochs"
+    said = f"{task}, {shots or budget['shots']} clips per class, {budget['epochs']} epochs"
     return said + (turn if any(tested.values()) else "")
 
 

@@ -146,6 +146,37 @@ TRAINING = (
         axis="slots p per expert, n p = 16",
     ),
     Training(
+        "shots",
+        "Accuracy against clips per class",
+        vary.shots,
+        (
+            Claim(
+                "Adapters beat LoRA with 2 clips a class",
+                PETL_AST,
+                "Bottleneck adapter, 2 a class",
+                "more",
+                "LoRA, 2 a class",
+            ),
+            Claim(
+                "Adapters beat LoRA with 8 clips a class",
+                PETL_AST,
+                "Bottleneck adapter, 8 a class",
+                "more",
+                "LoRA, 8 a class",
+            ),
+            Claim(
+                "Soft-MoA beats a linear probe with 4 clips a class",
+                SOFT_MOA,
+                f"{SOFT}, 4 a class",
+                "more",
+                "Linear probe, 4 a class",
+            ),
+        ),
+        minutes=15,
+        tasks=("initials",),
+        axis="training clips per class",
+    ),
+    Training(
         "placement",
         "Place of the mixtures",
         vary.placement,

@@ -12,6 +12,7 @@ from softmoa.model.ast import ASTConfig
 from softmoa.training.plan import YARDSTICK
 
 COUNTS = (1, 2, 4, 8, 16)  # experts
+SHOTS = (1, 2, 4, 8)  # training clips per class
 BUDGET = 16  # n r of mixtures that are compared at equal size
 SLOTS = 16  # n p of mixtures whose slots are shared out otherwise
 SOFT, DENSE, TOP1 = "Soft-MoA", "Dense-MoA", "Top-1 MoA"
@@ -22,12 +23,14 @@ MIXTURES = {SOFT: "soft-moa", DENSE: "dense-moa", TOP1: "topk-moa"}
 
 @dataclass(frozen=True)
 class Condition:
-    """label: the row of the table. series, at: line and place in the figure."""
+    """label: the row of the table. series, at: line and place in the figure. shots: training clips
+    per class, 0 for those of the study."""
 
     label: str
     arm: Arm
     series: str = ""
     at: float = 0
+    shots: int = 0
 
 
 def changed(options: Any) -> Pairs:
@@ -81,6 +84,17 @@ def slots(config: ASTConfig) -> list[Condition]:
         options = (("experts", n), ("slots", p), size)
         found.append(Condition(row, Arm("soft-moa", options), f"n r = {BUDGET}", p))
     return found
+
+
+def shots(config: ASTConfig) -> list[Condition]:
+    """From one training clip per class to a few."""
+    del config
+    arms = {METHODS[m].title: Arm(m) for m in ("linear", "lora", "adapter", "soft-moa")}
+    return [
+        Condition(f"{title}, {n} a class", arm, title, n, shots=n)
+        for title, arm in arms.items()
+        for n in SHOTS
+    ]
 
 
 def placement(config: ASTConfig) -> list[Condition]:

@@ -59,12 +59,12 @@ def tiny(tmp_path_factory) -> str:
 
 @pytest.fixture
 def sounds(tmp_path, monkeypatch):
-    """SOFTMOA_DATA with an ESC-10 of low and high tones, 4 of each in 3 folds."""
+    """SOFTMOA_DATA with an ESC-10 of low and high tones, 8 of each in 3 folds."""
     random = np.random.default_rng(0)
     for label, pitch in (("low", 300), ("high", 2500)):
         folder = tmp_path / "data" / "esc10" / f"001 - {label}"
         folder.mkdir(parents=True)
-        for k in range(12):
+        for k in range(24):
             sound = np.sin(2 * np.pi * pitch * random.uniform(0.8, 1.2) * np.arange(4800) / 16000)
             path = folder / f"{3 + k % 3}-{k}.ogg"
             soundfile.write(path, 0.3 * sound + random.normal(0, 0.1, 4800), 16000)
@@ -242,7 +242,7 @@ def test_every_seed_tests_another_fold(sounds, tiny):
     assert "esc10, 2 clips per class, 2 epochs, tested on 5, 3 in turn; tones, 2 clips" in page
     kept = [json.loads(line) for line in (sounds / "module.jsonl").open()]
     of_fold = {line["run"]["test"]: line["result"]["right"] for line in kept}
-    assert set(of_fold) == {"5", "3", ""} and len(of_fold["3"]) == 8
+    assert set(of_fold) == {"5", "3", ""} and len(of_fold["3"]) == 16
 
 
 def numbers(row: dict[str, str], claim: Claim) -> dict[str, object]:

@@ -11,7 +11,7 @@ import torch
 
 from analysis.bench.measure import Result, Setting, alternate, equal, in_turns, sound_file
 from analysis.bench.peers import base_pair, pipeline_on
-from softmoa.data.audio import N_MELS, load, log_mel, pad_as_trained
+from softmoa.data.audio import AUDIOSET_MEAN, AUDIOSET_STD, N_MELS, load, log_mel
 from softmoa.lens.classifier import Classifier, open_classifier
 from softmoa.lens.classify import Classification, classify
 from softmoa.lens.run import run as run_model
@@ -36,7 +36,7 @@ def inference(setting: Setting) -> list[Result]:
             def run(precision, path=path):
                 return classify(classifier, path, False, precision=precision)
 
-            mel = pad_as_trained(log_mel(load(path).waveform), 1024)
+            mel = padded_as_trained(log_mel(load(path).waveform), 1024)
             exact, lower = (
                 classifier.probabilities(run_model(classifier, [mel], precision=p).logits[0])
                 for p in ("fp32", "bf16")
@@ -160,3 +160,12 @@ def explore(setting: Setting) -> list[Result]:
 def _packed(result: Classification) -> Callable[[], str]:
     """What the page is sent of a clip."""
     return lambda: json.dumps(stage.clip_of(result))
+
+
+def padded_as_trained(mel: torch.Tensor, frames: int) -> torch.Tensor:
+    """Cut or pad (n, mels) to `frames` as the published checkpoints were trained.
+
+    The padding is zero before normalisation, so it is louder than the average sound.
+    """
+    zero = -AUDIOSET_MEAN / (2 * AUDIOSET_STD)
+    return torch.nn.functional.pad(mel[:frames], (0, 0, 0, max(frames - len(mel), 0)), value=zero)

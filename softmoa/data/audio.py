@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,25 +23,8 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
-from softmoa.data.decode import (
-    MAX_CHANNELS,
-    SUFFIXES,
-    AudioError,
-    Stream,
-    check_channels,
-    checked_rate,
-    decode,
-    gather,
-    mixed,
-)
+from softmoa.data.decode import MAX_CHANNELS, AudioError, Stream, checked, opened
 from softmoa.data.limits import limits
-
-__all__ = (
-    "AUDIOSET", "AUDIOSET_MEAN", "AUDIOSET_STD", "FRAME_LENGTH", "FRAME_SHIFT", "MIN_SAMPLES",
-    "N_MELS", "SAMPLE_RATE", "SILENT", "SILENT_NOTE", "SUFFIXES", "AudioError", "Clip", "Condition",
-    "FrontEnd", "Source", "encode", "frames_in", "load", "log_mel", "log_mels", "loudest",
-    "loudest_part", "pad_as_trained", "pad_batch", "seconds_of",
-)  # fmt: skip
 
 SAMPLE_RATE = 16_000  # Hz, of every waveform after `load`
 FRAME_SHIFT = 160  # samples: 10 ms, so 100 frames per second
@@ -51,9 +35,11 @@ MIN_SAMPLES = FRAME_LENGTH + (MIN_FRAMES - 1) * FRAME_SHIFT  # 0.175 s
 AUDIOSET_MEAN = -4.2677393  # of the raw log-mel over AudioSet, as the published checkpoints use
 AUDIOSET_STD = 4.5689974
 LARGEST = 1e306  # of any sample
+CANCELLED = 0.4  # of mean power of `n` channels, over n, below which they cancel: correlation -0.6
 SILENT = 1e-3  # RMS of the loudest 10 ms below which nothing is heard
 
 SILENT_NOTE = "This sound is silent, or nearly so, and its labels mean little."
+ANTIPHASE = "The channels cancel each other, so only the loudest of them was used."
 
 Source = str | os.PathLike | tuple[int, np.ndarray]
 
@@ -88,28 +74,42 @@ class Clip:
         return len(self.waveform) / SAMPLE_RATE
 
 
-class Condition:
-    """What is odd about the samples of a sound, which are heard block by block."""
+class Mix:
+    """Makes one channel of a sound, block by block, and remembers what is odd about it.
 
-    def __init__(self) -> None:
+    channel: the one that is taken, None: the mean of all.
+    """
+
+    def __init__(self, channel: int | None = None) -> None:
+        self.channel, self.channels = channel, np.zeros(1)  # power of each
         self.samples = self.damaged = self.flat = 0
         self.peak = self.sum = self.power = 0.0
 
     @np.errstate(over="ignore", invalid="ignore")  # samples of 1e38 or infinity
-    def hear(self, mono: np.ndarray) -> None:
-        """Another block, (samples,)."""
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """(samples, channels) -> (samples,), zero where they are damaged."""
+        mono = block.mean(axis=1) if self.channel is None else block[:, self.channel]
         sound = np.isfinite(mono)
         self.samples, self.damaged = self.samples + len(mono), self.damaged + int((~sound).sum())
-        mono = np.where(sound, mono, 0).astype(np.float64)
+        mono = np.where(sound, mono, 0)
         self.peak = max(self.peak, float(np.abs(mono).max(initial=0)))
         self.flat += int(((np.abs(mono[1:]) >= 0.999) & (mono[1:] == mono[:-1])).sum())
-        mono = mono.clip(-1e100, 1e100)  # whose squares do not overflow
-        self.sum, self.power = self.sum + float(mono.sum()), self.power + float(mono @ mono)
+        wide = mono.astype(np.float64)
+        self.sum, self.power = self.sum + float(wide.sum()), self.power + float(wide @ wide)
+        if block.shape[1] > 1:
+            heard = np.where(sound[:, None], block, 0)
+            self.channels = self.channels + np.square(heard, dtype=np.float64).sum(axis=0)
+        return mono
 
-    def mended(self, mono: np.ndarray) -> np.ndarray:
-        """A block without what is damaged, and turned down to full scale if the sound needs it."""
-        mono = np.where(np.isfinite(mono), mono, 0) / max(self.peak, 1.0)
-        return mono.astype(np.float32, copy=False)
+    @property
+    def cancelled(self) -> bool:
+        """Whether the mean of all channels is much less than they are."""
+        mean = self.channels.mean() / len(self.channels)
+        return self.channel is None and self.power < CANCELLED * mean
+
+    def turned_down(self, mono: np.ndarray) -> np.ndarray:
+        """A block as float32, within full scale if the whole sound was heard before."""
+        return (mono / max(self.peak, 1.0)).astype(np.float32, copy=False)
 
     def notes(self) -> list[str]:
         """One plain sentence each. Raises AudioError if nothing of the sound can be used."""
@@ -119,7 +119,7 @@ class Condition:
             raise AudioError(
                 "Every sample of this sound is NaN or infinite; please export it again."
             )
-        notes = []
+        notes = [] if self.channel is None else [ANTIPHASE]
         if self.damaged:
             notes.append(f"Damaged samples (NaN or infinite) were set to zero: {self.damaged}.")
         if self.peak > 1:
@@ -129,13 +129,47 @@ class Condition:
         elif self.flat > 0.005 * self.samples:  # a full-scale sine in 16 bits has at most 0.0035
             notes.append("The sound is clipped: it was too loud for the microphone or the file.")
         # Before resampling, whose edges turn a constant into two clicks.
-        variance = self.power / self.samples - (self.sum / self.samples) ** 2
+        mean = self.sum / self.samples
+        variance = self.power / self.samples - mean * mean
         if math.sqrt(max(variance, 0)) < 1e-4 * max(self.peak, 1.0):
             notes.append(SILENT_NOTE)
         return notes
 
 
-@np.errstate(over="ignore", invalid="ignore")  # averaging channels of 1e38 or infinity
+@dataclass(frozen=True)
+class Heard:
+    """A sound that was gone through.
+
+    mono: (samples,) at its own rate. mix: what made it of the channels. notes: on the file.
+    """
+
+    rate: int
+    mono: np.ndarray
+    mix: Mix
+    notes: list[str]
+
+
+def hear(
+    opening: Callable[[], AbstractContextManager[Stream]],
+    max_seconds: float,
+    keep: bool = True,
+    channel: int | None = None,
+) -> Heard:
+    """Go through a sound once, or again for its loudest channel if they cancel each other.
+
+    keep: whether `mono` is wanted. Raises AudioError.
+    """
+    mix, kept = Mix(channel), [np.zeros(0, np.float32)]
+    with opening() as stream:
+        for block in stream.first(max_seconds):
+            mono = mix(block)
+            if keep:
+                kept.append(mono)
+    if mix.cancelled:
+        return hear(opening, max_seconds, keep, int(mix.channels.argmax()))
+    return Heard(stream.rate, np.concatenate(kept), mix, stream.notes)
+
+
 def load(source: Source, max_seconds: float | None = None) -> Clip:
     """Decode a file, or take `(rate, samples)` as Gradio gives them, to a mono 16 kHz `Clip`.
 
@@ -147,14 +181,16 @@ def load(source: Source, max_seconds: float | None = None) -> Clip:
     Raises AudioError, with one sentence, for anything that is not a usable sound.
     """
     max_seconds = limits().audio_seconds if max_seconds is None else max_seconds
-    if isinstance(source, tuple):
-        rate, mono, notes = _from_array(*source, max_seconds)
-    else:
-        rate, mono, notes = decode(Path(source), max_seconds)
-    condition = Condition()
-    condition.hear(mono)
-    notes += condition.notes()
-    mono = condition.mended(mono)
+    heard = hear(
+        lambda: (
+            nullcontext(_of_array(*source, max_seconds))
+            if isinstance(source, tuple)
+            else opened(Path(source))
+        ),
+        max_seconds,
+    )
+    rate, notes = heard.rate, [*heard.notes, *heard.mix.notes()]
+    mono = heard.mix.turned_down(heard.mono)
     seconds = len(mono) / rate
     if rate != SAMPLE_RATE:
         resampled = soxr.resample(mono, rate, SAMPLE_RATE)
@@ -223,26 +259,16 @@ def seconds_of(frames: int) -> float:
     return (FRAME_LENGTH + (frames - 1) * FRAME_SHIFT) / SAMPLE_RATE
 
 
-def pad_as_trained(mel: Tensor, frames: int = 1024) -> Tensor:
-    """Cut or pad (n, mels) to `frames` as the published checkpoints were trained.
-
-    The padding is zero before normalisation, so it is louder than the average sound.
-    """
-    zero = -AUDIOSET_MEAN / (2 * AUDIOSET_STD)
-    return nn.functional.pad(mel[:frames], (0, 0, 0, max(frames - len(mel), 0)), value=zero)
-
-
 def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """[(frames_i, 128)] -> (b, max frames, 128) padded with zeros, and the true frames (b,)."""
     frames = torch.tensor([len(mel) for mel in mels])
     return nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
 
 
-def _from_array(
-    rate: float, samples: np.ndarray, max_seconds: float
-) -> tuple[int, np.ndarray, list[str]]:
-    """Samples of any number type -> (rate, mono, notes)."""
-    rate, samples = checked_rate(rate), np.asarray(samples)
+def _of_array(rate: float, samples: np.ndarray, max_seconds: float) -> Stream:
+    """Samples of any number type, up to `max_seconds` and one more, which shows that there were
+    more."""
+    samples = np.asarray(samples)
     kind = samples.dtype.kind
     if samples.ndim not in (1, 2) or kind not in "iuf":
         raise AudioError(
@@ -253,15 +279,13 @@ def _from_array(
         samples = samples[:, None]
     elif samples.shape[0] <= MAX_CHANNELS < samples.shape[1]:
         samples = samples.T
+    rate = checked(rate, samples.shape[1])
     full_scale = 2.0 ** (np.iinfo(samples.dtype).bits - 1) if kind in "iu" else 1.0
-    check_channels(samples.shape[1])
-    # One sample more than will be kept shows that there was more.
     samples = samples[: int(max_seconds * rate) + 1].astype(np.float64)
-    if kind in "iu":
-        samples = samples / full_scale - (kind == "u")
+    samples = samples / full_scale - (kind == "u")
     # The sum of channels overflows beyond; infinity stays, and is damage.
     samples = np.where(np.isinf(samples), samples, np.clip(samples, -LARGEST, LARGEST))
-    return mixed(lambda mix: gather(Stream(rate, iter([mix(samples)])), max_seconds))
+    return Stream(rate, iter([samples]), [])
 
 
 def encode(waveform: Tensor, rate: int = SAMPLE_RATE, form: str = "WAV") -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +15,32 @@ import soxr
 import torch
 from torch import Tensor
 
-from softmoa.data.audio import SAMPLE_RATE, Condition
-from softmoa.data.decode import Mix, mixed, opened
-
-BLOCKS = 100  # of the decoder, in one piece: 10 s, of some formats 2 s
+from softmoa.data.audio import SAMPLE_RATE, Mix, hear
+from softmoa.data.decode import opened
 
 
 @dataclass(frozen=True)
 class LongSound:
-    """max_seconds: what is used of it. channel: the one that is heard, None: the mean of all."""
+    """max_seconds: what is used of it. mix: what heard all of that."""
 
     path: Path
     max_seconds: float
     rate: int
-    condition: Condition
-    channel: int | None
+    mix: Mix
     notes: tuple[str, ...]
 
     @property
     def seconds(self) -> float:
         """How much is used."""
-        return min(self.condition.samples / self.rate, self.max_seconds)
+        return self.mix.samples / self.rate
 
     def pieces(self) -> Iterator[Tensor]:
         """The waveform, (samples,) at 16 kHz each, as `audio.load` gives it in one."""
-        resample = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1)
-        with opened(self.path, Mix(self.channel)) as stream:
-            for mono in _together(stream.within(self.max_seconds, [])):
-                yield _piece(resample.resample_chunk(self.condition.mended(mono)))
+        resample, again = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1), Mix(self.mix.channel)
+        with opened(self.path) as stream:
+            for block in stream.first(self.max_seconds):
+                yield _piece(resample.resample_chunk(self.mix.turned_down(again(block))))
             yield _piece(resample.resample_chunk(np.zeros(0, np.float32), last=True))
-
-
-def _together(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    while piece := list(islice(blocks, BLOCKS)):
-        yield np.concatenate(piece)
 
 
 def _piece(mono: np.ndarray) -> Tensor:
@@ -58,14 +49,6 @@ def _piece(mono: np.ndarray) -> Tensor:
 
 def survey(path: Path, max_seconds: float) -> LongSound:
     """Go through a file once, up to `max_seconds`. Raises AudioError if it cannot be used."""
-
-    def read(mix: Mix) -> tuple[int, tuple[Condition, Mix], list[str]]:
-        condition, notes = Condition(), []
-        with opened(path, mix) as stream:
-            for mono in _together(stream.within(max_seconds, notes)):
-                condition.hear(mono)
-        return stream.rate, (condition, mix), notes
-
-    rate, (condition, mix), notes = mixed(read)
-    notes += condition.notes()
-    return LongSound(path, max_seconds, rate, condition, mix.channel, tuple(notes))
+    heard = hear(lambda: opened(path), max_seconds, keep=False)
+    notes = (*heard.notes, *heard.mix.notes())
+    return LongSound(path, max_seconds, heard.rate, heard.mix, notes)

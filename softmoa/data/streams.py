@@ -14,9 +14,9 @@ from typing import Literal
 class View(io.RawIOBase):
     """A file from `start` to `end`, behind other bytes, `head`."""
 
-    def __init__(self, data: io.FileIO, start: int, end: int = 0, head: bytes = b"") -> None:
-        self.file, self.start, self.head, self.at = data.fileno(), start, head, 0
-        self.end = end or os.fstat(self.file).st_size
+    def __init__(self, file: int, start: int, end: int = 0, head: bytes = b"") -> None:
+        self.file, self.start, self.head, self.at = file, start, head, 0
+        self.end = end or os.fstat(file).st_size
 
     def readable(self) -> bool:
         return True
@@ -42,35 +42,33 @@ class View(io.RawIOBase):
         return len(piece)
 
 
-def mended(data: io.FileIO) -> tuple[int, View | None, bool]:
-    """Where the stream begins, what libsndfile is to read if not the file as it is, and whether the
-    end is missing."""
-    size = os.fstat(data.fileno()).st_size
-    head = os.pread(data.fileno(), 2**16, 0)
+def mended(file: int) -> tuple[int, View | None, bool]:
+    """Where the stream of a descriptor begins, what libsndfile is to read if not the file as it is,
+    and whether the end is missing."""
+    size = os.fstat(file).st_size
+    head = os.pread(file, 2**16, 0)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         place = _chunk(head, 12, b"data", "little", 4)
-        if (
-            place
-            and head[place - 4 : place] == bytes(4)
-            and not _chunk(head, place, b"", "little", 4)
-        ):
+        # Of no sound but another chunk up to the end it may be true.
+        chunk = place + 8 + int.from_bytes(head[place + 4 : place + 8], "little")
+        if place and head[place - 4 : place] == bytes(4) and chunk != size:
             there = min(size - place, 2**31).to_bytes(4, "little")
             front = head[:4] + b"\xff" * 4 + head[8 : place - 4] + there
-            return 0, View(data, place, head=front), False
-        if (following := behind(data, 0)[0]) > 0:  # libsndfile reads none with two
-            return 0, View(data, 0, following), False
+            return 0, View(file, place, head=front), False
+        if (following := behind(file, 0)[0]) > 0:  # libsndfile reads none with two
+            return 0, View(file, 0, following), False
     elif head[:4] == b"caff" and (place := _chunk(head, 8, b"data", "big", 8)):
         if size - place < int.from_bytes(head[place - 8 : place], "big") < 2**63:
             front = head[: place - 8] + (size - place).to_bytes(8, "big")
-            return 0, View(data, place, head=front), True
+            return 0, View(file, place, head=front), True
     elif head[:3] == b"ID3" or head[:1] == b"\xff":
-        begin = first_frame(data, 0)
-        if length := _info_bytes(data, begin) if begin >= 0 else 0:
+        begin = first_frame(file, 0)
+        if length := _info_bytes(file, begin) if begin >= 0 else 0:
             # Where it says another length than there is, libmpg123 would complain on stderr.
             end = min(begin + length, size)
-            info = os.pread(data.fileno(), 56, begin)
+            info = os.pread(file, 56, begin)
             info = info.replace(length.to_bytes(4, "big"), (end - begin).to_bytes(4, "big"))
-            return begin, View(data, begin + len(info), end, head=info), False
+            return begin, View(file, begin + len(info), end, head=info), False
         return max(begin, 0), None, False
     return 0, None, False
 
@@ -78,38 +76,35 @@ def mended(data: io.FileIO) -> tuple[int, View | None, bool]:
 def _chunk(
     head: bytes, place: int, name: bytes, order: Literal["little", "big"], width: int
 ) -> int:
-    """Where the content of a chunk of this name begins, 0 if there is none; of no name: the end of
-    a chain of chunks from `place` on."""
+    """Where the content of the chunk of this name begins, 0 if there is none."""
     while place + 4 + width <= len(head) and head[place : place + 4].isascii():
-        length = int.from_bytes(head[place + 4 : place + 4 + width], order)
+        content = place + 4 + width
         if head[place : place + 4] == name:
-            return place + 4 + width
-        if not name and place + 4 + width + length == len(head):
-            return len(head)
-        place += 4 + width + length + (length % 2 if order == "little" else 0)
+            return content
+        length = int.from_bytes(head[place + 4 : content], order)
+        place = content + length + (length % 2 if order == "little" else 0)
     return 0
 
 
-def behind(data: io.FileIO, start: int) -> tuple[int, bool]:
+def behind(file: int, start: int) -> tuple[int, bool]:
     """Where a second stream begins behind the one at `start`, -1 if none does, and whether the
     first is there up to its end."""
-    file, size = data.fileno(), os.fstat(data.fileno()).st_size
-    head = os.pread(file, 12, start)
+    size, head = os.fstat(file).st_size, os.pread(file, 12, start)
     if head[:4] in (b"RIFF", b"FORM"):
         length = int.from_bytes(head[4:8], "little" if head[:1] == b"R" else "big")
         end = start + 8 + length + length % 2
         return end if os.pread(file, 4, end) == head[:4] else -1, True
     if head[:4] == b"OggS":
-        return behind_ogg(file, start)
+        return _behind_ogg(file, start)
     if head[:4] == b"fLaC":
         place, rest = start + 4, b""
         while piece := os.pread(file, 2**20, place):
             if (found := (rest + piece).find(b"fLaC\0\0\0\x22")) >= 0:
                 return place - len(rest) + found, True
             place, rest = place + len(piece), piece[-7:]
-    elif length := _info_bytes(data, start):
+    elif length := _info_bytes(file, start):
         end = start + length
-        return first_frame(data, end) if end < size else -1, end <= size
+        return first_frame(file, end) if end < size else -1, end <= size
     elif head[:1] == b"\xff":
         rest, at = os.pread(file, 2**22, start), 0
         while step := _frame(rest, at):
@@ -118,7 +113,7 @@ def behind(data: io.FileIO, start: int) -> tuple[int, bool]:
     return -1, True
 
 
-def behind_ogg(file: int, start: int) -> tuple[int, bool]:
+def _behind_ogg(file: int, start: int) -> tuple[int, bool]:
     """Page after page: one that begins a stream behind one that does not is of the next link."""
     begun, last = False, 0
     while (page := os.pread(file, 282, start))[:4] == b"OggS" and len(page) > 26:
@@ -156,13 +151,13 @@ def _frame(content: bytes, at: int) -> int:
     return (72_000 if layer == 3 and version != 3 else 144_000) * kbits // hertz + padding
 
 
-def first_frame(data: io.FileIO, start: int) -> int:
+def first_frame(file: int, start: int) -> int:
     """Where MPEG audio begins from `start` on: four frames that fit, or all up to the end; else
     -1. libsndfile gives up after a kilobyte that is none."""
-    tag = os.pread(data.fileno(), 10, start)
+    tag = os.pread(file, 10, start)
     if tag[:3] == b"ID3" and len(tag) == 10:
         start += 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(tag[6:]))
-    content = os.pread(data.fileno(), 2**22, start)
+    content = os.pread(file, 2**22, start)
     at = content.find(b"\xff")
     while at >= 0:
         end, frames = at, 0
@@ -177,9 +172,9 @@ def first_frame(data: io.FileIO, start: int) -> int:
     return -1
 
 
-def _info_bytes(data: io.FileIO, start: int) -> int:
+def _info_bytes(file: int, start: int) -> int:
     """Length of an MP3 as the frame at its start says, that of Xing or Info; 0 if it says none."""
-    frame = os.pread(data.fileno(), 56, start)
+    frame = os.pread(file, 56, start)
     place = max(frame.find(b"Xing"), frame.find(b"Info"))
     if place < 4 or frame[:1] != b"\xff" or not frame[place + 7] & 2:
         return 0

@@ -18,8 +18,8 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
-from softmoa.data.audio import AudioError
-from softmoa.data.decode import decode
+from softmoa.data.audio import AudioError, hear
+from softmoa.data.decode import opened
 from softmoa.ui.figure import ON_MODEL, QUIET
 
 SECONDS = 3.0  # of sound that are kept
@@ -48,10 +48,10 @@ def received(path: str | None, recent: Recent) -> Recent:
     """Keep a file of what came from the microphone, or of what a stranger sent in its place: read
     by our own decoder, and never by gradio's, which knows no bounds."""
     try:
-        rate, samples, _ = decode(Path(path or ""), SECONDS)
+        heard = hear(lambda: opened(Path(path or "")), SECONDS)
     except AudioError:
         return recent
-    return listen((rate, samples), recent)
+    return listen((heard.rate, heard.mono), recent)
 
 
 def listen(chunk: tuple[int, np.ndarray], recent: Recent) -> Recent:

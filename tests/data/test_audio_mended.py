@@ -7,8 +7,8 @@ import pytest
 from loading import refusal, spectral_peak
 from sounds import SOUNDFILE_FORMATS, noise, tone, write, write_libav
 
-from softmoa.data.audio import SAMPLE_RATE, load
-from softmoa.data.decode import ANTIPHASE, BREAKS_OFF
+from softmoa.data.audio import ANTIPHASE, SAMPLE_RATE, load
+from softmoa.data.decode import BREAKS_OFF
 
 MP3 = SOUNDFILE_FORMATS["mp3"]
 ID3 = b"ID3\3\0\0\0\0\0\x64"  # a tag of 100 bytes

@@ -43,41 +43,23 @@ class Limits(BaseModel):
     timeline_seconds: float = _bound(3600.0, 1, 1e6, "{} s of a long sound are put on a timeline")
     upload_mb: float = _bound(25.0, 0.1, 2000, "{} MB may be sent as one file")
     uploads_mb: float = _bound(10_000.0, 1, 1e7, "{} MB of what is sent are kept at a time")
-    upload_minutes: int = Field(
-        30, ge=1, le=1440, description="{} minutes after which what was sent is deleted"
-    )
-    download_minutes: int = Field(
-        10, ge=1, le=1440, description="{} minutes after which a download is deleted"
-    )
+    upload_minutes: int = _bound(30, 1, 1440, "{} minutes after which what was sent is deleted")
+    download_minutes: int = _bound(10, 1, 1440, "{} minutes after which a download is deleted")
     queue: int = _bound(200, 1, 10_000, "{} requests may wait")
     visitor_queue: int = _bound(30, 1, 10_000, "{} requests of one visitor are taken at a time")
     sessions: int = _bound(200, 1, 100_000, "{} visitors are remembered at a time")
     classes: int = _bound(50, 2, 10_000, "{} classes in a data set")
     clips: int = _bound(2000, 4, 1_000_000, "{} clips in a data set")
-    balance_sounds: int = Field(
-        200, ge=1, le=100_000, description="{} sounds to measure balance over"
-    )
-    runs: int = Field(
-        20, ge=1, le=1000, description="{} runs (methods times seeds) in a comparison"
-    )
-    run_steps: int = Field(
-        5000, ge=1, le=10_000_000, description="{} steps of training for each run"
-    )
-    run_memory_mb: float = Field(
-        4000.0, ge=1, le=1e6, description="{} MB of memory for a step of training"
-    )
-    comparisons_waiting: int = Field(
-        10, ge=1, le=1000, description="{} comparisons run or wait for their turn"
-    )
+    balance_sounds: int = _bound(200, 1, 100_000, "{} sounds to measure balance over")
+    runs: int = _bound(20, 1, 1000, "{} runs (methods times seeds) in a comparison")
+    run_steps: int = _bound(5000, 1, 10_000_000, "{} steps of training for each run")
+    run_memory_mb: float = _bound(4000.0, 1, 1e6, "{} MB of memory for a step of training")
+    comparisons_waiting: int = _bound(10, 1, 1000, "{} comparisons run or wait for their turn")
     comparisons: int = _bound(50, 1, 10_000, "{} comparisons are kept")
-    comparison_hours: float = Field(
-        24.0, ge=0.1, le=10_000, description="{} hours after which one is deleted"
-    )
+    comparison_hours: float = _bound(24.0, 0.1, 10_000, "{} hours after which one is deleted")
     run_seconds: float = _bound(60.0, 1, 86_400, "{} s of training for each run")
     model_mb: float = _bound(500.0, 1, 100_000, "{} MB for a model of the Hub")
-    models: int = Field(
-        4, ge=0, le=1000, description="{} different models are fetched from the Hub"
-    )
+    models: int = _bound(4, 0, 1000, "{} different models are fetched from the Hub")
     bundle_mb: float = _bound(50.0, 0.1, 10_000, "{} MB for a bundle of adapters")
     bundles: int = _bound(100, 0, 100_000, "{} bundles are fetched from the Hub")
 
@@ -97,13 +79,12 @@ class Limits(BaseModel):
             for name, field in Limits.model_fields.items()
         ]
 
-    def check_upload(self, path: str | os.PathLike, most_mb: float | None = None) -> None:
-        """Raises LimitError if a file is larger than `most_mb`, or than an upload may be.
+    def check_upload(self, path: str | os.PathLike) -> None:
+        """Raises LimitError if a file is larger than an upload may be.
 
         The web server checks what is uploaded to it; a caller may also have it fetch an address.
         """
-        most = self.upload_mb if most_mb is None else most_mb
-        size = Path(path).stat().st_size / 1e6
+        size, most = Path(path).stat().st_size / 1e6, self.upload_mb
         if size > most:
             raise LimitError(f"The file has {size:.1f} MB; at most {most:g} MB can be used here.")
 

@@ -9,7 +9,6 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -32,10 +31,6 @@ DAMAGE = (
 NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 
 
-class TooMuch(TaskError):
-    """A zip of more files or bytes than may be unpacked in all."""
-
-
 @dataclass(frozen=True)
 class ZipLimits:
     """What an archive may hold, whatever its headers say.
@@ -51,36 +46,27 @@ class ZipLimits:
     depth: int = 10
 
 
-def unpack(
-    archive: Path, target: Path, limits: ZipLimits, wanted: Callable[[str], bool]
-) -> list[str]:
-    """Unpack the files of wanted names into the new folder `target`.
+def unpack(archive: Path, target: Path, limits: ZipLimits) -> None:
+    """Unpack what is not hidden into the new folder `target`.
 
-    Returns the names of those left out, whose folders are made all the same. Raises TaskError if
-    the archive is damaged, encrypted, too large or would write outside, and OSError if the disk is
-    full; then there is no `target`.
+    Raises TaskError if the archive is damaged, encrypted, too large or would write outside, and
+    OSError if the disk is full.
     """
-    target.mkdir(parents=True)
+    target.mkdir()
     try:
         with zipfile.ZipFile(archive, metadata_encoding=_page(archive)) as zipped:
-            left_out = []
             for entry, path in _checked(zipped, limits):
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
-                if not wanted(path.name):
-                    left_out.append(path.name)
-                    continue
                 # zipfile gives no more than `file_size` bytes, whatever the data unpack to, and
                 # then compares their checksum.
                 with zipped.open(entry) as source, (target / path).open("xb") as out:
                     shutil.copyfileobj(source, out, CHUNK)
-    except BaseException as error:
-        shutil.rmtree(target)
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            raise TaskError("The zip holds two files of one name.") from None
-        if isinstance(error, DAMAGE) and not not_writable(error):
-            raise TaskError("This is not a zip file that can be read, or it is damaged.") from None
-        raise
-    return left_out
+    except (FileExistsError, NotADirectoryError):
+        raise TaskError("The zip holds two files of one name.") from None
+    except DAMAGE as error:
+        if not_writable(error):
+            raise
+        raise TaskError("This is not a zip file that can be read, or it is damaged.") from None
 
 
 def not_writable(error: BaseException) -> bool:
@@ -101,11 +87,11 @@ def _checked(
     """Entries that are files and not hidden, with their paths."""
     files = [entry for entry in zipped.infolist() if not entry.is_dir()]
     if len(files) > limits.files:
-        raise TooMuch(f"The zip holds {len(files)} files; at most {limits.files} are read.")
+        raise TaskError(f"The zip holds {len(files)} files; at most {limits.files} are read.")
     unpacked = sum(entry.file_size for entry in files)
     packed = sum(entry.compress_size for entry in files)
     if unpacked > limits.total_mb * 1e6:
-        raise TooMuch(
+        raise TaskError(
             f"The zip unpacks to {unpacked / 1e6:.0f} MB; at most {limits.total_mb:g} MB are read."
         )
     if unpacked > limits.ratio * max(packed, 1):

@@ -80,25 +80,21 @@ class Collection:
         return replace(self, labels=(*self.labels, label))
 
     def add_take(
-        self, label: str, source: audio.Source, limits: DataLimits, place: int | None = None
+        self, label: str, source: audio.Source, limits: DataLimits
     ) -> tuple[Collection, float]:
-        """With a recording, trimmed, and its seconds; `place` is the clip it replaces.
+        """With a recording, trimmed, and its seconds.
 
         Raises TaskError or AudioError if it cannot be used.
         """
         if label not in self.labels:
             raise TaskError("Name a class and choose it first.")
-        if place is None and len(self.rows) >= limits.clips:
+        if len(self.rows) >= limits.clips:
             raise TaskError(f"At most {limits.clips} clips can be used.")
         sound = trim(audio.load(source, TAKE_SECONDS).waveform)
         path = self._free(label, "take.wav")
         path.write_bytes(audio.encode(sound))
-        row, seconds = Row(path, label), len(sound) / audio.SAMPLE_RATE
-        if place is None:
-            return replace(self, rows=(*self.rows, row)), seconds
-        self.rows[place].path.unlink(missing_ok=True)
-        rows = (*self.rows[:place], row, *self.rows[place + 1 :])
-        return replace(self, rows=rows), seconds
+        rows = (*self.rows, Row(path, label))
+        return replace(self, rows=rows), len(sound) / audio.SAMPLE_RATE
 
     def drop(self, place: int) -> Collection:
         """Without a clip."""
@@ -173,16 +169,10 @@ class Current:
 
 @contextmanager
 def unpacked(path: Path, limits: DataLimits) -> Iterator[tuple[list[Row], list[Remark]]]:
-    """The clips of a zip and remarks on the others; what is not moved goes after the `with`.
-
-    Raises TaskError if it cannot be used.
-    """
+    """`own.listed` of a zip, from where clips move to a collection at no cost."""
     folders.make_private(ROOT)
-    folder = Path(tempfile.mkdtemp(dir=ROOT))  # where clips move to a collection at no cost
-    try:
-        yield own.rows_of_zip(path, folder / "zip", limits)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with own.listed(path, limits, ROOT) as found:
+        yield found
 
 
 def new(keep_minutes: float, labels: tuple[str, ...] = ()) -> Collection:

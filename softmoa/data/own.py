@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import tempfile
 import zipfile
 from collections import Counter, defaultdict
@@ -28,8 +27,7 @@ from typing import Literal
 
 from softmoa.data import archive, audio, split
 from softmoa.data.archive import ZipLimits
-from softmoa.data.decode import could_be_sound
-from softmoa.data.listing import TABLES, left_out, listing
+from softmoa.data.listing import listing
 from softmoa.data.mels import CLIP_SECONDS
 from softmoa.data.names import key, many
 from softmoa.data.task import Row, Task, TaskError, task_of
@@ -81,11 +79,12 @@ def opened(path: Path, limits: DataLimits | None = None, seed: int = 0) -> Itera
 
 @contextmanager
 def listed(
-    path: Path, limits: DataLimits | None = None
+    path: Path, limits: DataLimits | None = None, scratch: Path | None = None
 ) -> Iterator[tuple[list[Row], list[Remark]]]:
     """The clips of a folder or a zip, for which they need not suffice to train on.
 
-    Raises TaskError with one sentence if there are none, or too many.
+    scratch: where a zip is unpacked. Raises TaskError with one sentence if there are no clips, or
+    too many.
     """
     limits = limits or DataLimits()
     if path.is_dir():
@@ -93,32 +92,15 @@ def listed(
         return
     if not path.is_file():
         raise TaskError(f"There is no folder or zip '{path}'.")
-    with tempfile.TemporaryDirectory(prefix="softmoa-zip-") as folder:
-        yield rows_of_zip(path, Path(folder) / "data", limits)
+    with tempfile.TemporaryDirectory(prefix="softmoa-zip-", dir=scratch) as folder:
+        unpacked = Path(folder) / "data"
+        archive.unpack(path, unpacked, limits.zip)
+        yield rows_of(unpacked, limits)
 
 
 def name_of(path: Path) -> str:
     """Of the sounds in a folder or zip."""
     return path.resolve().name if path.is_dir() else path.stem
-
-
-def rows_of_zip(path: Path, target: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
-    """Unpack a zip into the new folder `target` and list its clips.
-
-    Raises TaskError, and leaves no `target`, if it cannot be used.
-    """
-    others = archive.unpack(
-        path,
-        target,
-        limits.zip,
-        lambda name: could_be_sound(name) or Path(name).suffix.lower() in TABLES,
-    )
-    try:
-        rows, remarks = rows_of(target, limits)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    return rows, [*remarks, *(Remark("ignored", text) for text in left_out(others))]
 
 
 def rows_of(folder: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:

@@ -21,7 +21,7 @@ from test_guard import apart
 from test_hostile import call, sent, upload
 
 from analysis.bench.running_app import browser_options
-from softmoa.data import collection, own
+from softmoa.data import archive, collection, own
 from softmoa.data.collection import Current
 from softmoa.lens.evaluation import Prediction
 from softmoa.methods.bundle import read_info
@@ -309,14 +309,14 @@ def test_takes_that_expired_are_said_and_the_next_one_begins_anew(sounds, mine, 
 def test_what_comes_while_a_zip_is_unpacked_stays(demo, beeps, tmp_path, monkeypatch):
     """Through gradio, which hands every event the State as it is at the event's start."""
     monkeypatch.setattr(collection, "ROOT", tmp_path / "collections")
-    unpacking, enough, unpack = threading.Event(), threading.Event(), own.rows_of_zip
+    unpacking, enough, unpack = threading.Event(), threading.Event(), archive.unpack
 
     def slowly(*arguments):
         unpacking.set()
         assert enough.wait(60)
         return unpack(*arguments)
 
-    monkeypatch.setattr(own, "rows_of_zip", slowly)
+    monkeypatch.setattr(archive, "unpack", slowly)
     bells = [tmp_path / f"{k}.wav" for k in range(3)]
     for k, path in enumerate(bells):
         soundfile.write(path, sound("low", 6 + k, 1.0), 48_000)

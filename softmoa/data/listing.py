@@ -13,9 +13,10 @@ import itertools
 import json
 import os
 import posixpath
+import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ COLUMNS = {
     "group": "group groups group_id speaker speaker_id spk subject recording recording_id session "
     "author recordist client_id singer person source src_file",
 }
-UNUSED = frozenset(("_background_noise_",))  # beside the words of Speech Commands
+UNUSED = "_background_noise_"  # beside the words of Speech Commands
 
 
 @dataclass(frozen=True)
@@ -49,120 +50,37 @@ class Listing:
     loose: tuple[Row, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Table:
-    """rows: the cells of every line, by the names of columns as they stand there, without blanks
-    around them."""
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: list[dict[str, str]]
-
-    def column(self, role: str, but: Sequence[str] = ()) -> str:
-        """The first column with a name of this role, or ""."""
-        said = {"_".join(words(name)): name for name in self.columns if name not in but}
-        return next((said[name] for name in COLUMNS[role].split() if name in said), "")
-
-
 def listing(folder: Path, most: int) -> Listing:
     """Raises TaskError if a table cannot be followed, or has more than `most` rows."""
     files = list(_files(folder))
     sounds = [path for path in files if could_be_sound(path.name)]
     found, by_folder = _Sounds(folder, sounds), _by_folders(folder, sounds)
     texts = [path for path in files if path.suffix.lower() in TABLES]
-    read = [table for path in texts if (table := _read(path, most, found))]
-    tables = [table for table in read if _usable(table, found, by_folder.rows)]
+    tables = [
+        table
+        for path in texts
+        if (table := _read(path, most, found)) and _usable(table, by_folder.rows)
+    ]
     used = {*sounds, *(table.path for table in tables)}
     rest = [path for path in files if path not in used]
     stray = [path.name for path in rest if path.suffix.lower() in TABLES - {".txt"}]
-    remarks = left_out([path.name for path in rest if path.name not in stray])
+    others = [path for path in rest if path.name not in stray]
+    remarks = []
+    if others:
+        kinds = _some(sorted({path.suffix.lower() or path.name for path in others}), 4)
+        remarks.append(f"Left out: {many(len(others), 'file')}, no sound ({kinds}).")
     if stray:
         remarks.append(f"Not used, since no clips are named there: {', '.join(stray[:5])}.")
-    if not tables:
-        if not by_folder.rows and any(row.split for row in by_folder.loose):
-            raise TaskError("The folders are splits; put a folder for each class into them.")
-        return Listing(by_folder.rows, remarks + by_folder.remarks)
-    listed = _by_tables(tables, found, by_folder)
-    return Listing(listed.rows, listed.remarks + remarks)
+    if tables:
+        listed = _by_tables(tables, found, by_folder)
+        return Listing(listed.rows, listed.remarks + remarks)
+    if not by_folder.rows and any(row.split for row in by_folder.loose):
+        raise TaskError("The folders are splits; put a folder for each class into them.")
+    return Listing(by_folder.rows, remarks + by_folder.remarks)
 
 
-def left_out(names: Sequence[str]) -> list[str]:
-    """A remark on files that are no sound, if there are any."""
-    kinds = sorted({Path(name).suffix.lower() or Path(name).name for name in names})
-    shown = ", ".join(kinds[:4]) + ", …" * (len(kinds) > 4)
-    return [f"Left out: {many(len(names), 'file')}, no sound ({shown})."] if names else []
-
-
-# By folders --------------------------------------------------------------------------------------
-
-
-def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
-    """Folder after folder is a split, a fold, a wrapper, or else a class."""
-    items = [(path.relative_to(folder).parts[:-1], Row(path, "")) for path in sounds]
-    remarks, depth = [], 0
-    while True:
-        inside: dict[str, set[str]] = defaultdict(set)
-        for parts, _ in items:
-            if parts:
-                inside[parts[0]].update(parts[1:2])
-        direct = any(not parts for parts, _ in items)
-        splits = {top: split_of(top) for top in inside if split_of(top)}
-        folds = {top: fold_of(top) for top in inside if fold_of(top)}
-        classes = set().union(*(inside[top] for top in splits))
-        others = inside.keys() - splits.keys()
-        if len(set(splits.values())) > 1 or (splits and classes and others <= classes):
-            beside = others - classes
-            names = " and ".join(sorted(splits))
-            items = [
-                (parts[1:], replace(row, split=splits[parts[0]]))
-                if parts and parts[0] in splits
-                else (parts, replace(row, split="train") if parts else row)
-                for parts, row in items
-                if not parts or parts[0] not in beside
-            ]
-        elif len(folds) > 1 and any(inside[top] for top in folds):
-            beside, names = inside.keys() - folds.keys(), "folds"
-            items = [
-                (parts[1:], replace(row, group=folds[parts[0]])) if parts else (parts, row)
-                for parts, row in items
-                if not parts or parts[0] in folds
-            ]
-        elif len(inside) == 1 and not direct and any(inside.values()):
-            items, beside, names = [(parts[1:], row) for parts, row in items], set(), ""
-        else:
-            break
-        remarks += [f"The folder '{top}' beside {names} was not used." for top in sorted(beside)]
-        depth += 1
-    inner = {split_of(parts[1]) for parts, _ in items if len(parts) > 1} - {""}
-    rows = [
-        replace(
-            row,
-            label=clean(parts[0]),
-            split=row.split or (split_of(parts[1]) if len(parts) > 1 and len(inner) > 1 else ""),
-        )
-        for parts, row in items
-        if parts and parts[0].lower() not in UNUSED
-    ]
-    loose = tuple(row for parts, row in items if not parts)
-    noise = sum(bool(parts) and parts[0].lower() in UNUSED for parts, _ in items)
-    if noise:
-        remarks.append(f"Left out: {noise} sounds of background noise.")
-    if loose:
-        remarks.append(f"Left out: {many(len(loose), 'sound')}, in no class folder.")
-    return Listing(rows, [*_silent_folders(folder, sounds, depth), *remarks], loose)
-
-
-def _silent_folders(folder: Path, sounds: Sequence[Path], depth: int) -> Iterator[str]:
-    """A class that would vanish otherwise."""
-    heard = {parent for path in sounds for parent in path.parents}
-    for place, folders, _ in os.walk(folder, followlinks=True):
-        here = Path(place)
-        below = here.relative_to(folder).parts
-        folders[:] = sorted(name for name in folders if shown(name) and len(below) <= depth)
-        for name in list(folders):
-            if here / name not in heard:
-                folders.remove(name)
-                yield f"The folder '{(here / name).relative_to(folder)}' holds no sound."
+def _some(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
 
 
 def clean(text: str) -> str:
@@ -183,6 +101,72 @@ def _files(folder: Path) -> Iterator[Path]:
         been.add(real)
 
 
+# By folders --------------------------------------------------------------------------------------
+
+
+def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
+    """Folder after folder is a split, a fold, a wrapper, or else a class."""
+    items = [(path.relative_to(folder).parts[:-1], Row(path, "")) for path in sounds]
+    remarks, depth = [], 0
+    while True:
+        inside: dict[str, set[str]] = defaultdict(set)
+        for parts, _ in items:
+            if parts:
+                inside[parts[0]].update(parts[1:2])
+        splits = {top: split for top in inside if (split := split_of(top))}
+        folds = {top: fold for top in inside if (fold := fold_of(top))}
+        classes = set().union(*(inside[top] for top in splits))
+        others = inside.keys() - splits.keys()
+        # What the folders that are no classes say of their clips, and which are not used.
+        if len(set(splits.values())) > 1 or (classes and others <= classes):
+            says = {top: {"split": split} for top, split in splits.items()}
+            beside, names = others - classes, " and ".join(sorted(splits))
+        elif len(folds) > 1 and any(inside[top] for top in folds):
+            says = {top: {"group": fold} for top, fold in folds.items()}
+            beside, names = inside.keys() - folds.keys(), "folds"
+        elif len(inside) == 1 and all(parts for parts, _ in items) and any(inside.values()):
+            says, beside, names = dict.fromkeys(inside, {}), set(), ""
+        else:
+            break
+        left: list[tuple[tuple[str, ...], Row]] = []
+        for parts, row in items:
+            if not parts:
+                left.append((parts, row))
+            elif parts[0] in says:
+                left.append((parts[1:], replace(row, **says[parts[0]])))
+            elif parts[0] not in beside:  # a class, of which a split holds the rest
+                left.append((parts, replace(row, split="train")))
+        items = left
+        remarks += [f"The folder '{top}' beside {names} was not used." for top in sorted(beside)]
+        depth += 1
+    inner = {split_of(parts[1]) for parts, _ in items if len(parts) > 1} - {""}
+    rows, loose, noise = [], [], 0
+    for parts, row in items:
+        label, within, *_ = *parts, "", ""
+        if not parts:
+            loose.append(row)
+        elif label.lower() == UNUSED:
+            noise += 1
+        else:
+            split = row.split or (split_of(within) if len(inner) > 1 else "")
+            rows.append(replace(row, label=clean(label), split=split))
+    if noise:
+        remarks.append(f"Left out: {noise} sounds of background noise.")
+    if loose:
+        remarks.append(f"Left out: {many(len(loose), 'sound')}, in no class folder.")
+    return Listing(rows, [*_soundless(folder, sounds, depth + 1), *remarks], tuple(loose))
+
+
+def _soundless(folder: Path, sounds: Sequence[Path], depth: int) -> Iterator[str]:
+    """A class that would vanish otherwise."""
+    heard = {folder, *(parent for path in sounds for parent in path.parents)}
+    for level in range(1, depth + 1):
+        for path in sorted(folder.glob("/".join("*" * level))):
+            vanishes = path.is_dir() and path not in heard and path.parent in heard
+            if vanishes and shown(path.name):
+                yield f"The folder '{path.relative_to(folder)}' holds no sound."
+
+
 # By tables ---------------------------------------------------------------------------------------
 
 
@@ -198,8 +182,7 @@ class _Sounds:
 
     @staticmethod
     def _parts(text: str) -> tuple[str, ...]:
-        text = unicodedata.normalize("NFC", text.strip()).replace("\\", "/")
-        return tuple(part for part in text.split("/") if part not in ("", "."))
+        return tuple(p for p in clean(text).replace("\\", "/").split("/") if p not in ("", "."))
 
     def find(self, cell: str, place: Path) -> Path | None:
         """The sound of a cell of a table in `place`, whatever its suffix and the folders above.
@@ -222,11 +205,8 @@ class _Sounds:
             known = _folded(other)
             length = min(len(known), len(said))
             if known[-length:] == said[-length:]:
-                overlaps[other] = (
-                    length,
-                    other[-1].lower() == parts[-1].lower(),
-                    other[:-1] == here,
-                )
+                same_name = other[-1].lower() == parts[-1].lower()
+                overlaps[other] = length, same_name, other[:-1] == here
         best = max(overlaps.values(), default=None)
         fitting = [other for other, overlap in overlaps.items() if overlap == best]
         return self.exact[fitting[0]] if len(fitting) == 1 else None
@@ -241,68 +221,87 @@ def _folded(parts: Sequence[str]) -> tuple[str, ...]:
     return (*(part.casefold() for part in parts[:-1]), _stem(parts[-1]))
 
 
+@dataclass(frozen=True)
+class _Table:
+    """rows: the cells of every line, by the names of columns as they stand there, without blanks
+    around them. clips: the column that names the clips, "" if there is none. heard: how many of its
+    first cells are sounds that are there."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[dict[str, str]]
+    clips: str
+    heard: int
+
+    def column(self, role: str) -> str:
+        """The first other column with a name of this role, or ""."""
+        return _named(role, [name for name in self.columns if name != self.clips])
+
+
+def _named(role: str, columns: Iterable[str]) -> str:
+    said = {"_".join(words(name)): name for name in columns}
+    return next((said[name] for name in COLUMNS[role].split() if name in said), "")
+
+
 def _read(path: Path, most: int, found: _Sounds) -> _Table | None:
     """A table with or without names of its columns; None if it is none."""
+
+    def is_sound(cell: str) -> bool:
+        return found.find(cell, path.parent) is not None
+
     try:
         text = decoded(path.read_bytes())
         if path.suffix.lower() == ".jsonl":
             lines = (json.loads(line) for line in text.splitlines() if line.strip())
             cells = ({str(k): str(v).strip() for k, v in line.items()} for line in lines)
-            rows = _counted(cells, path, most)
-            return _Table(path, tuple(rows[0]), rows)
-        first, _, rest = text.partition("\n")
-        said = first.strip().strip('"')
-        if said.lower().startswith("sep=") and len(said) == 5:
-            marks, text = said[4], rest
         else:
-            marks = ",;\t|"
-        # The mark that parts the first line most: csv.Sniffer guesses letters in tables of one
-        # column or of quoted cells.
-        head = text.partition("\n")[0]
-        mark = max(marks, key=lambda m: len(next(csv.reader([head], delimiter=m), [])))
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-        columns = [cell.strip() for cell in next(lines, [])]
-        if len(columns) <= 3 and any(found.find(cell, path.parent) for cell in columns[:1]):
-            lines = itertools.chain([columns], lines)
-            columns = ["path", "label", "split"][: len(columns)]
-        stripped = ([of_cell(cell.strip()) for cell in line] for line in lines)
-        full = filter(any, stripped)  # others a spreadsheet leaves at the end
-        rows = _counted((dict(zip(columns, cells, strict=False)) for cells in full), path, most)
+            cells = _cells(text, is_sound)
+        rows = list(itertools.islice(cells, most + 1))
     except TaskError:
         raise
-    except (ValueError, csv.Error, AttributeError, IndexError):
+    except (ValueError, csv.Error, AttributeError):
         return None
-    return _Table(path, tuple(columns), rows)
-
-
-def _counted(rows: Iterable[dict[str, str]], path: Path, most: int) -> list[dict[str, str]]:
-    """Raises TaskError as soon as there are too many."""
-    read = list(itertools.islice(rows, most + 1))
-    if len(read) > most:
+    if len(rows) > most:
         raise TaskError(f"{path.name} has more than {most} rows, the most that are read.")
-    return read
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    # The column of which most cells are sounds, or else the one of such a name.
+    named, heard = _named("path", columns), {}
+    for name in sorted(columns, key=lambda name: bool(named) and name != named):
+        heard[name] = sum(is_sound(row[name]) for row in rows[:30] if row.get(name))
+    best = max(heard, key=heard.__getitem__, default="")
+    clips = best if best and heard[best] else named
+    return _Table(path, columns, rows, clips, heard.get(clips, 0))
 
 
-def _path_column(table: _Table, found: _Sounds) -> tuple[str, int]:
-    """That of which most cells are sounds, or else the one of such a name, "" if there is none; and
-    how many of the first cells are sounds."""
-    named, sounds = table.column("path"), {}
-    for column in sorted(table.columns, key=lambda c: bool(named) and c != named):
-        cells = [cell for row in table.rows[:30] if (cell := row.get(column, ""))]
-        sounds[column] = sum(found.find(cell, table.path.parent) is not None for cell in cells)
-    best = max(sounds, key=sounds.__getitem__, default="")
-    return (best, sounds[best]) if best and sounds[best] else (named, 0)
+def _cells(text: str, is_sound: Callable[[str], bool]) -> Iterator[dict[str, str]]:
+    """The cells of every line of a table, by the names of their columns."""
+    marks = ",;\t|"
+    first, _, rest = text.partition("\n")
+    if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
+        marks, text = said[1], rest
+    # The mark that parts the first line most: csv.Sniffer guesses letters in tables of one column
+    # or of quoted cells.
+    head = text.partition("\n")[0]
+    mark = max(marks, key=lambda m: len(next(csv.reader([head], delimiter=m), [])))
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    columns = [cell.strip() for cell in next(lines, [])]
+    if 0 < len(columns) <= 3 and is_sound(columns[0]):
+        lines = itertools.chain([columns], lines)
+        columns = ["path", "label", "split"][: len(columns)]
+    for line in lines:
+        cells = [of_cell(cell.strip()) for cell in line]
+        if any(cells):  # others a spreadsheet leaves at the end
+            yield {name: cell for name, cell in zip(columns, cells, strict=False) if name}
 
 
-def _usable(table: _Table, found: _Sounds, by_folder: Sequence[Row]) -> bool:
+def _usable(table: _Table, by_folder: Sequence[Row]) -> bool:
     """Whether it names sounds and says something of them; if it names none that is there, whether
     nothing else does."""
-    path, sounds = _path_column(table, found)
-    if not path or not table.rows:
+    if not table.clips:
         return False
-    if not sounds:
-        return bool(table.column("label", [path])) and not by_folder
-    says = any(table.column(role, [path]) for role in ("label", "split", "fold"))
+    if not table.heard:
+        return bool(table.column("label")) and not by_folder
+    says = any(map(table.column, ("label", "split", "fold")))
     return says or bool(split_of(table.path.stem)) or len(table.columns) == 2
 
 
@@ -318,31 +317,28 @@ def _by_tables(tables: Sequence[_Table], found: _Sounds, by_folder: Listing) -> 
     rows: dict[Path, Row] = {}
     remarks: list[str] = []
     for table in tables:
-        path, _ = _path_column(table, found)
-        label, split, fold, group = (
-            table.column(role, [path]) for role in ("label", "split", "fold", "group")
-        )
-        if not label and len(table.columns) == 2 and not (split or fold or group or by_folder.rows):
-            label = next(name for name in table.columns if name != path)
+        label, split, fold, group = map(table.column, ("label", "split", "fold", "group"))
+        if not (label or split or fold or group or by_folder.rows) and len(table.columns) == 2:
+            label = next(name for name in table.columns if name != table.clips)
         group = fold or group
-        spare = [c for c in table.columns if c and c not in (path, label, split, group)]
-        if spare:
-            names = ", ".join(spare[:8]) + ", …" * (len(spare) > 8)
-            remarks.append(f"Columns of {table.path.name} that were not used: {names}.")
+        used = table.clips, label, split, group
+        if spare := [name for name in table.columns if name not in used]:
+            said = _some(spare, 8)
+            remarks.append(f"Columns of {table.path.name} that were not used: {said}.")
         lost = []
         for cells in table.rows:
-            cell = cells.get(path, "")
+            cell = cells.get(table.clips, "")
             place = found.find(cell, table.path.parent)
             if place is None:
                 lost.append(cell)
                 continue
             row = folders.get(place, Row(place, ""))
-            of_group = cells.get(group, "") if group else ""
+            of_group = cells.get(group, "")
             in_fold = split_of(of_group) if fold and not split else ""
             row = replace(
                 row,
                 label=clean(cells.get(label, "")) if label else row.label,
-                split=_split(cells.get(split, "") if split else "", place.name)
+                split=_split(cells.get(split, ""), place.name)
                 or splits.get(table.path, "")
                 or in_fold
                 or row.split,
@@ -350,10 +346,9 @@ def _by_tables(tables: Sequence[_Table], found: _Sounds, by_folder: Listing) -> 
             )
             if not row.label:
                 raise TaskError(f"The clip '{cell}' of {table.path.name} has no label.")
-            if rows.get(place, row) != row:
+            if rows.setdefault(place, row) != row:
                 names = " and ".join(t.path.name for t in tables)
                 raise TaskError(f"{names} say different things of '{cell}'; keep one of them.")
-            rows[place] = row
         if lost and len(lost) == len(table.rows):
             raise TaskError(f"The clip '{lost[0][:80]}' of {table.path.name} is missing.")
         if lost:

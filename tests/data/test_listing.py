@@ -144,6 +144,7 @@ SPLITS_OF = {label: {"train": 2, "valid": 1, "test": 1} for label in LABELS}
         lines("Datei,label,split"),
         lines("path,label,split", ";"),
         "sep=;\n" + lines("path,label,split", ";"),
+        "sep=\t\n" + lines("path,label,split", "\t"),
         lines('"path";"label";"split"', ";", '"'),
         lines("path,label,split").replace("\n", "\r\n"),
         lines("path,label,split", prefix="/home/ann/birds/"),

@@ -66,7 +66,7 @@ def fetch(name: str) -> Path:
     folder = root / dataset.folder
     if folder.exists():
         return folder
-    _parquet()  # before anything is downloaded
+    _pyarrow()  # before anything is downloaded
     try:
         files = [f for f in hub.listing(dataset.repository) if f.endswith(".parquet")]
         if not files:
@@ -109,26 +109,24 @@ def lay_out(dataset: HubDataset, files: list[Path], folder: Path) -> None:
 
 def _rows(dataset: HubDataset, files: list[Path]) -> Iterator[dict[str, Any]]:
     """Rows with the dataset's columns and `audio`, a few at a time."""
-    import pyarrow  # an optional extra
-
-    parquet = _parquet()
-    columns = [*dataset.columns, "audio"]
+    arrow, columns = _pyarrow(), [*dataset.columns, "audio"]
     for file in files:
         try:
-            table = parquet.ParquetFile(file)
+            table = arrow.parquet.ParquetFile(file)
             if missing := [name for name in columns if name not in table.schema_arrow.names]:
                 raise TaskError(f"'{dataset.repository}' has no column '{missing[0]}'.")
             for part in table.iter_batches(batch_size=64, columns=columns):
                 yield from part.to_pylist()
-        except pyarrow.ArrowException:
+        except arrow.ArrowException:
             raise TaskError(f"{file.name} of '{dataset.repository}' cannot be read.") from None
 
 
-def _parquet() -> Any:
+def _pyarrow() -> Any:
+    """An optional extra."""
     try:
         import pyarrow.parquet
     except ImportError:
         raise TaskError(
             "Benchmarks from the Hub need pyarrow: pip install '.[hub-datasets]'."
         ) from None
-    return pyarrow.parquet
+    return pyarrow

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
@@ -106,12 +106,7 @@ def cached(
         for file in (*files, *optional)
     ]
     needed = all(isinstance(path, str) for path in found[: len(files)])
-    return _folder(str(found[0]), files[0]) if needed and None not in found else None
-
-
-def _folder(path: str, file: str) -> Path:
-    """Where a repository lies of which `path` is the file named `file`."""
-    return Path(path).parents[len(PurePosixPath(file).parts) - 1]
+    return Path(str(found[0]).removesuffix(files[0])) if needed and None not in found else None
 
 
 def listing(repository: Repository, token: str | bool | None = None) -> list[str]:
@@ -140,11 +135,9 @@ def fetch(
     off is resumed, and a cached file that has rotted is fetched again. Raises HubError.
     """
     _mend(repository, files)
-    folder = cached(repository, files, optional)
-    if folder and (repository.pinned or not newest or not reachable()):
-        return folder
+    settled = cached(repository, files, optional) and (repository.pinned or not newest)
     folder = cached(repository, files)
-    if folder and not reachable():
+    if folder and (settled or not reachable()):
         return folder
     _check_reachable(repository)
     options: dict[str, Any] = repository.of_client | {
@@ -169,7 +162,7 @@ def fetch(
             )
         bar = _reporting(progress) if progress else None
         paths = [hf_hub_download(filename=file, tqdm_class=bar, **options) for file in there]
-    return _folder(paths[0], files[0])
+    return Path(paths[0].removesuffix(files[0]))
 
 
 def _mend(repository: Repository, files: Sequence[str]) -> None:

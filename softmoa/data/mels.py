@@ -33,9 +33,6 @@ class MelCache:
         self._mels: OrderedDict[tuple, Tensor] = OrderedDict()
         self._lock = Lock()
 
-    def __len__(self) -> int:
-        return len(self._mels)
-
     def log_mel(self, path: Path, max_seconds: float, front_end: FrontEnd = AUDIOSET) -> Tensor:
         """Raises AudioError if the file cannot be read."""
         try:

@@ -11,7 +11,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from softmoa.data.task import SPLITS, Row, TaskError, in_order
@@ -85,44 +85,67 @@ def esc10_by_class(folder: Path) -> Contents:
     ]
 
 
-def esc50(folder: Path, only_esc10: bool = False) -> Contents:
-    """ESC-50: 50 classes of 40 clips of 5 s in 5 folds, listed in meta/esc50.csv.
+@dataclass(frozen=True)
+class Listed:
+    """A dataset in folds whose clips are listed in one table, with these columns.
 
-    Source: Piczak 2015; classes are in the order of the column `target`.
+    folder: its name in SOFTMOA_DATA. hub: the repository of the Hub that has it too. clip: where
+    the sound of a row belongs, of its columns. label: the column of classes, in the order of the
+    column `number`.
     """
-    columns = "filename", "fold", "target", "category", "esc10"
-    listed = list(table(folder / "meta" / "esc50.csv", *columns))
-    if only_esc10:
-        listed = [r for r in listed if r["esc10"].lower() == "true"]
-    return _ordered(listed, "target", "category"), [
-        Row(_stored(folder / "audio" / r["filename"]), _words(r["category"]), group=r["fold"])
-        for r in listed
-    ]
+
+    folder: str
+    hub: str
+    table: str
+    columns: tuple[str, ...]
+    clip: str
+    label: str
+    number: str
+
+    def read(self, folder: Path, wanted: Callable[[dict[str, str]], bool] = bool) -> Contents:
+        """wanted: of the cells of a row."""
+        listed = [row for row in table(folder / self.table, *self.columns) if wanted(row)]
+        numbered = sorted({(in_order(row[self.number]), row[self.label]) for row in listed})
+        return tuple(_words(label) for _, label in numbered), [
+            Row(
+                _stored(folder / self.clip.format(**row)),
+                _words(row[self.label]),
+                group=row["fold"],
+            )
+            for row in listed
+        ]
+
+
+# 50 classes of 40 clips of 5 s in 5 folds. Source: Piczak 2015.
+ESC50 = Listed(
+    folder="ESC-50-master",
+    hub="ashraq/esc50",
+    table="meta/esc50.csv",
+    columns=("filename", "fold", "target", "category", "esc10", "src_file", "take"),
+    clip="audio/{filename}",
+    label="category",
+    number="target",
+)
+# 8,732 clips of up to 4 s, 10 classes, 10 folds of different recordings, which must be kept: takes
+# of one recording lie in one fold.
+# Source: Salamon, Jacoby, Bello 2014, "A Dataset and Taxonomy for Urban Sound Research".
+URBANSOUND8K = Listed(
+    folder="UrbanSound8K",
+    hub="danavery/urbansound8K",
+    table="metadata/UrbanSound8K.csv",
+    columns=("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"),
+    clip="audio/fold{fold}/{slice_file_name}",
+    label="class",
+    number="classID",
+)
+ON_HUB = {"esc10": ESC50, "esc50": ESC50, "urbansound8k": URBANSOUND8K}
 
 
 def esc10_of_esc50(folder: Path) -> Contents:
     """The clips of ESC-50 that are marked as ESC-10's, under the names they have there."""
-    labels, rows = esc50(folder, only_esc10=True)
+    labels, rows = ESC50.read(folder, lambda row: row["esc10"].lower() == "true")
     named = {label: ESC10_NAMES.get(label, label) for label in labels}
     return tuple(named.values()), [replace(row, label=named[row.label]) for row in rows]
-
-
-def urbansound8k(folder: Path) -> Contents:
-    """UrbanSound8K: 8,732 clips of up to 4 s, 10 classes, 10 folds of different recordings.
-
-    Source: Salamon, Jacoby, Bello 2014, "A Dataset and Taxonomy for Urban Sound Research". The
-    published folds must be kept: takes of one recording lie in one fold.
-    """
-    columns = "slice_file_name", "fold", "classID", "class"
-    listed = list(table(folder / "metadata" / "UrbanSound8K.csv", *columns))
-    return _ordered(listed, "classID", "class"), [
-        Row(
-            _stored(folder / "audio" / f"fold{r['fold']}" / r["slice_file_name"]),
-            _words(r["class"]),
-            group=r["fold"],
-        )
-        for r in listed
-    ]
 
 
 def speech_commands(folder: Path) -> Contents:
@@ -190,11 +213,6 @@ def _stored(path: Path) -> Path:
     if path.is_file():
         return path
     return next((p for s in SUFFIXES if (p := path.with_suffix(s)).is_file()), path)
-
-
-def _ordered(rows: list[dict[str, str]], number: str, name: str) -> tuple[str, ...]:
-    """Names of classes in the order of their numbers."""
-    return tuple(_words(n) for _, n in sorted({(in_order(r[number]), r[name]) for r in rows}))
 
 
 def _words(name: str) -> str:

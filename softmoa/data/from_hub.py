@@ -11,48 +11,15 @@ import csv
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from softmoa.data import hub
-from softmoa.data.benchmarks import data_root
+from softmoa.data.benchmarks import ON_HUB, Listed, data_root
 from softmoa.data.hub import HubError, Repository
 from softmoa.data.task import TaskError
 
 MOST_MB = 2000  # of one file
-
-
-@dataclass(frozen=True)
-class HubDataset:
-    """table: the official one, with these columns. clip: where the sound of a row belongs, of its
-    columns. Both are relative to `folder`."""
-
-    repository: Repository
-    folder: str
-    table: str
-    columns: tuple[str, ...]
-    clip: str
-
-
-_ESC50 = HubDataset(
-    Repository("ashraq/esc50", kind="dataset"),
-    "ESC-50-master",
-    "meta/esc50.csv",
-    ("filename", "fold", "target", "category", "esc10", "src_file", "take"),
-    "audio/{filename}",
-)
-DATASETS = {
-    "esc10": _ESC50,
-    "esc50": _ESC50,
-    "urbansound8k": HubDataset(
-        Repository("danavery/urbansound8K", kind="dataset"),
-        "UrbanSound8K",
-        "metadata/UrbanSound8K.csv",
-        ("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"),
-        "audio/fold{fold}/{slice_file_name}",
-    ),
-}
 
 
 def fetch(name: str) -> Path:
@@ -60,18 +27,19 @@ def fetch(name: str) -> Path:
 
     Raises TaskError if it cannot be had; then nothing is left but what the Hub's cache holds.
     """
-    if name not in DATASETS:
-        raise TaskError(f"'{name}' is not fetched from the Hub; {', '.join(DATASETS)} are.")
-    dataset, root = DATASETS[name], data_root()
+    if name not in ON_HUB:
+        raise TaskError(f"'{name}' is not fetched from the Hub; {', '.join(ON_HUB)} are.")
+    dataset, root = ON_HUB[name], data_root()
     folder = root / dataset.folder
     if folder.exists():
         return folder
     _pyarrow()  # before anything is downloaded
     try:
-        files = [f for f in hub.listing(dataset.repository) if f.endswith(".parquet")]
+        repository = Repository(dataset.hub, kind="dataset")
+        files = [f for f in hub.listing(repository) if f.endswith(".parquet")]
         if not files:
-            raise TaskError(f"'{dataset.repository}' on the Hub holds no parquet files.")
-        source = hub.fetch(dataset.repository, files, MOST_MB)
+            raise TaskError(f"'{repository}' on the Hub holds no parquet files.")
+        source = hub.fetch(repository, files, MOST_MB)
     except HubError as error:
         raise TaskError(str(error)) from None
     with tempfile.TemporaryDirectory(prefix=f".{dataset.folder}-", dir=root) as unfinished:
@@ -84,7 +52,7 @@ def fetch(name: str) -> Path:
     return folder
 
 
-def lay_out(dataset: HubDataset, files: list[Path], folder: Path) -> None:
+def lay_out(dataset: Listed, files: list[Path], folder: Path) -> None:
     """Write the sounds and the table of parquet files into `folder`.
 
     Raises TaskError if a row lacks what the table needs, or would be written elsewhere.
@@ -97,28 +65,28 @@ def lay_out(dataset: HubDataset, files: list[Path], folder: Path) -> None:
         for row in _rows(dataset, files):
             values = {name: row[name] for name in dataset.columns}
             if any(re.search(r"[/\\\0]|^\.*$", str(value)) for value in values.values()):
-                raise TaskError(f"A name in '{dataset.repository}' is a path, which is refused.")
+                raise TaskError(f"A name in '{dataset.hub}' is a path, which is refused.")
             clip = folder / dataset.clip.format(**values)
             sound = (row["audio"] or {}).get("bytes")
             if not sound:
-                raise TaskError(f"The clip {clip.name} of '{dataset.repository}' has no sound.")
+                raise TaskError(f"The clip {clip.name} of '{dataset.hub}' has no sound.")
             clip.parent.mkdir(parents=True, exist_ok=True)
             clip.write_bytes(sound)
             rows.writerow(values)
 
 
-def _rows(dataset: HubDataset, files: list[Path]) -> Iterator[dict[str, Any]]:
+def _rows(dataset: Listed, files: list[Path]) -> Iterator[dict[str, Any]]:
     """Rows with the dataset's columns and `audio`, a few at a time."""
     arrow, columns = _pyarrow(), [*dataset.columns, "audio"]
     for file in files:
         try:
             table = arrow.parquet.ParquetFile(file)
             if missing := [name for name in columns if name not in table.schema_arrow.names]:
-                raise TaskError(f"'{dataset.repository}' has no column '{missing[0]}'.")
+                raise TaskError(f"'{dataset.hub}' has no column '{missing[0]}'.")
             for part in table.iter_batches(batch_size=64, columns=columns):
                 yield from part.to_pylist()
         except arrow.ArrowException:
-            raise TaskError(f"{file.name} of '{dataset.repository}' cannot be read.") from None
+            raise TaskError(f"{file.name} of '{dataset.hub}' cannot be read.") from None
 
 
 def _pyarrow() -> Any:

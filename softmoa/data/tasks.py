@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from softmoa import ASSETS
 from softmoa.data import benchmarks as layouts
-from softmoa.data.benchmarks import Reader, data_root
+from softmoa.data.benchmarks import ESC50, URBANSOUND8K, Reader, data_root
 from softmoa.data.mels import CACHE, MelCache, log_mels
 from softmoa.data.task import (
     SPLITS,
@@ -91,17 +91,21 @@ TASKS = {
     "esc10": Source(
         "ESC-10, environmental sounds",
         FIELD,
-        (("esc10", layouts.esc10_by_class), ("ESC-50-master", layouts.esc10_of_esc50)),
+        (("esc10", layouts.esc10_by_class), (ESC50.folder, layouts.esc10_of_esc50)),
         10,
         test="5",
     ),
     "esc50": Source(
-        "ESC-50, environmental sounds", FIELD, (("ESC-50-master", layouts.esc50),), 50, test="5"
+        "ESC-50, environmental sounds",
+        FIELD,
+        ((ESC50.folder, ESC50.read),),
+        50,
+        test="5",
     ),
     "urbansound8k": Source(
         "UrbanSound8K, city sounds",
         "Field recordings; one of ten folds is tested, another of them validates.",
-        (("UrbanSound8K", layouts.urbansound8k),),
+        ((URBANSOUND8K.folder, URBANSOUND8K.read),),
         10,
         test="10",
     ),
@@ -144,9 +148,7 @@ def load(name: str, test: str = "", valid: str = "") -> Task:
     places = source.places or ((name, layouts.embedded),)
     found = [(root / folder, read) for folder, read in places if (root / folder).is_dir()]
     if not found:
-        from softmoa.data.from_hub import DATASETS  # the client of the Hub is a second to import
-
-        advice = f"; `python -m softmoa fetch {name}` gets them" if name in DATASETS else ""
+        advice = f"; `python -m softmoa fetch {name}` gets them" if name in layouts.ON_HUB else ""
         raise TaskError(f"The data of '{name}' are not in {root}{advice}.")
     folder, read = found[0]
     labels, rows = read(folder)

@@ -11,10 +11,11 @@ from sounds import tone, wav
 
 from softmoa.cli import main
 from softmoa.data import tasks
-from softmoa.data.from_hub import DATASETS, fetch
+from softmoa.data.benchmarks import ON_HUB
+from softmoa.data.from_hub import fetch
 from softmoa.data.tasks import TaskError
 
-ESC50, CITY = (f"datasets/{DATASETS[name].repository.id}" for name in ("esc50", "urbansound8k"))
+ESC50, CITY = (f"datasets/{ON_HUB[name].hub}" for name in ("esc50", "urbansound8k"))
 
 
 def parquet(rows: list[dict]) -> bytes:

@@ -129,7 +129,7 @@ def test_what_is_missing_or_damaged_is_named(root, esc50):
     with pytest.raises(TaskError, match="1 clips of 'esc50' are missing, such as .*3-1009-A-9.wav"):
         tasks.load("esc50")
     table = root / "ESC-50-master" / "meta" / "esc50.csv"
-    table.write_text("filename,fold,target,category,esc10\n1-1-A-0.wav,1")
+    table.write_text("filename,fold,target,category,esc10,src_file,take\n1-1-A-0.wav,1")
     with pytest.raises(TaskError, match="Line 2 of esc50.csv breaks off"):
         tasks.load("esc50")
     table.write_bytes(b"\xff\xfe\x00")

@@ -17,7 +17,7 @@ def features(setting: Setting) -> list[Result]:
     extractor = ASTFeatureExtractor()
 
     def ours() -> torch.Tensor:
-        return torch.stack(audio.log_mels([clip.to(setting.device) for clip in clips]))
+        return torch.stack([audio.log_mel(clip.to(setting.device)) for clip in clips])
 
     def transformers() -> torch.Tensor:
         return extractor(arrays, audio.SAMPLE_RATE, return_tensors="pt")["input_values"]

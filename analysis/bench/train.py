@@ -45,7 +45,7 @@ def _products(setting: Setting, size: str) -> list[Result]:
         else base_pair(setting.device)[0]
     )
     clips, labels = _clips(setting)
-    mel = torch.stack(audio.log_mels(clips))
+    mel = torch.stack([audio.log_mel(clip) for clip in clips])
     rows = []
     kinds: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for precision, kind in kinds.items():
@@ -112,10 +112,10 @@ def _soft_moa(setting: Setting) -> list[Result]:
     attach(naive, "soft-moa", SoftMoAOptions(), CLASSES)
     naive.load_state_dict(ours.state_dict())
     make_naive(naive)
-    cached = torch.stack(audio.log_mels(clips))
+    cached = torch.stack([audio.log_mel(clip) for clip in clips])
 
     def recomputed() -> Tensor:
-        return torch.stack(audio.log_mels(clips))
+        return torch.stack([audio.log_mel(clip) for clip in clips])
 
     with torch.no_grad():
         tokens = [
@@ -139,7 +139,7 @@ def _against_an_adapter(setting: Setting) -> Result:
     """On the embedded backbone, with as many trained weights."""
     base = weights.load("ast-small").model.to(setting.device)
     clips, _ = _clips(setting)
-    mel = torch.stack(audio.log_mels(clips * 8))
+    mel = torch.stack([audio.log_mel(clip) for clip in clips * 8])
     labels = torch.arange(len(mel), device=setting.device) % CLASSES
     options = SoftMoAOptions()
     trained = parameters_of(base.config, "soft-moa", options)
@@ -175,7 +175,7 @@ def _lora(setting: Setting) -> list[Result]:
     extract = ASTFeatureExtractor()
     padded = extract([c.numpy() for c in clips], audio.SAMPLE_RATE, return_tensors="pt")
     padded = padded["input_values"]
-    own_length = torch.stack(audio.log_mels(clips))
+    own_length = torch.stack([audio.log_mel(clip) for clip in clips])
     with torch.no_grad():
         mel = padded.to(setting.device)
         checked = f"fp32, both padded: {equal(ours(mel), theirs(mel).logits, 1e-4)}"

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from analysis.pretraining import probe_tasks
 from softmoa.data import tasks
-from softmoa.data.audio import load, log_mels
+from softmoa.data.audio import load, log_mel
 from softmoa.methods import bundle
 from softmoa.model import weights
 from softmoa.model.ast import AST
@@ -83,7 +83,7 @@ def _clips(name: str) -> tuple[list[Path], np.ndarray, np.ndarray]:
 
 def mels_of(files: Sequence[Path]) -> list[Tensor]:
     """Log-mel (frames, 128) of each file."""
-    return [mel for file in files for mel in log_mels([load(file).waveform])]
+    return [log_mel(load(file).waveform) for file in files]
 
 
 def classifier(inner: LeaveOneGroupOut | StratifiedGroupKFold) -> GridSearchCV:

@@ -15,7 +15,7 @@ from torchaudio.transforms import FrequencyMasking, TimeMasking
 from analysis.pretraining.corpus import read
 from analysis.pretraining.packages import HELD_OUT_PACKAGES
 from analysis.pretraining.teacher import HOP_FRAMES, PATCH_FRAMES, SCENE_PATCHES, clip_of
-from softmoa.data.audio import SAMPLE_RATE, log_mels, pad_batch
+from softmoa.data.audio import SAMPLE_RATE, log_mel, pad_batch
 from softmoa.model.device import sent
 
 COLUMN_FRAMES = 16  # of a column of patches
@@ -222,7 +222,7 @@ class Clips:
             lengths = np.array([int(self.rows[i]["samples"]) for i in drawn])
             by_length = drawn[np.argsort(lengths)].reshape(pool, size)
             for part in by_length[rng.permutation(pool)]:
-                mels = log_mels([clip_of(self.corpus, self.rows[i]) for i in part])
+                mels = [log_mel(clip_of(self.corpus, self.rows[i])) for i in part]
                 mel, frames = pad_batch(mels)
                 tags = torch.from_numpy(self.tags[part].astype(np.float32))
                 yield augment(mel, rng, min(WIDEST_MASK, mel.shape[1] // 5)), frames, tags

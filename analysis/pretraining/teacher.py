@@ -39,7 +39,7 @@ from torch import Tensor
 from analysis.pretraining.corpus import folder, read
 from analysis.pretraining.initialise import wheel_member
 from analysis.pretraining.packages import HELD_OUT_PACKAGES
-from softmoa.data.audio import SAMPLE_RATE, log_mels
+from softmoa.data.audio import SAMPLE_RATE, log_mel
 
 TAGS = 521
 EMBEDDING = 1024
@@ -308,7 +308,7 @@ def scene_folder() -> Path:
 
 def targets(mixes: list[Tensor]) -> dict[str, np.ndarray]:
     """The student's log-mels of scenes and what the teacher makes of them."""
-    mels = torch.stack([mel[:SCENE_FRAMES] for mel in log_mels(mixes)])
+    mels = torch.stack([log_mel(mix)[:SCENE_FRAMES] for mix in mixes])
     outputs = [_teacher()(teacher_patches(mix)) for mix in mixes]
     return {
         "mel": mels.numpy(),

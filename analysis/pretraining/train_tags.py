@@ -43,7 +43,7 @@ from analysis.pretraining.teacher import TAGS, clip_of, corpus_tags, scene_folde
 from analysis.pretraining.train_bundles import save_half
 from analysis.pretraining.validation import HELD_OUT_SHARDS
 from softmoa.data import tasks
-from softmoa.data.audio import load, log_mels
+from softmoa.data.audio import load, log_mel
 from softmoa.lens.headline import headline
 from softmoa.methods import attach, bundle, share, trained_state
 from softmoa.methods.mixtures import SoftMoAOptions
@@ -194,7 +194,7 @@ def train(
 @torch.inference_mode()
 def tag_probabilities(model: AST, waveforms: list[Tensor]) -> Tensor:
     """(clips, 521), each clip at its own length."""
-    return torch.stack([model(mel[None])[0].sigmoid() for mel in log_mels(waveforms)])
+    return torch.stack([model(log_mel(waveform)[None])[0].sigmoid() for waveform in waveforms])
 
 
 def household() -> dict[str, tuple[set[int], list[Tensor]]]:

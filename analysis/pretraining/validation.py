@@ -31,7 +31,7 @@ from analysis.pretraining.scenes import Batches, Scenes, shards_of
 from analysis.pretraining.student import explained
 from analysis.pretraining.teacher import clip_of, scene_folder
 from softmoa.data import tasks
-from softmoa.data.audio import load, log_mels
+from softmoa.data.audio import load, log_mel
 from softmoa.model.ast import AST
 from softmoa.model.weights import load_embedded
 from softmoa.training.probe import fit_linear, pooled_features
@@ -134,7 +134,7 @@ def cached(name: str, waveforms: Iterable[Tensor]) -> list[Tensor]:
     """The log-mels of waveforms, computed once."""
     target = folder() / "validation" / f"{name}.npz"
     if not target.exists():
-        mels = [log_mels([waveform])[0] for waveform in waveforms]
+        mels = [log_mel(waveform) for waveform in waveforms]
         target.parent.mkdir(exist_ok=True)
         partial = target.with_suffix(".part.npz")
         np.savez(

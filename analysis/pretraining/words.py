@@ -36,7 +36,7 @@ from analysis.pretraining.corpus import folder, read
 from analysis.pretraining.packages import HELD_OUT_PACKAGES
 from analysis.pretraining.scenes import Scale, augment
 from analysis.pretraining.student import WORDS, Student, ridge
-from softmoa.data.audio import SAMPLE_RATE, log_mels
+from softmoa.data.audio import SAMPLE_RATE, log_mel
 from softmoa.data.collection import trim
 from softmoa.data.tasks import TaskError
 from softmoa.model.device import sent
@@ -133,7 +133,7 @@ def _make_shard(number: int) -> int:
     """Make and store one shard; the seed is the shard's number."""
     rng = np.random.default_rng([2, number])
     drawn = [_recordings().draw(rng) for _ in range(teacher.SHARD)]
-    mels = [mel[:FRAMES] for mel in log_mels([change(rng, waveform) for _, waveform in drawn])]
+    mels = [log_mel(change(rng, waveform))[:FRAMES] for _, waveform in drawn]
     arrays = {
         "mel": np.stack([np.pad(mel, ((0, FRAMES - len(mel)), (0, 0))) for mel in mels]),
         "frames": np.array([len(mel) for mel in mels]),

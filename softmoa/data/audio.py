@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,14 +181,7 @@ def load(source: Source, max_seconds: float | None = None) -> Clip:
     Raises AudioError, with one sentence, for anything that is not a usable sound.
     """
     max_seconds = limits().audio_seconds if max_seconds is None else max_seconds
-    heard = hear(
-        lambda: (
-            nullcontext(_of_array(*source, max_seconds))
-            if isinstance(source, tuple)
-            else opened(Path(source))
-        ),
-        max_seconds,
-    )
+    heard = hear(lambda: _opening(source, max_seconds), max_seconds)
     rate, notes = heard.rate, [*heard.notes, *heard.mix.notes()]
     mono = heard.mix.turned_down(heard.mono)
     seconds = len(mono) / rate
@@ -244,11 +237,6 @@ def log_mel(waveform: Tensor, front_end: FrontEnd = AUDIOSET) -> Tensor:
     return (raw - front_end.mean) / (2 * front_end.std)
 
 
-def log_mels(waveforms: Iterable[Tensor], front_end: FrontEnd = AUDIOSET) -> list[Tensor]:
-    """`log_mel` of many clips, one by one."""
-    return [log_mel(waveform, front_end) for waveform in waveforms]
-
-
 def frames_in(samples: int) -> int:
     """Number of log-mel frames of a waveform of so many samples at 16 kHz."""
     return 1 + (max(samples, MIN_SAMPLES) - FRAME_LENGTH) // FRAME_SHIFT
@@ -263,6 +251,12 @@ def pad_batch(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """[(frames_i, 128)] -> (b, max frames, 128) padded with zeros, and the true frames (b,)."""
     frames = torch.tensor([len(mel) for mel in mels])
     return nn.utils.rnn.pad_sequence(list(mels), batch_first=True), frames
+
+
+def _opening(source: Source, max_seconds: float) -> AbstractContextManager[Stream]:
+    if isinstance(source, tuple):
+        return nullcontext(_of_array(*source, max_seconds))
+    return opened(Path(source))
 
 
 def _of_array(rate: float, samples: np.ndarray, max_seconds: float) -> Stream:

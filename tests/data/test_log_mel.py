@@ -10,7 +10,7 @@ import torch
 from sounds import noise, tone
 from transformers import ASTFeatureExtractor
 
-from softmoa.data.audio import SAMPLE_RATE, frames_in, load, log_mel, log_mels
+from softmoa.data.audio import SAMPLE_RATE, frames_in, load, log_mel
 
 
 @pytest.fixture(params=["chirp", "noise", "quiet noise", "silence", "constant", "speech"])
@@ -57,16 +57,6 @@ def test_a_tone_peaks_in_its_mel_band(hz):
     peaks = log_mel(torch.from_numpy(tone(hz))).argmax(dim=1)
     assert (peaks == (band if hz == 1000 else peaks[0])).all()
     assert abs(peaks[0].item() - band) <= 1
-
-
-def test_log_mels_of_unequal_clips_equal_each_alone():
-    lengths = [1, 160, 399, 2800, 2801, 2960, 16_000, 12_345, 40_000]
-    clips = [torch.from_numpy(noise(n, seed=n)).float() for n in lengths]
-    together = log_mels(clips)
-    assert [len(mel) for mel in together] == [frames_in(n) for n in lengths]
-    for clip, mel in zip(clips, together, strict=True):
-        assert (mel - log_mel(clip)).abs().max() < 1e-6
-    assert log_mels([]) == []
 
 
 @pytest.mark.parametrize(

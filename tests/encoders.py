@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from softmoa.methods import METHODS, attach, bundle, share
+from softmoa.methods import METHODS, attach, bundle, share, trained_state
 from softmoa.methods.bundle import BundleInfo
 from softmoa.model import weights
 from softmoa.model.ast import AST, ASTConfig
@@ -45,5 +45,5 @@ def write_family(folder: Path) -> dict[str, BundleInfo]:
         infos[name] = BundleInfo(
             name, name[0], method, values, tuple("abc"), base=base.name, base_sha256=base.sha256
         )
-        bundle.save(folder / f"{name}.safetensors", model, infos[name])
+        bundle.save(folder / f"{name}.safetensors", trained_state(model), infos[name])
     return infos

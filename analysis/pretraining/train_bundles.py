@@ -17,7 +17,6 @@ tested on each official fold or speaker, trained on all others: analysis/results
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from statistics import mean, stdev
 from typing import Annotated, Any
 
 import typer
-from safetensors.torch import save_file
 from torch import Tensor
 
 from softmoa.data import tasks
@@ -181,11 +179,9 @@ def folds_page(rows: list[dict[str, Any]]) -> str:
 
 
 def save_half(state: dict[str, Tensor], info: bundle.BundleInfo) -> None:
-    """Write assets/bundles/NAME in fp16, as the backbone is: half the size; in one step."""
-    out = BUNDLES / f"{info.name}.safetensors"
-    halves = {key: value.detach().half().contiguous() for key, value in state.items()}
-    save_file(halves, out.with_suffix(".part"), bundle.header(info))
-    os.replace(out.with_suffix(".part"), out)
+    """Write assets/bundles/NAME in fp16, as the backbone is: half the size."""
+    halves = {key: value.detach().half() for key, value in state.items()}
+    bundle.save(BUNDLES / f"{info.name}.safetensors", halves, info)
 
 
 def keep(row: dict[str, Any]) -> None:

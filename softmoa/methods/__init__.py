@@ -58,11 +58,11 @@ def trained_state(model: AST) -> dict[str, Tensor]:
     return {key: w.detach() for key, w in model.named_parameters() if w.requires_grad}
 
 
-def trained_parameters(model: AST, head: bool = False) -> int:
+def trained_parameters(model: AST) -> int:
     """Number of trained parameters as the papers count: without the head and the final norm.
 
     BitFit at the base size is 102,144 by this count, and 102,912 with the final norm's bias.
     """
-    left_out = set() if head else {*model.head.parameters(), *model.ln.parameters()}
+    left_out = {*model.head.parameters(), *model.ln.parameters()}
     trained = {weight for weight in model.parameters() if weight.requires_grad}
     return sum(weight.numel() for weight in trained - left_out)

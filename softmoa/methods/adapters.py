@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from softmoa.methods.beside import Placement, norms_beside, plug_beside
+from softmoa.methods.beside import Placement, beside, norms_beside
 from softmoa.methods.registry import PETL_AST, Count, Method, Number, Options, register
-from softmoa.model.ast import AST, SPECIAL_TOKENS
+from softmoa.model.ast import SPECIAL_TOKENS, ASTConfig
 
 
 @dataclass(frozen=True)
@@ -187,22 +187,9 @@ class ClipNorm(nn.Module):
         return (self.weight * centred * (variance + self.eps).rsqrt() + self.bias).to(x.dtype)
 
 
-def plug_adapter(model: AST, options: AdapterOptions) -> None:
-    plug_beside(model, options, Adapter)
-
-
-def plug_conv_adapter(model: AST, options: ConvAdapterOptions) -> None:
-    bands = model.config.bands if options.along == "time" else None
-    plug_beside(model, options, lambda width, r: ConvAdapter(width, r, options.kernel, bands))
-
-
-def plug_adaptformer(model: AST, options: AdaptFormerOptions) -> None:
-    plug_beside(model, options, lambda width, r: AdaptFormer(width, r, options.scale))
-
-
-def plug_look_aside(model: AST, options: LookAsideOptions) -> None:
-    bands = model.config.bands
-    plug_beside(model, options, lambda width, r: LookAside(width, r, options.kernel, bands))
+def conv_adapter(config: ASTConfig, options: ConvAdapterOptions, r: int) -> ConvAdapter:
+    bands = config.bands if options.along == "time" else None
+    return ConvAdapter(config.width, r, options.kernel, bands)
 
 
 def _zero(projection: nn.Module) -> None:
@@ -225,7 +212,7 @@ register(
         about="Adds one small network beside a sublayer of every layer.",
         paper=PETL_AST,
         options=AdapterOptions,
-        plug=plug_adapter,
+        plug=beside(lambda config, _, r: Adapter(config.width, r)),
         short_rate=1.5e-3,
     ),
     row(
@@ -234,7 +221,7 @@ register(
         about="Adds one small network that also listens to neighbouring patches.",
         paper=PETL_AST,
         options=ConvAdapterOptions,
-        plug=plug_conv_adapter,
+        plug=beside(conv_adapter),
     ),
     row(
         name="adaptformer",
@@ -242,7 +229,7 @@ register(
         about="Adds one small scaled network beside the MLP of every layer.",
         paper="arXiv 2205.13535",
         options=AdaptFormerOptions,
-        plug=plug_adaptformer,
+        plug=beside(lambda config, options, r: AdaptFormer(config.width, r, options.scale)),
     ),
     row(
         name="look-aside",
@@ -250,6 +237,8 @@ register(
         about="Adds small networks that look at neighbours in time, then in frequency.",
         paper="arXiv 2412.05951",
         options=LookAsideOptions,
-        plug=plug_look_aside,
+        plug=beside(
+            lambda config, options, r: LookAside(config.width, r, options.kernel, config.bands)
+        ),
     ),
 )

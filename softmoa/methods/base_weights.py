@@ -35,19 +35,17 @@ class LastBlocksOptions(Options):
 
 
 def plug_nothing(model: AST, options: Options) -> None:
-    del model, options
+    """The encoder stays as it is."""
 
 
 def nothing(model: AST, options: Options) -> Weights:
     """No weight of the encoder trains. Departs from the paper, which also trains the final norm; a
     linear head makes it redundant."""
-    del model, options
     return ()
 
 
 def biases(model: AST, options: Options) -> Weights:
     """Of projections, norms and the patch embedding."""
-    del options
     return ((owner, name) for owner, name in every_weight(model) if name == "bias")
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from torch import nn
 
 from softmoa.methods.registry import Weights, every_weight
-from softmoa.model.ast import AST
+from softmoa.model.ast import AST, ASTConfig
 
 Placement = Literal["mhsa", "ffn", "houlsby"]
 SITES = {
@@ -29,16 +29,20 @@ SITES = {
 NORM_BEFORE = {"beside_attn": "ln_attn", "beside_mlp": "ln_mlp"}
 
 
-def plug_beside(model: AST, options: Any, branch: Callable[[int, int], nn.Module]) -> None:
-    """A new branch(width, bottleneck) at every place of every block.
+def beside(branch: Callable[[ASTConfig, Any, int], nn.Module]) -> Callable[[AST, Any], None]:
+    """`Method.plug` of what puts a new branch(config, options, r) at every place of every block.
 
-    The bottleneck is the width of the model over the option `reduction`, or the option `rank`.
+    r, the bottleneck, is the width of the model over the option `reduction`, or the option `rank`.
     """
-    width = model.config.width
-    r = getattr(options, "rank", 0) or max(1, round(width / options.reduction))
-    for block in model.blocks:
-        for slot in SITES[options.placement]:
-            setattr(block, slot, branch(width, r))
+
+    def plug(model: AST, options: Any) -> None:
+        config = model.config
+        r = getattr(options, "rank", 0) or max(1, round(config.width / options.reduction))
+        for block in model.blocks:
+            for slot in SITES[options.placement]:
+                setattr(block, slot, branch(config, options, r))
+
+    return plug
 
 
 def norms_beside(model: AST, options: Any) -> Weights:

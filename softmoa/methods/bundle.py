@@ -6,9 +6,11 @@ norms) and one JSON record in its header. Pickle is never read or written.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +18,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -81,21 +83,25 @@ class BundleInfo:
 _HEADER = TypeAdapter(BundleInfo)
 
 
-def save(path: str | os.PathLike, model: AST, info: BundleInfo) -> None:
-    """Write the tensors that `model` trains, with `info` in the header.
-
-    Raises ValueError if none does, as in a model that `load` returned.
-    """
-    state = {key: value.cpu().contiguous() for key, value in trained_state(model).items()}
-    if not state:
-        raise ValueError("no weight of the model requires a gradient, so there is none to keep")
-    save_file(state, path, metadata=header(info))
-
-
-def header(info: BundleInfo) -> dict[str, str]:
-    """The metadata of a bundle's file."""
+def save(path: Path, state: dict[str, Tensor], info: BundleInfo) -> None:
+    """Write what `trained_state` gives of a model, with `info` in the header; see `write`."""
     known = {name: value for name, value in info.metrics.items() if math.isfinite(value)}
-    return {"format": FORMAT, "info": json.dumps(asdict(info) | {"metrics": known})}
+    header = json.dumps(asdict(info) | {"metrics": known})
+    write(path, state, {"format": FORMAT, "info": header})
+
+
+def write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A .safetensors file; one of that name is replaced in one step. Raises OSError if the disk
+    does not take it."""
+    part = path.with_suffix(".part")
+    try:
+        save_file({key: value.cpu().contiguous() for key, value in state.items()}, part, metadata)
+    except SafetensorError as error:  # its way to report a full disk
+        part.unlink(missing_ok=True)
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code)) from None
+    part.replace(path)
 
 
 def read_info(path: str | os.PathLike) -> BundleInfo:

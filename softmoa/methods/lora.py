@@ -60,7 +60,6 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        del y
         return self.scale * self.up(self.down(x))
 
 

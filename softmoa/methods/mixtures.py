@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from softmoa.methods.beside import Placement, norms_beside, plug_beside
+from softmoa.methods.beside import Placement, beside, norms_beside
 from softmoa.methods.registry import Count, Method, Number, Options, register
-from softmoa.model.ast import AST
+from softmoa.model.ast import ASTConfig
 from softmoa.model.moa import Balancing, Experts, MoA, SoftRouter, TokenExperts, TokenRouter
 
 SOFT_MOA = "arXiv 2402.00828"
@@ -117,43 +117,27 @@ class LowRankExperts(nn.Module):
         return self.scale * torch.einsum("bnpd,ndr,nre->bnpe", x, self.down, self.up)
 
 
-def plug_soft_lora(model: AST, options: SoftLoRAOptions) -> None:
-    n = options.experts
-
-    def mixture(width: int, r: int) -> MoA:
-        experts = LowRankExperts(width, n, r, options.alpha)
-        return MoA(SoftRouter(width, n, options.slots), experts)
-
-    plug_beside(model, options, mixture)
+def soft_moa(config: ASTConfig, options: SoftMoAOptions, r: int) -> MoA:
+    width, n = config.width, options.experts
+    experts = ConvExperts if options.module == "convolution" else Experts
+    return MoA(SoftRouter(width, n, options.slots, options.normalize), experts(width, n, r))
 
 
-def plug_soft_moa(model: AST, options: SoftMoAOptions) -> None:
-    n, experts = options.experts, ConvExperts if options.module == "convolution" else Experts
-
-    def mixture(width: int, r: int) -> MoA:
-        router = SoftRouter(width, n, options.slots, options.normalize)
-        return MoA(router, experts(width, n, r))
-
-    plug_beside(model, options, mixture)
+def soft_lora(config: ASTConfig, options: SoftLoRAOptions, r: int) -> MoA:
+    width, n = config.width, options.experts
+    router = SoftRouter(width, n, options.slots)
+    return MoA(router, LowRankExperts(width, n, r, options.alpha))
 
 
-def plug_dense_moa(model: AST, options: DenseMoAOptions) -> None:
-    n = options.experts
-    plug_beside(
-        model, options, lambda width, r: MoA(TokenRouter(width, n), TokenExperts(width, n, r))
-    )
+def dense_moa(config: ASTConfig, options: DenseMoAOptions, r: int) -> MoA:
+    width, n = config.width, options.experts
+    return MoA(TokenRouter(width, n), TokenExperts(width, n, r))
 
 
-def plug_topk_moa(model: AST, options: TopKMoAOptions) -> None:
-    n = options.experts
-
-    def mixture(width: int, r: int) -> MoA:
-        router = TokenRouter(
-            width, n, options.k, options.balance, options.coefficient, options.rate
-        )
-        return MoA(router, TokenExperts(width, n, r))
-
-    plug_beside(model, options, mixture)
+def topk_moa(config: ASTConfig, options: TopKMoAOptions, r: int) -> MoA:
+    width, n = config.width, options.experts
+    choice = options.k, options.balance, options.coefficient, options.rate
+    return MoA(TokenRouter(width, n, *choice), TokenExperts(width, n, r))
 
 
 row = partial(
@@ -171,7 +155,7 @@ register(
         about="Adds several adapters; every patch is answered by all of them, by its gates.",
         paper=SOFT_MOA,
         options=DenseMoAOptions,
-        plug=plug_dense_moa,
+        plug=beside(dense_moa),
     ),
     row(
         name="topk-moa",
@@ -179,7 +163,7 @@ register(
         about="Adds several adapters; every patch is answered by its best one or two only.",
         paper="arXiv 2101.03961",
         options=TopKMoAOptions,
-        plug=plug_topk_moa,
+        plug=beside(topk_moa),
     ),
     row(
         name="soft-moa",
@@ -187,7 +171,7 @@ register(
         about="Adds several adapters; each reads a blend of all patches, and answers to all.",
         paper=SOFT_MOA,
         options=SoftMoAOptions,
-        plug=plug_soft_moa,
+        plug=beside(soft_moa),
     ),
     row(
         name="soft-lora",
@@ -195,7 +179,7 @@ register(
         about="Adds several low-rank maps; each reads a blend of all patches.",
         paper="arXiv 2106.09685 with the routing of arXiv 2308.00951",
         options=SoftLoRAOptions,
-        plug=plug_soft_lora,
+        plug=beside(soft_lora),
         sizes=("rank", "experts"),
     ),
 )

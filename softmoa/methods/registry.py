@@ -37,7 +37,6 @@ class NoOptions(Options):
 
 def every_weight(model: nn.Module, options: Any = None) -> Iterator[tuple[nn.Module, str]]:
     """All parameters of a module and those within it."""
-    del options
     for module in model.modules():
         for name, _ in module.named_parameters(recurse=False):
             yield module, name
@@ -45,7 +44,6 @@ def every_weight(model: nn.Module, options: Any = None) -> Iterator[tuple[nn.Mod
 
 def every_norm(model: AST, options: Any) -> Weights:
     """Scale and shift of every norm train."""
-    del options
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             yield from every_weight(module)
@@ -53,7 +51,6 @@ def every_norm(model: AST, options: Any) -> Weights:
 
 def final_norm(model: AST, options: Any) -> Weights:
     """The final norm trains, as in the papers, with whatever is plugged in."""
-    del options
     return every_weight(model.ln)
 
 

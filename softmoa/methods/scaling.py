@@ -39,7 +39,6 @@ class ScaleOutput(nn.Module):
         self.shift = nn.Parameter(torch.zeros(width)) if shift else None
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        del x
         added = (self.scale - 1) * y
         return added if self.shift is None else added + self.shift
 
@@ -53,18 +52,15 @@ class ScaleInput(nn.Module):
         self.linear = (linear,)  # in a tuple: its weights are not this module's
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        del y
         return F.linear((self.scale - 1) * x, self.linear[0].weight.to(x.dtype))
 
 
 def plug_ssf(model: AST, options: Options) -> None:
-    del options
     for linear in projections(model, TARGETS["all"]):
         linear.delta = ScaleOutput(linear.out_features, shift=True)
 
 
 def plug_ia3(model: AST, options: Options) -> None:
-    del options
     for linear in projections(model, ("attn.k", "attn.v")):
         linear.delta = ScaleOutput(linear.out_features, shift=False)
     for linear in projections(model, ("mlp.down",)):

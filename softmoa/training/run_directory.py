@@ -6,9 +6,7 @@ The folder can be read again, by the app or a study, also after an interrupted c
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -20,13 +18,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from softmoa.data.archive import DAMAGE, not_writable
 from softmoa.data.tasks import TaskError
 from softmoa.data.values import to_cell, to_json
 from softmoa.methods import bundle
+from softmoa.model.weights import read_safetensors
 from softmoa.training import fit
 from softmoa.training.events import (
     ComparisonEvent,
@@ -87,7 +84,7 @@ def record(
                 plan = event
             assert plan is not None
             if isinstance(event, TrainedBundle):
-                save_bundle(event, bundle_path(folder, plan, event.run))
+                bundle.save(bundle_path(folder, plan, event.run), event.state, event.info)
                 continue
             if isinstance(event, RunKept):
                 keep(event.checkpoint, checkpoint_path(folder, plan, event.run))
@@ -139,32 +136,18 @@ def keep(checkpoint: fit.Checkpoint, path: Path) -> None:
     """Write a checkpoint; one that was there is replaced in one step."""
     path.parent.mkdir(exist_ok=True)
     numbers = {f.name: str(getattr(checkpoint, f.name)) for f in fields(checkpoint)[:-1]}
-    save_file(checkpoint.state, path.with_suffix(".part"), numbers)
-    path.with_suffix(".part").replace(path)
+    bundle.write(path, checkpoint.state, numbers)
 
 
 def kept(path: Path) -> fit.Checkpoint:
     """The checkpoint of a file."""
-    with safe_open(path, framework="pt") as file:
-        numbers = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return fit.Checkpoint(**numbers, state=state)
+    state, numbers = read_safetensors(path)
+    return fit.Checkpoint(**{key: json.loads(of) for key, of in numbers.items()}, state=state)
 
 
 def checkpoint_path(folder: Path, plan: Planned, run: str) -> Path:
     """Where the checkpoint of a run lies while it is under way."""
     return folder / "checkpoints" / bundle_path(folder, plan, run).name
-
-
-def save_bundle(trained: TrainedBundle, path: Path) -> None:
-    """Write the bundle of a run."""
-    try:
-        save_file(trained.state, path, metadata=bundle.header(trained.info))
-    except SafetensorError as error:  # its way to report a full disk
-        path.unlink(missing_ok=True)
-        number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code)) from None
 
 
 def bundle_path(folder: Path, plan: Planned, run: str) -> Path:

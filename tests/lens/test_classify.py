@@ -10,7 +10,7 @@ from transformers import ASTForAudioClassification
 
 from softmoa.lens.classifier import bundles, open_classifier
 from softmoa.lens.classify import classify
-from softmoa.methods import METHODS, attach, bundle, share
+from softmoa.methods import METHODS, attach, bundle, share, trained_state
 from softmoa.methods.bundle import BundleError, BundleInfo
 from softmoa.model import weights
 from softmoa.model.weights import ASSETS
@@ -50,7 +50,7 @@ def test_a_bundle_of_a_backbone_in_a_folder(hub_folder, tmp_path):
         "b", "t", "soft-moa", {}, ("low", "high"), base=base.name, base_sha256=base.sha256
     )
     path = tmp_path / "b.safetensors"
-    bundle.save(path, trained, info)
+    bundle.save(path, trained_state(trained), info)
     shutil.copytree(folder, tmp_path / "moved")
     moved = open_classifier(str(path), str(tmp_path / "moved"))
     assert classify(moved, DOG).probabilities.shape == (2,)

@@ -9,7 +9,7 @@ from encoders import loaded, tiny
 from refusals import refusal
 from safetensors.torch import load_file
 
-from softmoa.methods import attach, bundle, share
+from softmoa.methods import attach, bundle, share, trained_state
 from softmoa.methods.bundle import BundleError, BundleInfo
 from softmoa.methods.mixtures import SoftMoAOptions
 from softmoa.model import weights
@@ -35,7 +35,7 @@ def trained(base, tmp_path):
         metrics={"test_accuracy": 0.5}, seed=3,
     )  # fmt: skip
     path = tmp_path / "test.safetensors"
-    bundle.save(path, model, info)
+    bundle.save(path, trained_state(model), info)
     return path, model.eval(), info
 
 

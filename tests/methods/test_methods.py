@@ -132,7 +132,7 @@ def test_a_bundle_brings_the_same_logits_back(base, name, options, tmp_path):
     chosen = METHODS[name].options(**options)
     model = randomised(attached(base, name, options))
     info = bundle.BundleInfo("x", "task", name, asdict(chosen), tuple("abcd"), "tiny", "0123")
-    bundle.save(tmp_path / "x.safetensors", model, info)
+    bundle.save(tmp_path / "x.safetensors", trained_state(model), info)
     opened, read = bundle.load(tmp_path / "x.safetensors", loaded(base, "0123"))
     assert METHODS[name].options(**read.options) == chosen
     mel = torch.randn(2, 64, 128)

@@ -13,6 +13,7 @@ the sequential form, which the paper finds slightly worse, has no slot.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -102,30 +103,25 @@ class ConvAdapter(nn.Module):
         h = F.glu(self.down(self.norm_in(x)))  # (b, m, r)
         if mask is not None:
             h = h * mask[..., None]
-        h = self._along_sequence(h, mask) if self.bands is None else self._along_time(h, self.bands)
-        return self.up(F.silu(self.norm(h, mask)))
+        return self.up(F.silu(self.norm(self.heard(h, mask), mask)))
 
-    def _along_time(self, h: Tensor, bands: int) -> Tensor:
-        """The special tokens have no neighbours."""
-        special, patches = h[:, :SPECIAL_TOKENS], h[:, SPECIAL_TOKENS:]
-        rows = patches.unflatten(1, (bands, -1))  # (b, bands, columns, r)
-        patches = self._convolve(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).flatten(1, 2)
-        special = self._convolve(special.flatten(0, 1)[:, None]).view_as(special)
-        return torch.cat([special, patches], dim=1)
-
-    def _along_sequence(self, h: Tensor, mask: Tensor | None) -> Tensor:
-        """Every band ends in padding: move the real tokens together, convolve, move them back."""
+    def heard(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, m, r): each token with its neighbours."""
+        if self.bands:
+            return on_picture(self._convolve, h, self.bands)
         if mask is None:
-            return self._convolve(h)
+            return self._convolve(h.mT[:, :, None])[:, :, 0].mT
+        # Every band ends in padding: move the real tokens together, convolve, move them back.
         order = (~mask).int().argsort(dim=1, stable=True)[..., None].expand_as(h)
-        packed = self._convolve(h.gather(1, order))
+        packed = self.heard(h.gather(1, order))
         return torch.empty_like(packed).scatter(1, order, packed)
 
-    def _convolve(self, rows: Tensor) -> Tensor:
-        """(rows, length, r) -> the same shape, with zeros beyond both ends."""
+    def _convolve(self, picture: Tensor) -> Tensor:
+        """(b, r, bands, columns) -> the same shape, with zeros beyond both ends of a band."""
         kernel = self.conv.kernel_size[0]
-        padded = F.pad(rows.transpose(1, 2), ((kernel - 1) // 2, kernel // 2))
-        return self.conv(padded).transpose(1, 2)
+        padded = F.pad(picture, ((kernel - 1) // 2, kernel // 2))
+        weight = self.conv.weight[:, :, None]  # (r, 1, 1, kernel)
+        return F.conv2d(padded, weight, self.conv.bias, groups=len(weight))
 
 
 class AdaptFormer(Adapter):
@@ -155,14 +151,16 @@ class LookAside(nn.Module):
         """x: (b, m, d); mask: (b, m), True for real tokens."""
         if mask is not None:
             x = x * mask[..., None]
-        special, patches = x[:, :SPECIAL_TOKENS], x[:, SPECIAL_TOKENS:]
-        picture = patches.transpose(1, 2).unflatten(2, (self.bands, -1))  # (b, d, bands, columns)
-        alone = special.flatten(0, 1)[..., None, None]
-        answers = self._answer(picture).flatten(2).transpose(1, 2)
-        return torch.cat([self._answer(alone).view_as(special), answers], dim=1)
+        return on_picture(lambda picture: self.up(F.gelu(self.down(picture))), x, self.bands)
 
-    def _answer(self, picture: Tensor) -> Tensor:
-        return self.up(F.gelu(self.down(picture)))
+
+def on_picture(convolve: Callable[[Tensor], Tensor], x: Tensor, bands: int) -> Tensor:
+    """(b, m, d) -> the same shape: the patches convolved as a picture (b, d, bands, columns), and
+    each special token as one of its own, since it has no neighbours."""
+    special, patches = x[:, :SPECIAL_TOKENS], x[:, SPECIAL_TOKENS:]
+    alone = convolve(special.flatten(0, 1)[..., None, None]).view_as(special)
+    answers = convolve(patches.transpose(1, 2).unflatten(2, (bands, -1)))
+    return torch.cat([alone, answers.flatten(2).transpose(1, 2)], dim=1)
 
 
 class ClipNorm(nn.Module):

@@ -76,7 +76,6 @@ class Method:
         apart; chosen by `python -m analysis.studies.tune_rates` among the same factors for all, or
         as analysis/results/recipe.md says.
     sizes: the options that decide how many weights it trains, the first before the second.
-    identity_at_start: whether a freshly attached method leaves the encoder's output unchanged.
     """
 
     name: str
@@ -90,7 +89,6 @@ class Method:
     learning_rate: float
     short_rate: float
     sizes: tuple[str, ...] = ()
-    identity_at_start: bool = True
 
 
 METHODS: dict[str, Method] = {}

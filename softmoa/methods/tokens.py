@@ -111,7 +111,6 @@ row = partial(
     learning_rate=1e-2,
     short_rate=3e-3,
     sizes=("length",),
-    identity_at_start=False,
 )
 register(
     row(

@@ -74,7 +74,7 @@ def page(board: Scoreboard) -> str:
 def main(out: Path = PAGE) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         run_directory.unpack(RACE, Path(scratch))
-        board = Scoreboard().add_all(run_directory.read(Path(scratch)).events)
+        board = Scoreboard().add_all(run_directory.read(Path(scratch)))
     out.write_text(page(board))
 
 

@@ -46,16 +46,20 @@ class ZipLimits:
     depth: int = 10
 
 
-def unpack(archive: Path, target: Path, limits: ZipLimits) -> None:
-    """Unpack what is not hidden into the new folder `target`.
+def unpack(
+    archive: Path, target: Path, limits: ZipLimits, endings: tuple[str, ...] = ("",)
+) -> None:
+    """Unpack what is not hidden and has a name of one of the endings into the empty or new folder.
 
     Raises TaskError if the archive is damaged, encrypted, too large or would write outside, and
     OSError if the disk is full.
     """
-    target.mkdir()
+    target.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(archive, metadata_encoding=_page(archive)) as zipped:
             for entry, path in _checked(zipped, limits):
+                if not path.name.endswith(endings):
+                    continue
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
                 # zipfile gives no more than `file_size` bytes, whatever the data unpack to, and
                 # then compares their checksum.
@@ -95,9 +99,7 @@ def _checked(
             f"The zip unpacks to {unpacked / 1e6:.0f} MB; at most {limits.total_mb:g} MB are read."
         )
     if unpacked > limits.ratio * max(packed, 1):
-        raise TaskError(
-            f"The zip unpacks to more than {limits.ratio:g} times its size, as no sounds do."
-        )
+        raise TaskError(f"The zip unpacks to more than {limits.ratio:g} times its size.")
     paths = [(entry, _path(entry, limits)) for entry in files]
     return [pair for pair in paths if all(map(shown, pair[1].parts))]
 

@@ -38,16 +38,20 @@ Values = Annotated[tuple[Value, ...], Field(max_length=64)]
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """One run that is to come. trained_parameters: as the papers count, without the head.
-
-    method: here and in all events a name, or `name:option=value:...` where several entries are of
-    one method. fold: that it tests.
-    """
+class OfRun:
+    """What all values that belong to one run begin with. method: a name, or
+    `name:option=value:...` where several entries are of one method."""
 
     run: Name
     method: Name
     seed: Seed
+
+
+@dataclass(frozen=True)
+class PlannedRun(OfRun):
+    """One run that is to come. trained_parameters: as the papers count, without the head. fold:
+    that it tests."""
+
     trained_parameters: Count
     learning_rate: Measure
     options: Annotated[dict[Name, Value | Values], Field(max_length=64)]
@@ -97,15 +101,6 @@ class Planned:
         if not {run.fold for run in self.runs if run.fold} <= set(self.folds):
             raise ValueError("a run of no fold")
 
-    @property
-    def fold_of(self) -> dict[str, str]:
-        """Run -> the fold that it tests."""
-        return {of.run: of.fold for of in self.runs}
-
-    def clips_of(self, run: str) -> list[int]:
-        """Places in `truth` of the clips that a run is tested on, in the order of its answers."""
-        return self.clips_in(self.fold_of[run])
-
     def clips_in(self, fold: str) -> list[int]:
         """Places in `truth` of the clips of a fold; of all where there is one split."""
         everything = range(len(self.truth))
@@ -114,7 +109,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Preparing:
-    """Clips are being decoded, or run once through the frozen backbone."""
+    """Clips are being decoded and run once through the frozen backbone."""
 
     what: Text
     done: Count
@@ -137,25 +132,19 @@ class ProbeScored:
 
 
 @dataclass(frozen=True)
-class RunEvent:
+class RunEvent(OfRun):
     """Something happened in one run."""
 
-    run: str
-    method: str
-    seed: int
     event: Event
 
 
 @dataclass(frozen=True)
-class RouterBalance:
+class RouterBalance(OfRun):
     """How one run's mixtures share the work after `step` steps, on a batch of validation clips.
 
     share: combine mass of each expert, (mixtures, experts); a row sums to 1.
     """
 
-    run: Name
-    method: Name
-    seed: Seed
     step: Count
     share: Annotated[
         tuple[Annotated[tuple[Share, ...], Field(max_length=256)], ...], Field(max_length=128)
@@ -180,7 +169,7 @@ class RunKept:
 
 
 @dataclass(frozen=True)
-class RunFinished:
+class RunFinished(OfRun):
     """One run is over: its row of results and its test predictions.
 
     predicted: class of every clip it is tested on, in the order of the plan. confidence:
@@ -190,9 +179,6 @@ class RunFinished:
     of the probe of the same training clips on the test clips; NaN in old recordings.
     """
 
-    run: Name
-    method: Name
-    seed: Seed
     trained_parameters: Count
     train_clips: Count
     epochs: Count
@@ -209,12 +195,9 @@ class RunFinished:
 
 
 @dataclass(frozen=True)
-class RunFailed:
+class RunFailed(OfRun):
     """One run could not go on, with one sentence why; the others do."""
 
-    run: Name
-    method: Name
-    seed: Seed
     message: Text
 
 

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from softmoa.data.archive import DAMAGE, not_writable
+from softmoa.data import archive
+from softmoa.data.archive import ZipLimits
 from softmoa.data.tasks import TaskError
 from softmoa.data.values import to_cell, to_json
 from softmoa.methods import bundle
@@ -45,13 +44,13 @@ COLUMNS = (
     "clips_per_second", "peak_memory_mb", "val_accuracy", "test_accuracy",
     "probe_accuracy", "device", "fold",
 )  # fmt: skip
-BUNDLE_FILES = "*.safetensors"
 MOST_LINE = 2**22  # letters of one event
-MOST_RATIO = 10  # bytes after unpacking to bytes before
-MOST_BYTES, MOST_FILES = 2**29, 200  # of an unpacked comparison
-MOST_LOG_BYTES, MOST_RUNS = 2**25, 200  # of its events; the memory they take is some times as much
+MOST_LOG_BYTES = 2**25  # of its events; the memory they take is some times as much
+KEPT_FILES = ("events.jsonl", "results.csv", ".safetensors")
+PACKED = ZipLimits(files=250, file_mb=500, total_mb=500, ratio=30, depth=2)
 
-_PACKED = re.compile(r"events\.jsonl|results\.csv|bundles/[^/\\]+\.safetensors")
+# What a line raises that is no event, and events that cannot have come one after another.
+UNFIT = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 _OF_A_RUN = {kind.__name__: TypeAdapter(kind) for kind in get_args(fit.Event)}
 _RUN_EVENT = TypeAdapter(RunEvent)
 _KINDS = {
@@ -69,43 +68,30 @@ def record(
     earlier: what the folder held; its events come after the plan. Raises TaskError if that was
     another comparison.
     """
-    events = _going_on(iter(events), folder, earlier or Earlier())
+    events, earlier = iter(events), earlier or Earlier()
+    plan = next(events)
+    assert isinstance(plan, Planned)
+    if earlier.plan and as_line(earlier.plan) != as_line(plan):
+        raise TaskError(f"The folder {folder} holds another comparison; name another one.")
     (folder / "bundles").mkdir(parents=True, exist_ok=True)
-    first = next(events)  # before anything is overwritten
     with (
         (folder / "events.jsonl").open("w", buffering=1) as log,
         (folder / "results.csv").open("w", buffering=1, newline="") as table,
     ):
-        rows: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
+        rows: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS)
         rows.writeheader()
-        plan = None
-        for event in chain([first], events):
-            if isinstance(event, Planned):
-                plan = event
-            assert plan is not None
+        for event in chain([plan], earlier.events, events):
             if isinstance(event, TrainedBundle):
                 bundle.save(bundle_path(folder, plan, event.run), event.state, event.info)
                 continue
             if isinstance(event, RunKept):
                 keep(event.checkpoint, checkpoint_path(folder, plan, event.run))
                 continue
-            line = as_line(event)
             if isinstance(event, RunFinished):
-                rows.writerow(line | {"fold": to_cell(event.fold)})
+                rows.writerow(as_row(event) | {"fold": to_cell(event.fold)})
                 checkpoint_path(folder, plan, event.run).unlink(missing_ok=True)
-            log.write(to_json(line) + "\n")
+            log.write(to_json(as_line(event)) + "\n")
             yield event
-
-
-def _going_on(
-    events: Iterator[ComparisonEvent], folder: Path, earlier: Earlier
-) -> Iterator[ComparisonEvent]:
-    plan = next(events)
-    if earlier.plan and as_line(earlier.plan) != as_line(plan):
-        raise TaskError(f"The folder {folder} holds another comparison; name another one.")
-    yield plan
-    yield from earlier.events
-    yield from events
 
 
 def left(folder: Path) -> Earlier:
@@ -113,7 +99,7 @@ def left(folder: Path) -> Earlier:
     log = folder / "events.jsonl"
     if not log.exists() or not log.stat().st_size:  # empty: refused before it began
         return Earlier()
-    plan, *events = read(folder).events
+    plan, *events = read(folder)
     assert isinstance(plan, Planned)
     over = {e.run for e in events if isinstance(e, RunFinished)}
     paths = {of.run: checkpoint_path(folder, plan, of.run) for of in plan.runs}
@@ -165,28 +151,18 @@ def as_line(event: ComparisonEvent) -> dict[str, Any]:
     if isinstance(event, RunEvent):
         kind = type(event.event).__name__
         values |= values.pop("event")
-    return {"event": kind, **_rounded(values)}
+    text = json.dumps({"event": kind, **values})
+    return json.loads(text, parse_float=lambda number: float(f"{float(number):.7g}"))
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(inner) for inner in value]
-    return float(f"{value:.7g}") if isinstance(value, float) else value
+def as_row(event: RunFinished) -> dict[str, Any]:
+    """Its row of results.csv."""
+    line = as_line(event)
+    return {name: line[name] for name in COLUMNS}
 
 
-@dataclass(frozen=True)
-class SavedComparison:
-    """What a folder holds. The events are those that were recorded; the trained tensors lie in
-    `bundles`."""
-
-    events: tuple[ComparisonEvent, ...]
-    bundles: tuple[Path, ...]
-
-
-def read(folder: Path) -> SavedComparison:
-    """Read a folder of `record`; a line that was cut off by an interruption is left out.
+def read(folder: Path) -> list[ComparisonEvent]:
+    """The events of a folder of `record`; a line that was cut off by an interruption is left out.
 
     Raises TaskError if it holds no comparison.
     """
@@ -203,18 +179,14 @@ def read(folder: Path) -> SavedComparison:
         _check(events)
     except TaskError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, *UNFIT):
         raise TaskError(f"{folder.name} holds no comparison that can be read.") from None
-    return SavedComparison(tuple(events), tuple(sorted((folder / "bundles").glob(BUNDLE_FILES))))
+    return events
 
 
 def _event(line: Any) -> ComparisonEvent:
-    """The event of a line; raises KeyError, TypeError or ValueError if there is none such."""
-    if not isinstance(line, dict):
-        raise TypeError("no object")
+    """The event of a line; raises one of UNFIT if there is none such."""
     kind = line.pop("event")
-    if "warm_head" in line:  # in recordings of before there was a choice of two names
-        line["start"] = "probe" if line.pop("warm_head") else "cold"
     if kind not in _OF_A_RUN:
         return _KINDS[kind].validate_python(line)
     of_run = {name: line.pop(name) for name in ("run", "method", "seed")}
@@ -225,11 +197,11 @@ def _event(line: Any) -> ComparisonEvent:
 def _check(events: list[ComparisonEvent]) -> None:
     """Whether the events can have come one after another; raises ValueError if not."""
     plan, *others = events
-    if not isinstance(plan, Planned) or len(plan.runs) > MOST_RUNS:
+    if not isinstance(plan, Planned):
         raise ValueError("a comparison begins with its plan")
     if not plan.truth or len(plan.truth) != len(plan.clips) or not plan.backbone_parameters:
         raise ValueError("nothing to test")
-    planned, started, over = {(run.run, run.method, run.seed) for run in plan.runs}, set(), set()
+    planned, started, over = {run.run: run for run in plan.runs}, set(), set()
     shapes: dict[str, tuple[int, int]] = {}
     for event in others:
         if isinstance(event, Planned):
@@ -239,7 +211,8 @@ def _check(events: list[ComparisonEvent]) -> None:
                 raise ValueError("a prediction that is no class")
         if isinstance(event, (Preparing, ProbeScored, TrainedBundle, RunKept)):
             continue
-        if (event.run, event.method, event.seed) not in planned:
+        of = planned[event.run]
+        if (event.method, event.seed) != (of.method, of.seed):
             raise ValueError("a run that was not planned")
         if isinstance(event, RunEvent) and isinstance(event.event, fit.Started):
             started.add(event.run)
@@ -255,18 +228,18 @@ def _check(events: list[ComparisonEvent]) -> None:
                 raise ValueError("a run that ends twice")
             over.add(event.run)
         if isinstance(event, RunFinished):
-            clips = len(plan.clips_of(event.run))
-            if not len(event.predicted) == len(event.confidence) == clips:
+            clips = len(plan.clips_in(event.fold))
+            if event.fold != of.fold or not len(event.predicted) == len(event.confidence) == clips:
                 raise ValueError("not one prediction for every test clip")
 
 
-def cut_off(events: Iterable[ComparisonEvent]) -> list[RunFailed]:
+def cut_off(events: Sequence[ComparisonEvent]) -> list[RunFailed]:
     """What marks the runs that were planned and did not come to their end."""
-    events = list(events)
-    over = {event.run for event in events if isinstance(event, (RunFinished, RunFailed))}
-    runs = [run for plan in events if isinstance(plan, Planned) for run in plan.runs]
+    plan, *others = events
+    assert isinstance(plan, Planned)
+    over = {event.run for event in others if isinstance(event, (RunFinished, RunFailed))}
     why = "The run was interrupted before its end."
-    return [RunFailed(of.run, of.method, of.seed, why) for of in runs if of.run not in over]
+    return [RunFailed(of.run, of.method, of.seed, why) for of in plan.runs if of.run not in over]
 
 
 def pack(folder: Path) -> Path:
@@ -274,24 +247,10 @@ def pack(folder: Path) -> Path:
     return Path(shutil.make_archive(str(folder), "zip", folder))
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """The files of a packed comparison into `folder`; anything else in the zip is left alone.
+def unpack(path: Path, folder: Path) -> None:
+    """The files of a packed comparison into `folder`, which is empty or new; see `archive.unpack`.
 
     Raises TaskError if it is not the zip of a comparison, or larger than any, and OSError if the
     disk is full.
     """
-    (folder / "bundles").mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            wanted = [entry for entry in packed.infolist() if _PACKED.fullmatch(entry.filename)]
-            size = sum(entry.file_size for entry in wanted)
-            most = min(MOST_BYTES, MOST_RATIO * archive.stat().st_size + 2**20)
-            if size > most or len(wanted) > MOST_FILES:
-                raise TaskError(f"{archive.name} is larger than any comparison.")
-            for entry in wanted:
-                with packed.open(entry) as source, (folder / entry.filename).open("wb") as target:
-                    shutil.copyfileobj(source, target)
-    except (*DAMAGE, RuntimeError) as error:  # RuntimeError: an encrypted one
-        if not_writable(error):
-            raise
-        raise TaskError(f"{archive.name} is not a zip file that can be read.") from None
+    archive.unpack(path, folder, PACKED, KEPT_FILES)

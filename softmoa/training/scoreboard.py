@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from operator import le
 from statistics import mean
 
@@ -22,7 +21,7 @@ from softmoa.training.events import (
     RunFailed,
     RunFinished,
 )
-from softmoa.training.fit import Evaluated, Evaluating, Started, Step, TrainingOptions
+from softmoa.training.fit import Evaluated, Evaluating, Started, Step
 from softmoa.training.plan import title
 from softmoa.training.statistics import clip_error, half_width, smallest_difference, spread
 
@@ -72,18 +71,16 @@ class Scoreboard:
     """Everything the events said so far; `add` takes the next one.
 
     balance: run -> shares of its experts, after each evaluation. progress: run -> share that is
-    over. steps: run -> steps taken. expected: run -> planned steps, at most. probes: (seed, split,
-    fold) -> what the linear probe answers.
+    over. expected: run -> planned steps, at most. probes: (seed, split, fold) -> what the linear
+    probe answers.
     """
 
     plan: Planned | None = None
     points: list[CurvePoint] = field(default_factory=list)
     finished: list[RunFinished] = field(default_factory=list)
     failed: list[RunFailed] = field(default_factory=list)
-    preparing: Preparing | None = None
     balance: dict[str, list[RouterBalance]] = field(default_factory=dict)
     progress: dict[str, float] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
     probes: dict[tuple[int, str, str], ProbeScored] = field(default_factory=dict)
     doing: str = ""
@@ -97,7 +94,7 @@ class Scoreboard:
             case RouterBalance():
                 self.balance.setdefault(event.run, []).append(event)
             case Preparing():
-                self.preparing, self.doing = event, f"{event.what}, {event.done} of {event.total}"
+                self.doing = f"{event.what}, {event.done} of {event.total}"
             case ProbeScored():
                 self.probes[event.seed, event.split, event.fold] = event
             case RunFinished():
@@ -109,9 +106,8 @@ class Scoreboard:
             case RunEvent(run=run, event=Started(steps=steps)):
                 self.expected[run], self.progress[run] = steps, 0.0
             case RunEvent(run=run, event=Step(step=step, seconds=seconds)):
-                self.steps[run] = step
-                training = self.plan.training if self.plan else TrainingOptions()
-                done = training.share_done(step, self.expected[run], seconds)
+                assert self.plan is not None
+                done = self.plan.training.share_done(step, self.expected[run], seconds)
                 self.progress[run] = 0.95 * min(done, 1)
             case RunEvent(event=Evaluating(done=done, total=total)):
                 self.doing = f"checking, {done} of {total} clips"
@@ -126,18 +122,16 @@ class Scoreboard:
 
     def rows(self) -> list[MethodResult]:
         """One row per method with a finished run, in the order they were started."""
-        by_method: dict[str, dict[int, list[RunFinished]]] = defaultdict(lambda: defaultdict(list))
-        for run in self.finished:
-            by_method[run.method][run.seed].append(run)
         found = []
-        for method, of_seeds in by_method.items():
-            runs = list(chain.from_iterable(of_seeds.values()))
-            accuracies = list(map(_pooled, of_seeds.values()))
+        for method in dict.fromkeys(run.method for run in self.finished):
+            runs = [run for run in self.finished if run.method == method]
+            seeds = dict.fromkeys(run.seed for run in runs)
+            accuracies = [_pooled([run for run in runs if run.seed == seed]) for seed in seeds]
             found.append(
                 MethodResult(
                     method=method,
                     trained_parameters=runs[0].trained_parameters,
-                    seeds=len(of_seeds),
+                    seeds=len(seeds),
                     seconds=mean(run.seconds for run in runs),
                     clips_per_second=mean(run.clips_per_second for run in runs),
                     memory_mb=max(run.peak_memory_mb for run in runs),
@@ -159,8 +153,7 @@ class Scoreboard:
         else:
             tested = [run for run in self.finished if run.method == method]
         for of in tested:
-            of_run = isinstance(of, RunFinished)
-            clips = self.plan.clips_of(of.run) if of_run else self.plan.clips_in(of.fold)
+            clips = self.plan.clips_in(of.fold)
             found[of.seed][clips] = np.equal(of.predicted, truth[clips])
         return found
 
@@ -173,15 +166,14 @@ class Scoreboard:
         """Whether two methods answer all clips with the same confidence in all common seeds, as
         runs of identical weights do: there is nothing to compare then."""
 
-        def said(method: str) -> dict[tuple[int, str], tuple]:
-            of = self.plan.fold_of if self.plan else {}
-            return {
-                (run.seed, of[run.run]): (run.predicted, run.confidence)
+        of_a, of_b = (
+            {
+                (run.seed, run.fold): (run.predicted, run.confidence)
                 for run in self.finished
                 if run.method == method
             }
-
-        of_a, of_b = said(a), said(b)
+            for method in (a, b)
+        )
         common = of_a.keys() & of_b.keys()
         return bool(common) and all(of_a[key] == of_b[key] for key in common)
 
@@ -317,15 +309,13 @@ def frontier(rows: Iterable[MethodResult], x: str, y: str) -> list[MethodResult]
 def confusion(run: RunFinished, plan: Planned) -> np.ndarray:
     """Counts (true class, predicted class) of a run on the test clips."""
     counts = np.zeros((len(plan.labels),) * 2, int)
-    np.add.at(counts, ([plan.truth[k] for k in plan.clips_of(run.run)], list(run.predicted)), 1)
+    truth = [plan.truth[k] for k in plan.clips_in(run.fold)]
+    np.add.at(counts, (truth, list(run.predicted)), 1)
     return counts
 
 
 def worst(run: RunFinished, plan: Planned, count: int = 6) -> list[Miss]:
     """The test clips whose true class the run found least probable, worst first."""
-    clips = plan.clips_of(run.run)
-    misses = [
-        Miss(clip, plan.truth[clip], said, sure)
-        for clip, said, sure in zip(clips, run.predicted, run.confidence, strict=True)
-    ]
+    answers = zip(plan.clips_in(run.fold), run.predicted, run.confidence, strict=True)
+    misses = [Miss(clip, plan.truth[clip], said, sure) for clip, said, sure in answers]
     return sorted(misses, key=lambda miss: miss.confidence)[:count]

@@ -193,9 +193,9 @@ def example(name: str = "initials") -> Job:
 
 def _reopened(job: Job, own: Sequence[Task] = ()) -> Job:
     """Fill a job with what its folder holds; raises TaskError if that is no comparison."""
-    saved = run_directory.read(job.note.folder)
-    cut_off = run_directory.cut_off(saved.events)
-    job.events = [*_without_steps(saved.events), *cut_off]
+    events = run_directory.read(job.note.folder)
+    cut_off = run_directory.cut_off(events)
+    job.events = [*_without_steps(events), *cut_off]
     job.state = "interrupted" if cut_off else "finished"
     plan = plan_of(job)
     task = all_tasks(own).get(plan.task)

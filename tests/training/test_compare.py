@@ -159,7 +159,7 @@ def test_several_entries_of_one_method_have_names_of_their_own(base, task, tmp_p
     comparison = Comparison(choices, SHORT)
     events = list(run_directory.record(compare(base, task, comparison), tmp_path))
     names = ["soft-moa", "soft-moa:experts=2:placement=ffn", "adapter"]
-    plan = run_directory.read(tmp_path).events[0]
+    plan = run_directory.read(tmp_path)[0]
     assert [run.method for run in plan.runs] == names
     assert plan.runs[1].run == "Soft-MoA, experts 2, placement ffn, seed 0"
     assert plan.runs[1].options["experts"] == 2 and plan.runs[0].options["experts"] == 7
@@ -181,11 +181,11 @@ def test_folds_follow_each_other_and_every_clip_is_tested_once(base, task, tmp_p
     events = list(run_directory.record(compared, tmp_path))
     board = Scoreboard().add_all(events)
     assert len(board.plan.truth) == 32 and len({run.run for run in board.finished}) == 4
-    assert set(board.plan.clips_of("Soft-MoA, fold b, seed 0")) == set(range(16, 32))
+    assert set(board.plan.clips_in("b")) == set(range(16, 32))
     assert not any(np.isnan(right).any() for right in board.right("soft-moa").values())
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert sorted(row["fold"] for row in rows) == ["a", "a", "b", "b"]
-    assert len(run_directory.read(tmp_path).bundles) == 4
+    assert len(list(tmp_path.glob("bundles/*.safetensors"))) == 4
 
 
 def test_a_comparison_goes_on_where_it_was_interrupted(base, task, tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_a_comparison_goes_on_where_it_was_interrupted(base, task, tmp_path, mon
     with pytest.raises(TaskError, match="another comparison"):
         left = run_directory.left(tmp_path)
         list(run_directory.record(compare(base, task, other, earlier=left), tmp_path, left))
-    assert len(run_directory.read(tmp_path).events) > 2
+    assert len(run_directory.read(tmp_path)) > 2
 
 
 def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
@@ -238,10 +238,10 @@ def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
     assert events_of(events, Preparing) and lines[0]["event"] == "Planned"
 
     saved = run_directory.read(tmp_path)
-    assert len(saved.bundles) == 2 and len(saved.events) == len(events)
-    again, board = Scoreboard().add_all(saved.events), Scoreboard().add_all(events)
+    assert len(list(tmp_path.glob("bundles/*.safetensors"))) == 2 and len(saved) == len(events)
+    again, board = Scoreboard().add_all(saved), Scoreboard().add_all(events)
     assert again.plan.runs == board.plan.runs and again.plan.truth == board.plan.truth
-    assert again.steps == board.steps and again.expected == board.expected
+    assert again.progress == board.progress and again.expected == board.expected
     assert [r.predicted for r in again.finished] == [r.predicted for r in board.finished]
     for old, new in zip(board.points, again.points, strict=True):
         assert (new.run, new.step) == (old.run, old.step)
@@ -257,14 +257,18 @@ def test_what_is_on_disk_is_what_happened(base, task, tmp_path):
 
 def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
     events = recorded(base, task, tmp_path / "run", "linear")
-    archive = run_directory.pack(tmp_path / "run")
+    archive, again = run_directory.pack(tmp_path / "run"), tmp_path / "again" / "folder"
     with zipfile.ZipFile(archive, "a") as packed:
-        packed.writestr("../outside.txt", "no")
-        packed.writestr("bundles/../../outside.safetensors", "no")
-    run_directory.unpack(archive, tmp_path / "again" / "folder")
-    saved = run_directory.read(tmp_path / "again" / "folder")
-    assert len(saved.events) == len(events) and len(saved.bundles) == 1
-    assert not list(tmp_path.rglob("outside*"))
+        packed.writestr("notes.txt", "no")
+    run_directory.unpack(archive, again)
+    assert len(run_directory.read(again)) == len(events)
+    assert sum(path.is_file() for path in again.rglob("*")) == 3
+    for outside in ("../outside.csv", "bundles/../../outside.safetensors"):
+        with zipfile.ZipFile(archive, "a") as packed:
+            packed.writestr(outside, "no")
+        with pytest.raises(TaskError, match="leads elsewhere"):
+            run_directory.unpack(archive, tmp_path / "other")
+        assert not list(tmp_path.rglob("outside*")) and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +280,7 @@ def test_what_is_no_comparison_is_refused_with_one_sentence(tmp_path, text):
         run_directory.read(tmp_path)
     (tmp_path / "bad.zip").write_bytes(b"PK nothing")
     with pytest.raises(TaskError, match="not a zip file"):
-        run_directory.unpack(tmp_path / "bad.zip", tmp_path)
+        run_directory.unpack(tmp_path / "bad.zip", tmp_path / "new")
 
 
 def test_a_budget_in_steps_or_seconds_ends_the_run(base, task):

@@ -13,7 +13,7 @@ from softmoa import ASSETS
 from softmoa.data.tasks import TaskError
 from softmoa.plots import race
 from softmoa.training import run_directory, scoreboard
-from softmoa.training.events import RunFinished
+from softmoa.training.events import ComparisonEvent, RunFinished
 from softmoa.training.scoreboard import Scoreboard
 from softmoa.ui import standings
 
@@ -25,7 +25,7 @@ BRIEF = [LINES[0] | {"runs": RUNS}]  # the same comparison, had it been of two r
 BRIEF += [x for x in LINES[1:] if x.get("run", RUNS[0]["run"]) in [run["run"] for run in RUNS]]
 
 
-def read(folder: Path, lines: list) -> run_directory.SavedComparison:
+def read(folder: Path, lines: list) -> list[ComparisonEvent]:
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     (folder / "events.jsonl").write_text(text + "\n")
     return run_directory.read(folder)
@@ -38,9 +38,9 @@ def changed(kind: str, **values) -> list:
     return lines
 
 
-def draw(saved: run_directory.SavedComparison) -> int:
+def draw(saved: list[ComparisonEvent]) -> int:
     """Everything the page shows of it; the letters of its figures."""
-    board = Scoreboard().add_all(saved.events)
+    board = Scoreboard().add_all(saved)
     standings.verdict(board), standings.rows(board, True)
     figures = [standings.curves(board, "loss", "step"), standings.balance(board)]
     for axes in permutations(standings.AXES, 2):
@@ -118,18 +118,18 @@ def test_a_line_that_would_unpack_far_is_not_parsed(tmp_path):
 def test_a_zip_that_unpacks_far_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("bundles/a.safetensors", bytes(10**7))
-    with pytest.raises(TaskError, match="larger than any comparison"):
+    with pytest.raises(TaskError, match="unpacks to more than"):
         run_directory.unpack(tmp_path / "in.zip", tmp_path / "out")
 
 
 def test_what_is_written_is_json_and_what_was_not_measured_is_read_back(tmp_path):
     lines = changed("RunFinished", val_accuracy=float("nan"), probe_accuracy=None)
-    events = read(tmp_path, lines).events  # with NaN, as of old
+    events = read(tmp_path, lines)  # with NaN, as of old
     again = [run_directory.as_line(event) for event in events]
     text = [run_directory.to_json(line) for line in again]
     for line in text:
         json.loads(line, parse_constant=pytest.fail)
-    assert repr(read(tmp_path, text).events) == repr(events)
+    assert repr(read(tmp_path, text)) == repr(events)
 
 
 def test_the_largest_log_is_drawn_no_larger_than_a_screen(tmp_path):
@@ -171,7 +171,5 @@ def test_mutated_logs_are_refused_or_can_be_drawn(tmp_path, count):
             continue
         used += 1
         draw(saved)
-        assert all(
-            isinstance(e.test_accuracy, float) for e in saved.events if isinstance(e, RunFinished)
-        )
+        assert all(isinstance(e.test_accuracy, float) for e in saved if isinstance(e, RunFinished))
     assert used > 5

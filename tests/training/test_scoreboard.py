@@ -88,7 +88,8 @@ def test_folds_are_pooled_clip_by_clip_and_paired_by_seed():
         for fold, said in zip("12", folds, strict=True):
             name = f"{method}, fold {fold}"
             planned.append(PlannedRun(name, method, 0, 1000, 1e-3, {}, fold))
-            runs.append(replace(finished(method, sum(said) / len(said), 0, said), run=name))
+            of_fold = finished(method, sum(said) / len(said), 0, said)
+            runs.append(replace(of_fold, run=name, fold=fold))
     plan = Planned(
         "t", "T", ("no", "yes"), (1, 1, 1), ("",) * 3, "tiny", 1, None, "probe",
         TrainingOptions(), tuple(planned), folds=("1", "1", "2"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,68 +82,62 @@ def compare(
         for of in folds
     ]
     yield _planned(base, folds, comparison)
-    for fold, of, trained in zip(comparison.folds, folds, subsets, strict=True):
-        if inputs is None or fold:
-            inputs = Inputs(base, of, comparison.clip_seconds, fold, inputs)
-        yield from _compare_fold(inputs, trained, comparison, prepare, earlier or Earlier())
+    inputs = inputs or Inputs(base, folds[0], comparison.clip_seconds)
+    for fold, of, few in zip(comparison.folds, folds, subsets, strict=True):
+        yield from _compare_fold(inputs, fold, of, few, comparison, prepare, earlier or Earlier())
 
 
 def _compare_fold(
     inputs: Inputs,
+    fold: str,
+    task: Task,
     subsets: dict[int, Task],
     comparison: Comparison,
     prepare: Prepare | None,
     earlier: Earlier,
 ) -> Generator[ComparisonEvent, None, None]:
-    task = inputs.task
-    runs = {
-        run.name: run
-        for run in comparison.runs
-        if run.fold == inputs.fold and run.name not in earlier.over
-    }
+    """subsets: the task with the few shots of each seed."""
+    of_fold = (run for run in comparison.runs if run.fold == fold)
+    runs = {run: subsets[run.seed] for run in of_fold if run.name not in earlier.over}
     if not runs:
         return
     training_files = list(dict.fromkeys(f for t in subsets.values() for f in t.train))
     yield from inputs.prepare([*training_files, *task.valid])
-    for seed, subset in subsets.items():
-        yield inputs.fit_probe(seed, subset.train)
+    for seed, of in subsets.items():
+        yield ProbeScored(seed, "valid", *inputs.probed(of.train, of.valid), fold)
     waiting = {
-        name: _run(inputs, run, subsets[run.seed], comparison, prepare, earlier.under_way.get(name))
-        for name, run in runs.items()
+        run: _run(inputs, run, of, comparison, prepare, earlier.under_way.get(run.name))
+        for run, of in runs.items()
     }
-    progress = dict.fromkeys(waiting, 0.0)
+    turn = dict.fromkeys(runs, 0.0)
     unread = True
     try:
         while waiting:
-            # The run that is least far gone has its turn; one after another, the first one has.
-            name = (
-                min(waiting, key=progress.__getitem__) if comparison.interleave else [*waiting][0]
-            )
-            run = runs[name]
+            run = min(waiting, key=turn.__getitem__)
             try:
-                event = next(waiting[name])
+                event = next(waiting[run])
             except StopIteration:
-                del waiting[name]
+                del waiting[run]
                 continue
             except (MemoryError, RuntimeError, ValueError) as error:
                 if not isinstance(error, ValueError) and not device.out_of_memory(error):
                     raise
-                del waiting[name]
+                del waiting[run]
                 error.__traceback__ = None  # which holds the tensors of the step
                 device.release()
-                event = RunFailed(name, run.entry, run.seed, _sentence(error))
+                event = RunFailed(run.name, run.entry, run.seed, _sentence(error))
             yield event
             if isinstance(event, RunEvent) and isinstance(event.event, Step):
-                steps, _ = comparison.training.planned(len(subsets[run.seed].train))
-                progress[name] = comparison.training.share_done(
-                    event.event.step, steps, event.event.seconds
-                )
+                if comparison.interleave:  # the run that is least far gone comes next
+                    steps, _ = comparison.training.planned(len(runs[run].train))
+                    step = event.event
+                    turn[run] = comparison.training.share_done(step.step, steps, step.seconds)
                 if unread:
                     # Late enough for the first curve to start soon, early enough to lose no
                     # training to a test clip that cannot be read. Nothing is left to choose.
                     yield from inputs.prepare(task.test)
-                    for seed in subsets:
-                        yield inputs.score_probe(seed, "test")
+                    for seed, of in subsets.items():
+                        yield ProbeScored(seed, "test", *inputs.probed(of.train, of.test), fold)
                     unread = False
     finally:
         for under_way in waiting.values():
@@ -152,13 +145,10 @@ def _compare_fold(
 
 
 def _planned(base: Loaded, folds: Sequence[Task], comparison: Comparison) -> Planned:
-    config, task = base.model.config, folds[0]
-    sizes = {
-        entry: parameters_of(config, c.method, c.options) for entry, c in comparison.entries.items()
-    }
-    tested = [
-        (fold, file) for fold, of in zip(comparison.folds, folds, strict=True) for file in of.test
-    ]
+    task, entries = folds[0], comparison.entries.items()
+    sizes = {e: parameters_of(base.model.config, c.method, c.options) for e, c in entries}
+    parts = zip(comparison.folds, folds, strict=True)
+    tested = [(fold, file) for fold, of in parts for file in of.test]
     groups = list(dict.fromkeys(file.group for _, file in tested))
     return Planned(
         task=task.name,
@@ -193,18 +183,11 @@ def _planned(base: Loaded, folds: Sequence[Task], comparison: Comparison) -> Pla
 
 class Inputs:
     """What all runs share: the backbone, the log-mels and frozen features of the clips, and the
-    linear probe of each seed."""
+    linear probes."""
 
-    def __init__(
-        self,
-        base: Loaded,
-        task: Task,
-        clip_seconds: float,
-        fold: str = "",
-        like: Inputs | None = None,
-    ):
-        """like: of another fold of the task, whose clips are not read again."""
-        self.base, self.task, self.fold, self.clip_seconds = base, task, fold, clip_seconds
+    def __init__(self, base: Loaded, task: Task, clip_seconds: float):
+        """task: with the clips of every fold."""
+        self.base, self.task, self.clip_seconds = base, task, clip_seconds
         self.frozen = share(base.model)
         with seeded(0):  # whose draws are overwritten by zeros
             # Pools as the runs do, not as the old head did.
@@ -212,27 +195,20 @@ class Inputs:
         place, config = base.model.device, base.model.config
         # On the GPU when they fit there, else on the host, else nowhere.
         keep = device.room_for(4 * len(task.files) * int(100 * clip_seconds) * config.mels, place)
-        self.mels = like.mels if like else Shelf(clip_seconds, config.front_end, keep, place)
-        self.sound = like.sound if like else set[LabelledFile]()  # can be read
-        self.features = like.features if like else dict[LabelledFile, Tensor]()
-        self.probes: dict[int, tuple[Tensor, Tensor]] = {}  # weight and bias by seed
-        self.fitted: dict[int, tuple[LabelledFile, ...]] = {}  # on these clips
-        self.tested: dict[int, float] = {}  # their test accuracies
+        self.mels = Shelf(clip_seconds, config.front_end, keep, place)
+        self.features: dict[LabelledFile, Tensor] = {}
+        # Weight and bias by the clips that they were fitted on.
+        self.probes: dict[tuple[LabelledFile, ...], tuple[Tensor, Tensor]] = {}
 
     def prepare(self, files: Sequence[LabelledFile]) -> Iterator[Preparing]:
-        """Read all clips, so that one that cannot be read is said at once; then their features."""
-        new = [file for file in files if file not in self.sound]
-        for i in range(0, len(new), 32):
-            now = new[i : i + 32]
-            self.mels.get(now)
-            self.sound.update(now)
-            yield Preparing("reading sounds", i + len(now), len(new))
+        """Read clips and run them through the frozen backbone, those that were not yet; raises
+        TaskError if one cannot be read."""
         new = [file for file in files if file not in self.features]
         for i in range(0, len(new), 16):
             now = new[i : i + 16]
             features = pooled_features(self.frozen, self.mels.get(now), 16)
             self.features |= dict(zip(now, features, strict=True))
-            yield Preparing("running the frozen backbone", i + len(now), len(new))
+            yield Preparing("hearing the sounds", i + len(now), len(new))
 
     def examples(self, files: Sequence[LabelledFile]) -> Sequence[Example]:
         return Examples(self.mels, tuple(files))
@@ -241,26 +217,27 @@ class Inputs:
         """Frozen features in the place of log-mels, each as a single frame."""
         return [(self.features[file][None], file.label) for file in files]
 
-    def fit_probe(self, seed: int, files: Sequence[LabelledFile]) -> ProbeScored:
-        """The probe of these training clips, on the validation clips."""
-        x = torch.stack([self.features[file] for file in files])
-        y = torch.tensor([file.label for file in files])
-        if self.fitted.get(seed) != tuple(files):
-            self.probes[seed] = fit_linear(x, y, len(self.task.labels))
-            self.fitted[seed] = tuple(files)
-        return self.score_probe(seed, "valid")
+    def probe(self, train: tuple[LabelledFile, ...]) -> tuple[Tensor, Tensor]:
+        """Weight (classes, d) and bias (classes,) of the linear probe of some training clips."""
+        if train not in self.probes:
+            self.probes[train] = fit_linear(*self._features(train), len(self.task.labels))
+        return self.probes[train]
 
-    def score_probe(self, seed: int, split: Literal["valid", "test"]) -> ProbeScored:
-        files = self.task.valid if split == "valid" else self.task.test
+    def probed(
+        self, train: tuple[LabelledFile, ...], files: Sequence[LabelledFile]
+    ) -> tuple[float, tuple[int, ...], tuple[float, ...]]:
+        """Accuracy of that probe on other clips, and its answers; NaN and none without clips."""
         if not files:
-            return ProbeScored(seed, split, math.nan, (), (), self.fold)
-        weight, bias = self.probes[seed]
-        logits = torch.stack([self.features[file] for file in files]) @ weight.T + bias
+            return math.nan, (), ()
+        weight, bias = self.probe(train)
+        features, labels = self._features(files)
+        logits = features @ weight.T + bias
+        return scores(logits, labels)[1], *answers(logits, labels)
+
+    def _features(self, files: Sequence[LabelledFile]) -> tuple[Tensor, Tensor]:
+        """-> (clips, d), labels (clips,)."""
         labels = torch.tensor([file.label for file in files])
-        _, accuracy = scores(logits, labels)
-        if split == "test":
-            self.tested[seed] = accuracy
-        return ProbeScored(seed, split, accuracy, *answers(logits, labels), self.fold)
+        return torch.stack([self.features[file] for file in files]), labels
 
 
 def fine_tuned(base: Loaded, choice: Choice, classes: int, seed: int = 0) -> AST:
@@ -268,11 +245,6 @@ def fine_tuned(base: Loaded, choice: Choice, classes: int, seed: int = 0) -> AST
     model = share(base.model)
     attach(model, choice.method, choice.options, classes, seed)
     return model
-
-
-def only_head_trains(model: AST) -> bool:
-    """Whether nothing is plugged in and the head alone trains, as in a linear probe."""
-    return not list(plugins(model)) and all(key.startswith("head.") for key in trained_state(model))
 
 
 class HeadOnly(nn.Module):
@@ -287,6 +259,13 @@ class HeadOnly(nn.Module):
         return self.head(x[:, 0])
 
 
+def trainee_of(model: AST) -> AST | HeadOnly:
+    """What is trained: a model, or where nothing is plugged in and the head alone trains, as in a
+    linear probe, its head."""
+    frozen = all(key.startswith("head.") for key in trained_state(model))
+    return HeadOnly(model.head) if frozen and not list(plugins(model)) else model
+
+
 def _run(
     inputs: Inputs,
     run: Run,
@@ -299,16 +278,14 @@ def _run(
     choice, seed = run.choice, run.seed
     of_run = run.name, run.entry, seed
     options = replace(comparison.training, learning_rate=choice.learning_rate, seed=seed)
-    model = trainee = fine_tuned(inputs.base, choice, len(task.labels), seed)
+    model = fine_tuned(inputs.base, choice, len(task.labels), seed)
     if comparison.start == "probe":
-        model.set_head(*inputs.probes[seed])
+        model.set_head(*inputs.probe(task.train))
     if prepare:
         prepare(model)
-    examples = inputs.examples
-    routed = bool(mixtures(model))
-    frozen = only_head_trains(model)  # then the features never change
-    if frozen:
-        trainee, examples = HeadOnly(model.head), inputs.feature_examples
+    trainee, examples, routed = trainee_of(model), inputs.examples, bool(mixtures(model))
+    if trainee is not model:  # the features never change
+        examples = inputs.feature_examples
         options = replace(options, mask_mels=0, mask_frames=0)
 
     evaluated = finished = None
@@ -371,7 +348,7 @@ def _run(
         test_accuracy=test_accuracy,
         predicted=tuple(predicted),
         confidence=tuple(confidence),
-        probe_accuracy=inputs.tested.get(seed, math.nan),
+        probe_accuracy=inputs.probed(task.train, task.test)[0],
         device=str(model.device),
         fold=run.fold,
     )

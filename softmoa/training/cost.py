@@ -23,7 +23,7 @@ from softmoa.methods import trained_state
 from softmoa.methods.budget import parameters_of
 from softmoa.model.precision import is_large, wants_bf16
 from softmoa.model.weights import Loaded
-from softmoa.training.compare import HeadOnly, fine_tuned, only_head_trains
+from softmoa.training.compare import fine_tuned, trainee_of
 from softmoa.training.fit import Evaluating, Finished, Step, TrainingOptions, fit
 from softmoa.training.plan import Choice, Comparison
 from softmoa.training.probe import pooled_features
@@ -75,9 +75,9 @@ def estimate(base: Loaded, task: Task, comparison: Comparison) -> Estimate:
     Raises TaskError if the task's clips cannot be read or are too few.
     """
     options = comparison.training
-    clips, valid, test = len(task.train), len(task.valid), len(task.test)
-    if comparison.shots:
-        clips = len(tasks.few_shot(task, comparison.shots, comparison.seeds[0]).train)
+    valid, test = len(task.valid), len(task.test)
+    few = tasks.few_shot(task, comparison.shots, 0) if comparison.shots else task
+    clips = len(few.train)
     some = task.train[:: max(1, len(task.train) // PROBED)][:PROBED]
     reading, frames = _reading(some, comparison.clip_seconds, base.model.config.front_end)
     costs, times = [], len(comparison.seeds) * len(comparison.folds)
@@ -85,7 +85,7 @@ def estimate(base: Loaded, task: Task, comparison: Comparison) -> Estimate:
         # Costs the same at any rate.
         pace = _pace(base, replace(choice, learning_rate=1e-6), frames, len(task.labels))
         size = parameters_of(base.model.config, choice.method, choice.options)
-        seconds = _seconds(pace, options, clips, valid) + test * pace.check
+        seconds = run_seconds(pace, options, clips, valid, test)
         memory = pace.fixed_mb + min(options.batch, clips) * pace.clip_mb
         costs.append(Cost(entry, size, seconds, memory))
     preparing = (clips + valid + test) * (reading + _forward(base, frames))
@@ -93,12 +93,23 @@ def estimate(base: Loaded, task: Task, comparison: Comparison) -> Estimate:
     return Estimate(tuple(costs), preparing, whole)
 
 
-def _seconds(pace: Pace, options: TrainingOptions, clips: int, valid: int) -> float:
-    """Of training and checking, as `fit` does it."""
+def run_seconds(pace: Pace, options: TrainingOptions, clips: int, valid: int, test: int) -> float:
+    """Of training on so many clips and checking, as `fit` does it, and of the test."""
     steps, epochs = options.planned(clips)
     passes = steps / math.ceil(clips / options.batch)
-    whole = passes * clips * pace.train + (epochs + 1) * valid * pace.check
-    return min(whole, options.seconds + valid * pace.check) if options.seconds else whole
+    training = passes * clips * pace.train + (epochs + 1) * valid * pace.check
+    most = options.seconds + valid * pace.check if options.seconds else math.inf
+    return min(training, most) + test * pace.check
+
+
+def duration(seconds: float) -> str:
+    """As one says it: 0.4 s, 45 s, 2 min 5 s, 40 min, 5.5 h, 4 days."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 90:
+        return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
+    return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:,.0f} days"
 
 
 _measuring = Lock()  # two measurements at once would slow each other down
@@ -129,9 +140,9 @@ def _forward(base: Loaded, frames: int) -> float:
 @lru_cache(maxsize=500)
 def _pace(base: Loaded, choice: Choice, frames: int, classes: int) -> Pace:
     model, count = fine_tuned(base, choice, classes), probed(base)
-    head_only = only_head_trains(model)  # on features that are computed once
-    trainee = HeadOnly(model.head) if head_only else model
-    clip = torch.zeros(1, base.model.config.width) if head_only else _noise(frames, base)
+    trainee = trainee_of(model)
+    of_features = torch.zeros(1, base.model.config.width)
+    clip = _noise(frames, base) if trainee is model else of_features
     examples = [(clip, k % classes) for k in range(count)]
     options = TrainingOptions(epochs=2, batch=count, mask_frames=0, mask_mels=0)
     train, check, clock, memory = math.inf, math.inf, 0.0, 0.0

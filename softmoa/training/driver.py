@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -10,12 +9,14 @@ from softmoa.data.tasks import Task
 from softmoa.model import device
 from softmoa.model.weights import load_backbone
 from softmoa.training.compare import compare
+from softmoa.training.cost import Pace, run_seconds
 from softmoa.training.events import ComparisonEvent, Earlier
 from softmoa.training.plan import Comparison
 from softmoa.training.run_directory import left, record
 
-CLIPS_PER_SECOND = 100  # of training on a lent GPU; assumed, as are the seconds to prepare
+# Assumed of a lent GPU.
 PREPARING_SECONDS = 15.0
+PACE = Pace(train=0.01, check=0.01, clip_mb=0, fixed_mb=0)
 
 
 def run(
@@ -37,16 +38,12 @@ def seconds_lent(
     earlier: Earlier | None = None,
 ) -> float:
     """For how long a comparison asks for the GPU."""
-    del backbone, earlier
     task = task if isinstance(task, Task) else task[0]
-    recipe, train = comparison.training, len(task.train)
+    train, valid, test = len(task.train), len(task.valid), len(task.test)
     if comparison.shots:
         train = min(train, comparison.shots * len(task.labels))
-    steps, epochs = recipe.planned(train)
-    passed = min(steps * recipe.batch, epochs * train) + (epochs + 1) * len(task.valid)
-    training = min(recipe.seconds or math.inf, passed / CLIPS_PER_SECOND)
-    testing = len(task.test) / CLIPS_PER_SECOND
-    return PREPARING_SECONDS + len(comparison.runs) * (training + testing)
+    seconds = run_seconds(PACE, comparison.training, train, valid, test)
+    return PREPARING_SECONDS + len(comparison.runs) * seconds
 
 
 @device.on_gpu(seconds_lent)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
+import pydantic.dataclasses
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -31,9 +32,11 @@ SHORTEST_MASKED = 200  # frames; of two seconds and less a mask may hide all the
 ASKED = 10  # steps between two looks at the losses on a GPU
 KEEP_EVERY = 30.0  # seconds of training between two checkpoints
 Example = tuple[Tensor, int]  # log-mel (frames, mels) and class
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class TrainingOptions:
     """AdamW with a cosine to zero; the paper's betas, and no decay on phi, biases and norms.
 
@@ -47,13 +50,13 @@ class TrainingOptions:
     the seconds hold its warm-up.
     """
 
-    epochs: Count = 8
-    steps: Count | None = None
-    seconds: Measure | None = None
-    batch: Count = 16
-    learning_rate: Measure = 1e-3
+    epochs: Positive = 8
+    steps: Positive | None = None
+    seconds: Annotated[Measure, Field(gt=0)] | None = None
+    batch: Positive = 16
+    learning_rate: Rate = 1e-3
     warmup: Measure = 0.1
-    clip: Measure | None = 1.0
+    clip: Annotated[Measure, Field(gt=0)] | None = 1.0
     weight_decay: Measure = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     mask_mels: Count = 24
@@ -62,15 +65,6 @@ class TrainingOptions:
     seed: Count = 0
     checkpointed: bool = False
     compiled: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("steps", "seconds", "learning_rate", "clip"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, not {value}")
 
     def share_done(self, step: int, steps: int, seconds: float) -> float:
         """Share of a run of `steps` steps that is over, by steps or by seconds; 1 ends it."""
@@ -92,7 +86,7 @@ class Started:
     """trained_parameters: all that train, with the head. steps: planned, at most."""
 
     trained_parameters: Count
-    steps: Annotated[Count, Field(ge=1)]
+    steps: Positive
 
 
 @dataclass(frozen=True)
@@ -190,7 +184,7 @@ def fit(
         # A router that moves its bias in a training pass must not be asked twice.
         moved = any(getattr(m, "choice_bias", None) is not None for m in model.modules())
         encoder.checkpointed = options.checkpointed and not moved
-    forward = torch.compile(model) if options.compiled else model
+    forward = cast(nn.Module, torch.compile(model)) if options.compiled else model
     every = 1 if device.type == "cpu" else ASKED
     losses: list[Tensor] = []  # (2,) each: what is minimised, and the cross-entropy
     value = math.nan
@@ -235,7 +229,7 @@ def fit(
                         group["lr"] = options.learning_rate * rate(done, options.warmup)
                     batch = pick(train, order[i : i + options.batch])
                     with autocast(model, precision):
-                        loss, cross_entropy = losses_of(model, batch, options, generator, forward)
+                        loss, cross_entropy = losses_of(forward, batch, options, generator)
                     optimizer.zero_grad()
                     loss.backward()
                     auxiliary_loss(model)  # charged again where a block was computed again
@@ -268,16 +262,12 @@ def losses_of(
     batch: Sequence[Example],
     options: TrainingOptions,
     generator: torch.Generator,
-    forward: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What a step minimises, and the cross-entropy in it; both () and where the model is.
-
-    forward: the model, or the same one compiled.
-    """
+    """What a step minimises, and the cross-entropy in it; both () and where the model is."""
     device = next(model.parameters()).device
     mel, frames, labels = collate(batch)
     mel = spec_augment(sent(mel, device), frames, options, generator)
-    logits = (model if forward is None else forward)(mel, frames).float()
+    logits = model(mel, frames).float()
     cross_entropy = F.cross_entropy(logits, sent(labels, device))
     return cross_entropy + auxiliary_loss(model), cross_entropy
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from softmoa.training.events import ComparisonEvent
     from softmoa.training.scoreboard import Scoreboard
 
-INTERRUPTED = 130  # as shells say it
+INTERRUPTED = 130  # as shells say it, and typer of a KeyboardInterrupt
 
 Bundle = Annotated[str, typer.Option(help="A name, a file, or user/name[@revision] on the Hub.")]
 Backbone = Annotated[str, typer.Option(help="A name, a folder, or user/name[@revision].")]
@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m softmoa") ->
             raise
         said = format_message()
     else:
+        if code == INTERRUPTED:
+            print("\nInterrupted; what was finished is kept.", file=sys.stderr)
         return code if isinstance(code, int) else 0
     print(f"Error: {said}", file=sys.stderr)
     return 2
@@ -413,17 +415,23 @@ def compare(
     task: Sounds,
     out: Annotated[Path, typer.Option(help="Folder for results.csv, events.jsonl, bundles/.")],
     methods: Annotated[str, typer.Option(help="Separated by commas; by default all.")] = "",
-    preset: Annotated[str, typer.Option(help="Recipe: short or paper.")] = "short",
+    preset: Annotated[Literal["short", "paper"], typer.Option(help="Recipe.")] = "short",
     epochs: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
     steps: Annotated[int, typer.Option(min=0, help="Of each run, in place of epochs.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0, help="Of each run, in place of epochs.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(min=0, max=1e9, help="Of each run, in place of epochs.")
+    ] = 0,
     shots: Annotated[int, typer.Option(min=0, help="Training clips per class; 0: all.")] = 0,
     seeds: Annotated[str, typer.Option(help="Separated by commas.")] = "0",
     backbone: Backbone = "ast-small",
     batch: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,
-    rate: Annotated[float, typer.Option(help="Factor of the papers' rates; 0: the recipe's.")] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Factor of the papers' rates; 0: the recipe's.")
+    ] = 0,
     equal_parameters: Annotated[bool, typer.Option(help="Resize methods to Soft-MoA.")] = False,
-    start: Annotated[str, typer.Option(help="Of heads: probe or cold; else the recipe's.")] = "",
+    start: Annotated[
+        Literal["probe", "cold"] | None, typer.Option(help="Of heads; else the recipe's.")
+    ] = None,
     test: Test = "",
     valid: Annotated[str, typer.Option(help="Fold or speaker to validate on.")] = "",
     folds: Annotated[str, typer.Option(help="Tested in turn: all, or some such as 1,2.")] = "",
@@ -442,53 +450,41 @@ def compare(
     from softmoa.model.device import use as choose_device
     from softmoa.training import cost, driver, plan, recipes, run_directory, scoreboard
 
-    chosen = _listed(methods) or list(METHODS)
-    for entry in chosen:
-        plan.Choice.parse(entry)
     if folds and (test or valid):
         raise InputError("--folds tests one fold after another; leave --test and --valid away.")
-    listed_seeds = _seeds(seeds)
-    if start not in ("", "probe", "cold"):
-        raise InputError(f"Heads start at the probe or cold, not '{start}'.")
-    if not (0 <= rate < math.inf and seconds < math.inf):
-        raise InputError("A rate and seconds are numbers above 0.")
     if sum(map(bool, (epochs, steps, seconds))) > 1:
         raise InputError("A run is limited by one of --epochs, --steps and --seconds, not by two.")
     choose_device(device)
-    _make_folder(out)
-    try:
-        recipe = recipes.recipe(preset, task)
-        base = weights.load_backbone(backbone)
-        comparison = plan.plan(
-            chosen,
-            recipe,
-            seconds or steps or epochs or recipe.training.epochs,
-            "seconds" if seconds else "steps" if steps else "epochs",
-            config=base.model.config,
-            seeds=listed_seeds,
-            shots=shots or None,
-            rate=rate,
-            batch=batch,
-            start=start,  # pyright: ignore[reportArgumentType]  (checked above)
-            equal_parameters=equal_parameters,
-            folds=_folds(task, folds),
-        )
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"This comparison cannot be run: {error}.") from None
+    recipe = recipes.of_paper(task) if preset == "paper" else recipes.SHORT
+    base = weights.load_backbone(backbone)
+    comparison = plan.plan(
+        _listed(methods) or list(METHODS),
+        recipe,
+        seconds or steps or epochs or recipe.training.epochs,
+        "seconds" if seconds else "steps" if steps else "epochs",
+        config=base.model.config,
+        seeds=_seeds(seeds),
+        shots=shots or None,
+        rate=rate,
+        batch=batch,
+        start=start or "",
+        equal_parameters=equal_parameters,
+        folds=(tasks.folds(task) if folds == "all" else _listed(folds)) or [""],
+    )
+    out.mkdir(parents=True, exist_ok=True)  # before anybody waits for what cannot be kept
     with _opened(task, test or comparison.folds[0], valid, split_seed) as data:
         others = [tasks.load(task, fold) for fold in comparison.folds[1:]]
         if not as_json:
             expected = cost.estimate(base, data, comparison)
             memory = max(of.memory_mb for of in expected.costs)
-            where = f"About {expected.seconds:.0f} s on {base.model.device}"
+            where = f"About {cost.duration(expected.seconds)} on {base.model.device}"
             print(f"{where}; a step holds up to {memory:.0f} MB.")
-        events = driver.run(backbone, [data, *others], comparison, out)
-        board = _followed(events, out, quiet=as_json)
+        board = scoreboard.Scoreboard()
+        for event in driver.run(backbone, [data, *others], comparison, out):
+            board.add(event)
+            _progress(event, board, quiet=as_json)
     if as_json:
-        lines = map(run_directory.as_line, board.finished)
-        print(to_json([{name: line[name] for name in run_directory.COLUMNS} for line in lines]))
+        print(to_json([run_directory.as_row(run) for run in board.finished]))
     else:
         if verdict := scoreboard.conclusion(board):
             print(verdict)
@@ -510,7 +506,9 @@ def reproduce(
     device: Device = "auto",
     checkpointed: Annotated[bool, typer.Option(help="Less memory, a third more time.")] = False,
     compiled: Annotated[bool, typer.Option(help="By torch.compile; pays on a GPU.")] = False,
-    engine: Annotated[str, typer.Option(help="here, or ray: a GPU of a cluster a run.")] = "here",
+    engine: Annotated[
+        Literal["here", "ray"], typer.Option(help="ray: a GPU of a cluster for each run.")
+    ] = "here",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="What, how long, how large.")] = False,
 ) -> None:
     """The paper's table: its methods by its recipe on all folds of a benchmark.
@@ -523,33 +521,20 @@ def reproduce(
     rank = os.environ.get("LOCAL_RANK", "0")  # of torchrun
     if choose_device(device).type == "cuda" and device in ("auto", "cuda"):
         choose_device(f"cuda:{rank}")
-    if engine not in ("here", "ray"):
-        raise InputError(f"An engine is here or ray, not '{engine}'.")
-    common = {"backbone": backbone, "out": str(out.absolute()), "epochs": epochs, "shots": shots}
+    how = {"backbone": backbone, "out": str(out.absolute()), "epochs": epochs, "shots": shots}
+    how |= {"checkpointed": checkpointed, "compiled": compiled}
+    entries = _listed(methods) or list(r.TABLE)
     for name in benchmarks:
-        cells = r.cells(
-            name,
-            _listed(methods) or list(r.TABLE),
-            _seeds(seeds),
-            _listed(folds),
-            dry_run,
-            checkpointed=checkpointed,
-            compiled=compiled,
-            **common,
-        )
+        cells = r.cells(name, entries, _seeds(seeds), _listed(folds), dry_run, **how)
         lines, seconds = r.forecast(cells, dry_run)
         if rank == "0":
             print(*lines, sep="\n", flush=True)
         if dry_run:
             continue
-        try:
-            if engine == "ray":
-                _on_ray(cells)
-            else:
-                r.run(r.shared(cells), seconds, _line)
-        except KeyboardInterrupt:
-            print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+        if engine == "ray":
+            _on_ray(cells)
+        else:
+            r.run(r.shared(cells), seconds, _line)
         print(f"\n{r.write_page(cells)}")
 
 
@@ -586,55 +571,11 @@ def _on_ray(cells: list) -> None:
         print(f"{cell}: {outcome if isinstance(outcome, Exception) else 'over'}", file=sys.stderr)
 
 
-def _folds(task: str, said: str) -> list[str]:
-    """The folds of a task that are tested in turn; one without a name where none are asked for."""
-    from softmoa.data import tasks
-
-    if not said:
-        return [""]
-    known = tasks.folds(task) if task in tasks.TASKS else ()
-    if not known:
-        raise InputError(f"'{task}' has no folds; its split is fixed.")
-    chosen = known if said == "all" else [fold.strip() for fold in said.split(",")]
-    if unknown := [fold for fold in chosen if fold not in known]:
-        raise InputError(f"There is no fold '{unknown[0]}' in '{task}': {', '.join(known)}.")
-    return list(chosen)
-
-
-def _make_folder(out: Path) -> None:
-    """A folder for a comparison; raises InputError if it cannot be made."""
-    try:
-        (out / "bundles").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {out} cannot be made: {error.strerror}.") from None
-
-
-def _followed(comparison: Iterator[ComparisonEvent], out: Path, quiet: bool) -> Scoreboard:
-    """Run a comparison, with a line for what a person waits for."""
-    from softmoa.training import scoreboard
-    from softmoa.training.events import ProbeScored
-
-    board = scoreboard.Scoreboard()
-    try:
-        for event in comparison:
-            board.add(event)
-            _progress(event, quiet)
-            if isinstance(event, ProbeScored) and event.split == "valid" and not quiet:
-                print(scoreboard.outlook(board))
-    except KeyboardInterrupt:
-        print(f"Interrupted; what was finished is in {out}.", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except OSError as error:
-        raise InputError(
-            f"The results cannot be stored in {out}: {error.strerror}; what was finished is kept."
-        ) from None
-    return board
-
-
-def _progress(event: object, quiet: bool) -> None:
+def _progress(event: ComparisonEvent, board: Scoreboard, quiet: bool) -> None:
     """One line for the events a person waits for; if `quiet`, for failures alone."""
     from softmoa.training import events
     from softmoa.training.fit import Evaluated
+    from softmoa.training.scoreboard import outlook
 
     match event:
         case events.RunFailed(run=run):
@@ -645,6 +586,8 @@ def _progress(event: object, quiet: bool) -> None:
             print(f"{what}: {total} clips")
         case events.ProbeScored(split=split):
             print(f"linear probe, seed {event.seed}: {split} {event.accuracy:.3f}")
+            if split == "valid":
+                print(outlook(board))
         case events.RunEvent(run=run, event=Evaluated(epoch=epoch, seconds=spent, accuracy=right)):
             print(f"{run}: epoch {epoch}, {spent:.1f} s, validation {right:.3f}")
         case events.RunFinished(run=run, trained_parameters=size, seconds=spent):

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import pydantic.dataclasses
 from pydantic import ValidationError
 
-from softmoa.data.values import InputError, sentence
+from softmoa.data.values import STRICT, InputError, sentence
 from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.model.ast import ASTConfig
-from softmoa.training.fit import TrainingOptions
+from softmoa.training.fit import Rate, TrainingOptions
 from softmoa.training.recipes import SHORT, Recipe, Start
 
 Unit = Literal["epochs", "steps", "seconds"]
@@ -23,13 +24,13 @@ YARDSTICK = "soft-moa"  # whose number of parameters the others match
 ENDLESS = 10**6  # epochs of a run that steps or seconds end
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class Choice:
     """A method with its options and learning rate, as one entry of a comparison."""
 
     method: str
     options: Any
-    learning_rate: float
+    learning_rate: Rate
 
     @classmethod
     def of(cls, method: str, rate: float = 0, **options: Any) -> Choice:
@@ -55,13 +56,9 @@ class Choice:
         own = options.pop("rate", None)
         try:
             choice = cls.of(method, rate, **options)
+            return choice if own is None else replace(choice, learning_rate=own)
         except ValidationError as error:
             raise InputError(f"'{entry}' cannot be run: {sentence(error)}") from None
-        if own is None:
-            return choice
-        if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own < 1e6:
-            raise InputError(f"'{entry}' cannot be run: a rate is a number above 0, not {own}.")
-        return replace(choice, learning_rate=float(own))
 
     @property
     def entry(self) -> str:
@@ -124,10 +121,10 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if not self.choices or not self.seeds or not self.folds:
-            raise ValueError("a comparison needs at least one method and one seed")
+            raise InputError("A comparison needs at least one method and one seed.")
         for named in (self.seeds, self.folds, [choice.entry for choice in self.choices]):
             if len(set(named)) < len(named):
-                raise ValueError("a method or a seed is named twice")
+                raise InputError("A method or a seed is named twice.")
 
     @property
     def entries(self) -> dict[str, Choice]:
@@ -165,29 +162,18 @@ def plan(
 
     methods: names, or entries of `Choice.parse`, also several of one method.
     rate: factor of the papers' learning rates, batch: clips of a step, start; 0 or "": as
-    the recipe says. equal_parameters: see `matched`. Raises ValueError if the words make no
+    the recipe says. equal_parameters: see `matched`. Raises InputError if the words make no
     comparison.
     """
-    training = replace(recipe.training, batch=batch or recipe.training.batch)
-    if unit == "epochs":
-        training = replace(training, epochs=int(amount))
-    else:
-        limit = int(amount) if unit == "steps" else float(amount)
-        training = replace(training, epochs=ENDLESS, **{unit: limit})
+    limit = float(amount) if unit == "seconds" else int(amount)
+    budget: dict[str, Any] = {"epochs": ENDLESS, unit: limit}
+    training = replace(recipe.training, batch=batch or recipe.training.batch, **budget)
     factor = rate or (0 if recipe.short_rate else 1)
     choices = tuple(Choice.parse(entry, factor) for entry in methods)
     if equal_parameters:
         choices = matched(choices, config)
-    return Comparison(
-        choices,
-        training,
-        tuple(seeds),
-        shots,
-        start or recipe.start,
-        interleave,
-        recipe.clip_seconds,
-        tuple(folds),
-    )
+    how = start or recipe.start, interleave, recipe.clip_seconds
+    return Comparison(choices, training, tuple(seeds), shots, *how, tuple(folds))
 
 
 def matched(choices: Sequence[Choice], config: ASTConfig) -> tuple[Choice, ...]:

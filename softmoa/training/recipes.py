@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from softmoa.data.mels import CLIP_SECONDS
+from softmoa.data.values import InputError
 from softmoa.training.fit import PAPER, TrainingOptions
 
 Start = Literal["probe", "cold"]
-RECIPES = ("short", "paper")
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,8 @@ OF_PAPER = {
 }
 
 
-def recipe(name: str, task: str) -> Recipe:
-    """A recipe of RECIPES for a task; raises ValueError if there is none."""
-    if name == "short":
-        return SHORT
-    if name != "paper":
-        raise ValueError(f"there is no recipe '{name}'; there are {', '.join(RECIPES)}")
+def of_paper(task: str) -> Recipe:
+    """The paper's recipe for a task; raises InputError if it has none."""
     if task not in OF_PAPER:
-        raise ValueError(f"the paper has no recipe for '{task}', only for {', '.join(OF_PAPER)}")
+        raise InputError(f"The paper has no recipe for '{task}', only for {', '.join(OF_PAPER)}.")
     return OF_PAPER[task]

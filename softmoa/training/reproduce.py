@@ -26,43 +26,44 @@ from softmoa.model.ast import AST, ASTConfig
 from softmoa.model.seeding import seeded
 from softmoa.model.weights import Loaded, WeightsError, load_backbone
 from softmoa.training.compare import Inputs, compare
-from softmoa.training.cost import estimate
+from softmoa.training.cost import duration, estimate
 from softmoa.training.events import ComparisonEvent
 from softmoa.training.plan import Choice, Comparison
 from softmoa.training.recipes import OF_PAPER
-from softmoa.training.run_directory import record
+from softmoa.training.run_directory import left, record
 from softmoa.training.scoreboard import Scoreboard
 from softmoa.training.statistics import spread
 
-# Name -> title, method, and options where they are not its defaults, which are the papers'.
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table. entry: of `Choice.parse`, where a method's defaults are the papers'.
+    published: accuracies on the benchmarks of SIZES, arXiv 2312.03694, table 1; those of arXiv
+    2402.00828 are in none of its summaries."""
+
+    title: str
+    entry: str
+    published: tuple[float, ...] = ()
+
+
 TABLE = {
-    "full": ("Full fine-tuning", "full", {}),
-    "linear": ("Linear probe", "linear", {}),
-    "bitfit": ("BitFit", "bitfit", {}),
-    "shallow-prompt": ("Shallow prompts", "shallow-prompt", {}),
-    "deep-prompt": ("Deep prompts", "deep-prompt", {}),
-    "prefix": ("Prefix tuning", "prefix", {}),
-    "lora": ("LoRA", "lora", {}),
-    "adapter": ("Bottleneck, Pfeiffer", "adapter", {}),
-    "adapter-houlsby": ("Bottleneck, Houlsby", "adapter", {"placement": "houlsby"}),
-    "conv-adapter": ("Convolution, Pfeiffer", "conv-adapter", {}),
-    "conv-adapter-houlsby": ("Convolution, Houlsby", "conv-adapter", {"placement": "houlsby"}),
-    "dense-moa": ("Dense-MoA", "dense-moa", {}),
-    "soft-moa": ("Soft-MoA", "soft-moa", {}),
-}
-# Accuracies of arXiv 2312.03694, table 1; those of arXiv 2402.00828 are in none of its summaries.
-PUBLISHED = {
-    "full": (87.48, 84.31, 97.31, 93.29),
-    "linear": (75.85, 77.93, 41.78, 27.52),
-    "bitfit": (86.05, 82.17, 85.51, 63.85),
-    "shallow-prompt": (84.30, 79.73, 75.28, 40.85),
-    "deep-prompt": (86.52, 83.67, 89.18, 68.60),
-    "prefix": (82.93, 81.39, 83.46, 55.75),
-    "lora": (86.45, 83.83, 93.61, 76.00),
-    "adapter": (88.38, 83.44, 91.33, 73.19),
-    "adapter-houlsby": (88.00, 82.80, 91.75, 78.71),
-    "conv-adapter": (88.30, 84.57, 96.28, 95.48),
-    "conv-adapter-houlsby": (85.97, 83.59, 96.16, 96.34),
+    "full": Row("Full fine-tuning", "full", (87.48, 84.31, 97.31, 93.29)),
+    "linear": Row("Linear probe", "linear", (75.85, 77.93, 41.78, 27.52)),
+    "bitfit": Row("BitFit", "bitfit", (86.05, 82.17, 85.51, 63.85)),
+    "shallow-prompt": Row("Shallow prompts", "shallow-prompt", (84.30, 79.73, 75.28, 40.85)),
+    "deep-prompt": Row("Deep prompts", "deep-prompt", (86.52, 83.67, 89.18, 68.60)),
+    "prefix": Row("Prefix tuning", "prefix", (82.93, 81.39, 83.46, 55.75)),
+    "lora": Row("LoRA", "lora", (86.45, 83.83, 93.61, 76.00)),
+    "adapter": Row("Bottleneck, Pfeiffer", "adapter", (88.38, 83.44, 91.33, 73.19)),
+    "adapter-houlsby": Row(
+        "Bottleneck, Houlsby", "adapter:placement=houlsby", (88.00, 82.80, 91.75, 78.71)
+    ),
+    "conv-adapter": Row("Convolution, Pfeiffer", "conv-adapter", (88.30, 84.57, 96.28, 95.48)),
+    "conv-adapter-houlsby": Row(
+        "Convolution, Houlsby", "conv-adapter:placement=houlsby", (85.97, 83.59, 96.16, 96.34)
+    ),
+    "dense-moa": Row("Dense-MoA", "dense-moa"),
+    "soft-moa": Row("Soft-MoA", "soft-moa"),
 }
 # Folds, classes and clips to train, validate and test, as published: for `--dry-run` without data.
 SIZES = {
@@ -91,7 +92,7 @@ class Cell:
 
     def __str__(self) -> str:
         fold = f", fold {self.test}" if self.test else ""
-        return f"{self.benchmark}{fold}, {TABLE[self.entry][0]}, seed {self.seed}"
+        return f"{self.benchmark}{fold}, {TABLE[self.entry].title}, seed {self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -100,18 +101,19 @@ class Cell:
 
     @property
     def comparison(self) -> Comparison:
-        recipe, (_, method, options) = OF_PAPER[self.benchmark], TABLE[self.entry]
-        epochs = self.epochs or recipe.training.epochs
+        recipe = OF_PAPER[self.benchmark]
         training = replace(
-            recipe.training, epochs=epochs, checkpointed=self.checkpointed, compiled=self.compiled
+            recipe.training,
+            epochs=self.epochs or recipe.training.epochs,
+            checkpointed=self.checkpointed,
+            compiled=self.compiled,
         )
         return Comparison(
-            (Choice.of(method, 1, **options),),
+            (Choice.parse(TABLE[self.entry].entry, rate=1),),
             training,
             (self.seed,),
             self.shots or None,
             recipe.start,
-            interleave=False,
             clip_seconds=recipe.clip_seconds,
         )
 
@@ -126,8 +128,9 @@ class Cell:
 
     def events(self) -> Iterator[ComparisonEvent]:
         inputs = _inputs(self.backbone, self.benchmark, self.test)
-        run = compare(inputs.base, inputs.task, self.comparison, inputs=inputs)
-        yield from record(run, self.folder)
+        earlier = left(self.folder)
+        run = compare(inputs.base, inputs.task, self.comparison, inputs=inputs, earlier=earlier)
+        yield from record(run, self.folder, earlier)
 
     def execute(self) -> dict[str, str]:
         """Run it, for an engine of analysis/studies; raises ValueError if nothing came of it."""
@@ -187,25 +190,13 @@ def run(cells: Sequence[Cell], costs: dict[str, float], say: Callable[[str], Non
         for event in cell.events():
             board.add(event)
             part = sum(board.progress.values()) * costs[cell.entry]
-            left = (time.monotonic() - began) * (whole / max(done + part, 1e-9) - 1)
+            rest = (time.monotonic() - began) * (whole / max(done + part, 1e-9) - 1)
             what = board.doing if part else "preparing"
-            say(f"[{number}/{len(cells)}] {cell}: {what}; {said(left) if part else '?'} left")
+            say(f"[{number}/{len(cells)}] {cell}: {what}; {duration(rest) if part else '?'} left")
         done += costs[cell.entry]
         write_page(cells)
         result = cell.result or {"test_accuracy": "failed"}
         say(f"[{number}/{len(cells)}] {cell}: test {result['test_accuracy']}\n")
-    write_page(cells)
-
-
-def said(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:,.0f} days"
 
 
 def write_page(cells: Sequence[Cell]) -> Path:
@@ -228,14 +219,14 @@ def write_page(cells: Sequence[Cell]) -> Path:
     for entry in dict.fromkeys(cell.entry for cell in cells):
         rows = [row for cell, row in found if cell.entry == entry]
         accuracy = [100 * float(row["test_accuracy"]) for row in rows]
-        published = PUBLISHED[entry][column] if entry in PUBLISHED else ""
+        published = TABLE[entry].published[column] if TABLE[entry].published else ""
         parameters = score = seconds = memory = ""
         if rows:
             parameters = f"{int(rows[0]['trained_parameters']):,}"
             score = f"{mean(accuracy):.2f} ± {spread(accuracy):.2f}"
             seconds = f"{mean(float(row['seconds']) for row in rows):.0f}"
             memory = f"{max(float(row['peak_memory_mb']) for row in rows):.0f}"
-        values = TABLE[entry][0], parameters, score, len(rows), published, seconds, memory
+        values = TABLE[entry].title, parameters, score, len(rows), published, seconds, memory
         lines.append(f"| {' | '.join(map(str, values))} |")
     path = Path(first.out) / first.benchmark / "results.md"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -265,12 +256,12 @@ def forecast(cells: Sequence[Cell], dry: bool = False) -> tuple[list[str], dict[
         f"{len({cell.seed for cell in cells})} seeds), {recipe.epochs} epochs of batch "
         f"{recipe.batch}, on {device.title(base.model.device)}",
         *(
-            f"  {TABLE[entry][0]:22} {cost.trained_parameters:12,} parameters "
-            f"{said(cost.seconds):>8} a run {cost.memory_mb:8,.0f} MB a step"
+            f"  {TABLE[entry].title:22} {cost.trained_parameters:12,} parameters "
+            f"{duration(cost.seconds):>8} a run {cost.memory_mb:8,.0f} MB a step"
             for entry, cost in costs.items()
         ),
-        f"  reading and frozen features of a fold: {said(preparing)}",
-        f"  in all {said(whole)} in one process",
+        f"  reading and frozen features of a fold: {duration(preparing)}",
+        f"  in all {duration(whole)} in one process",
         *notes,
     ]
     return lines, {entry: cost.seconds for entry, cost in costs.items()}

@@ -331,13 +331,10 @@ def evaluate(
 ) -> None:
     """How often a bundle is right on the test clips of a task, class by class."""
     from softmoa.lens import evaluation as e
-    from softmoa.lens.classifier import open_classifier
-    from softmoa.model.device import use as choose_device
 
     if everything and (test or split_seed is not None):
         raise InputError("--all takes every clip; leave --test and --split-seed away.")
-    choose_device(device)
-    classifier = open_classifier(bundle, backbone or None)
+    classifier = _classifier(bundle, backbone, device)
     answers: list[e.Prediction] = []
     with _opened(task, test, "", split_seed, everything) as data:
         files = data.files if everything else data.test

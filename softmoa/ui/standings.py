@@ -20,6 +20,7 @@ from softmoa.plots.race import Cost, Curve, Lane
 from softmoa.plots.style import METHODS as COLOURS
 from softmoa.plots.style import QUIET
 from softmoa.training import scoreboard
+from softmoa.training.cost import duration
 from softmoa.training.plan import ENDLESS, title
 from softmoa.training.scoreboard import Scoreboard
 from softmoa.training.statistics import spread
@@ -51,16 +52,6 @@ def colours(board: Scoreboard) -> dict[str, str]:
     found = {entry: COLOUR[entry] for entry in entries if entry in COLOUR}
     free = cycle([colour for colour in COLOURS if colour not in found.values()] or COLOURS)
     return found | {entry: next(free) for entry in entries if entry not in COLOUR}
-
-
-def duration(seconds: float) -> str:
-    """As one says it: 0.4 s, 45 s, 2 min 5 s."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
 
 
 def share_done(board: Scoreboard, weights: Mapping[str, float]) -> float:

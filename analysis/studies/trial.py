@@ -210,12 +210,7 @@ def balance_of(model: AST, files: Sequence[LabelledFile]) -> dict[str, float]:
     """Every metric of balance on some of the clips, mean over the mixtures."""
     step = max(1, len(files) // LOOKED_AT)  # spread over all classes
     examples = tasks.log_mels(files[::step][:LOOKED_AT])
-    phi = {
-        (layer, "mhsa"): router.phi
-        for layer, block in enumerate(model.blocks)
-        if (router := getattr(block.beside_attn, "router", None)) and router.phi.ndim == 3
-    }
-    tally = Tally(phi)
+    tally = Tally(model)
     with hooked(model) as trace:
         predict(model, examples)
         tally.add(trace.records)

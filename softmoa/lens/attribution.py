@@ -39,7 +39,7 @@ class Attribution:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        return tuple((record.layer, record.site) for record in self.result.records)
+        return tuple(record.place for record in self.result.records)
 
     @property
     def experts(self) -> int:

@@ -11,16 +11,16 @@ Axes as in `moa`: b clips, m tokens, n experts, p slots, d width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from softmoa.model.moa import Gates, Slots
-from softmoa.model.recording import LayerRecord, Place, expert_share, token_mean
+from softmoa.model.moa import Gates, Slots, SoftRouter, real_tokens
+from softmoa.model.recording import LayerRecord, Place, expert_share, mixtures, token_mean
 
 DEAD = 0.01  # of an equal part: experts with less than this much of the combine mass are dead
 MOST = 0.9  # of a slot's dispatch weight
@@ -56,7 +56,7 @@ def expert_choices(record: LayerRecord) -> Tensor:
     weights = record.routing.expert_weights
     k = getattr(record.routing, "k", None) or 1
     chosen = torch.zeros_like(weights).scatter(-1, weights.topk(k).indices, 1.0)
-    chosen = (chosen * (weights > 0) * _real(record)[..., None]).sum(dim=1)
+    chosen = (chosen * (weights > 0) * real_tokens(record.routing)).sum(dim=1)
     return chosen / chosen.sum(dim=-1, keepdim=True)
 
 
@@ -74,7 +74,7 @@ def max_combine(record: LayerRecord) -> Tensor:
     _, combine = record.routing.per_slot()
     weights = combine.flatten(2)
     total = weights.sum(dim=-1)
-    counted = _real(record) * (total > 0)
+    counted = real_tokens(record.routing)[..., 0] * (total > 0)
     part = torch.where(counted > 0, weights.amax(dim=-1) / total, 0)
     return part.sum(dim=1) / counted.sum(dim=1)
 
@@ -102,12 +102,6 @@ def slot_similarity(phi: Tensor) -> tuple[float | None, float | None]:
         within.mean().item() if len(within) else None,
         between.mean().item() if len(between) else None,
     )
-
-
-def _real(record: LayerRecord) -> Tensor:
-    """1 for real tokens and 0 for padding, (b, m)."""
-    weights, mask = record.routing.expert_weights, record.routing.mask
-    return torch.ones(weights.shape[:2]) if mask is None else mask.to(weights.dtype)
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,7 @@ class MixtureBalance:
             load=expert_choices(record).mean(dim=0),
             probability=expert_probabilities(record).mean(dim=0),
             max_combine=max_combine(record).mean().item(),
-            tokens=_real(record).sum(dim=1).mean().item(),
+            tokens=real_tokens(routing).sum(dim=1).mean().item(),
             max_dispatch=max_dispatch(slots).mean().item() if slots else None,
             tokens_90=tokens_for(slots.dispatch_weights).float().mean().item() if slots else None,
             within=within,
@@ -163,21 +157,18 @@ class MixtureBalance:
 
 
 class Tally:
-    """Adds up the records of many forward passes, by (layer, site).
+    """Adds up the records of many forward passes of a model; balances: of its mixtures."""
 
-    phi: the slot vectors (d, n, p) at each place, if their similarity is wanted.
-    """
-
-    def __init__(self, phi: Mapping[Place, Tensor] | None = None):
-        self._phi = phi or {}
+    def __init__(self, model: nn.Module):
+        routers = {place: moa.router for place, moa in mixtures(model).items()}
+        self._phi = {at: it.phi for at, it in routers.items() if isinstance(it, SoftRouter)}
         self.balances: dict[Place, MixtureBalance] = {}
 
     def add(self, records: Iterable[LayerRecord]) -> None:
         for record in records:
-            place = record.layer, record.site
-            balance = MixtureBalance.of(record, self._phi.get(place))
-            before = self.balances.get(place)
-            self.balances[place] = before + balance if before else balance
+            balance = MixtureBalance.of(record, self._phi.get(record.place))
+            before = self.balances.get(record.place)
+            self.balances[record.place] = before + balance if before else balance
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,10 @@
-"""Bundles of one task beside each other: the same sounds through several mixtures."""
+"""Bundles of one task beside each other, and what they are called."""
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from softmoa.lens.balance import MixtureBalance, Tally
-from softmoa.lens.classifier import Classifier, bundles
-from softmoa.lens.run import run
+from softmoa.lens.classifier import bundles
 from softmoa.methods import METHODS
 from softmoa.methods.bundle import BundleInfo, read_info
-from softmoa.model.moa import SoftRouter
-from softmoa.model.recording import Place, mixtures
 
 
 def same_task(name: str) -> dict[str, str]:
@@ -36,24 +30,3 @@ def title(info: BundleInfo) -> str:
     balance = {"none": "", "loss": ", balanced by a loss", "bias": ", balanced by a bias"}
     options = METHODS[info.method].options(**info.options)
     return f"Top-{options.k} MoA" + balance[options.balance]
-
-
-class BundleBalance:
-    """The balance of one model's mixtures, over the sounds that were added."""
-
-    def __init__(self, classifier: Classifier, title: str):
-        self.title = title
-        self.clips = 0
-        self._classifier = classifier
-        routers = {place: moa.router for place, moa in mixtures(classifier.model).items()}
-        self._tally = Tally({p: r.phi for p, r in routers.items() if isinstance(r, SoftRouter)})
-
-    def add(self, mel: Tensor) -> None:
-        """One sound, (frames, 128)."""
-        self._tally.add(run(self._classifier, [mel]).records)
-        self.clips += 1
-
-    @property
-    def balances(self) -> dict[Place, MixtureBalance]:
-        """Balance of every mixture, in the order of the forward pass."""
-        return self._tally.balances

@@ -17,7 +17,7 @@ from softmoa.lens.classifier import Classifier
 from softmoa.lens.headline import headline
 from softmoa.lens.run import run
 from softmoa.model.precision import Precision
-from softmoa.model.recording import expert_share
+from softmoa.model.recording import Place, expert_share
 
 LONG = 10.0  # seconds; a longer clip gets a timeline
 BATCH = 4  # windows at once
@@ -35,7 +35,7 @@ class Timeline:
     starts: tuple[float, ...]
     window: float
     probabilities: Tensor
-    places: tuple[tuple[int, str], ...]
+    places: tuple[Place, ...]
     shares: Tensor
     headlines: tuple[str, ...] = ()
 
@@ -115,7 +115,7 @@ def listen(
             tuple(start / SAMPLE_RATE for start in starts),
             len(sounds[0]) / SAMPLE_RATE,
             probabilities,
-            tuple((record.layer, record.site) for record in output.records),
+            tuple(record.place for record in output.records),
             torch.stack(shares) if shares else torch.zeros(0, len(starts), 0),
             tuple(
                 str(headline(classifier.labels, p, sound, multilabel=classifier.multilabel))

@@ -15,7 +15,7 @@ Axes: b clips, m tokens, d width, n experts, p slots per expert, r width of an e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -59,15 +59,6 @@ class Slots:
         """Dispatch and combine weights, each (b, m, n, p), for pictures and tables."""
         return self.dispatch_weights, self.combine_weights
 
-    def detach(self) -> Slots:
-        """The same values on the CPU, outside the graph."""
-        return replace(
-            self,
-            dispatch_weights=_plain(self.dispatch_weights),
-            combine_weights=_plain(self.combine_weights),
-            mask=None if self.mask is None else self.mask.cpu(),
-        )
-
 
 @dataclass(frozen=True)
 class TokenAnswers:
@@ -80,11 +71,6 @@ class TokenAnswers:
     hidden: Tensor
     up: Tensor
     up_bias: Tensor
-
-    def detach(self) -> TokenAnswers:
-        """The same on the CPU, outside the graph; weights are copied, since they may train on."""
-        up, up_bias = _plain(self.up).clone(), _plain(self.up_bias).clone()
-        return TokenAnswers(_plain(self.hidden), up, up_bias)
 
 
 @dataclass(frozen=True)
@@ -124,20 +110,14 @@ class Gates:
         """The gates twice, with p = 1: one weight says who reads a token and who answers it."""
         return self.combine_weights[..., None], self.combine_weights[..., None]
 
-    def detach(self) -> Gates:
-        return replace(
-            self,
-            combine_weights=_plain(self.combine_weights),
-            probabilities=_plain(self.probabilities),
-            mask=None if self.mask is None else self.mask.cpu(),
-        )
-
 
 Routing = Slots | Gates  # what a router decided for a batch of clips
 
 
-def _plain(x: Tensor) -> Tensor:
-    return x.detach().float().cpu()
+def real_tokens(routing: Routing) -> Tensor:
+    """1 for real tokens and 0 for padding, (b, m, 1)."""
+    one = routing.expert_weights[..., :1]
+    return torch.ones_like(one) if routing.mask is None else routing.mask[..., None].to(one.dtype)
 
 
 def _normal(*shape: int, std: float) -> Tensor:
@@ -230,7 +210,7 @@ class TokenRouter(nn.Module):
 
 def expert_load(routing: Gates) -> Tensor:
     """Share of the batch's assignments of real tokens that goes to each expert, (n,)."""
-    given = _real(routing, (routing.combine_weights > 0).float()).sum(dim=(0, 1))
+    given = (real_tokens(routing) * (routing.combine_weights > 0)).sum(dim=(0, 1))
     return given / given.sum()
 
 
@@ -240,13 +220,8 @@ def balance_loss(routing: Gates) -> Tensor:
     f_j: share of the batch's tokens given to expert j; p_j: its mean probability. It is 1 where
     both are even and n where one expert gets everything.
     """
-    mass = _real(routing, routing.probabilities).sum(dim=(0, 1))
+    mass = (real_tokens(routing) * routing.probabilities).sum(dim=(0, 1))
     return len(mass) * (expert_load(routing) * mass / mass.sum()).sum()
-
-
-def _real(routing: Gates, values: Tensor) -> Tensor:
-    """(b, m, n) with zeros for padded tokens."""
-    return values if routing.mask is None else values * routing.mask[..., None]
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from softmoa.model.moa import MoA, Routing, TokenAnswers
+from softmoa.model.moa import MoA, Routing, TokenAnswers, real_tokens
 
 Place = tuple[int, str]  # of a mixture: layer, from 0, and site
 Changes = Mapping[Place, Callable[[Routing], Routing]]
@@ -40,7 +40,7 @@ def mixtures(model: nn.Module) -> dict[Place, MoA]:
             if place in found:
                 raise ValueError(f"there is more than one mixture at {place}")
             found[place] = module
-    return dict(sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != "mhsa")))
+    return found
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class LayerRecord:
     site: str
     routing: Routing
     expert_out: Tensor | TokenAnswers
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.site
 
 
 @dataclass(frozen=True)
@@ -85,45 +89,49 @@ def hooked(
     resumed on another thread. Raises ValueError for a change at a place without a mixture.
     """
     thread, trace, change = threading.get_ident(), Trace(), change or {}
-    found, handles = mixtures(model), []
+    found: dict[Place, MoA] = mixtures(model)
+    decided: dict[Place, Routing] = {}
     if unknown := change.keys() - found.keys():
         raise ValueError(f"there is no mixture at {', '.join(map(str, sorted(unknown)))}")
 
-    def watch(module: nn.Module, hook: Callable[[Any], Any]) -> None:
-        def in_this_thread(module, inputs, output):
-            return hook(output) if threading.get_ident() == thread else None
+    def on_router(place: Place, routing: Routing) -> Routing:
+        decided[place] = change[place](routing) if place in change else routing
+        return decided[place]
 
-        handles.append(module.register_forward_hook(in_this_thread))
+    def on_experts(place: Place, y: Tensor | TokenAnswers) -> None:
+        trace.records.append(LayerRecord(*place, detached(decided.pop(place)), detached(y)))
 
-    def watch_mixture(place: Place, moa: MoA) -> None:
-        decided: list[Routing] = []
+    def on_mixture(place: Place, y: Tensor) -> None:
+        trace.outputs.append(y if y.requires_grad else y.requires_grad_())
 
-        def on_router(routing: Routing) -> Routing:
-            routing = change[place](routing) if place in change else routing
-            decided[:] = [routing]
-            return routing
+    with ExitStack() as hooks:
 
-        def on_experts(y: Tensor | TokenAnswers) -> None:
-            y = y.detach().float().cpu() if isinstance(y, Tensor) else y.detach()
-            trace.records.append(LayerRecord(*place, decided.pop().detach(), y))
+        def watch(module: nn.Module, place: Place, look: Callable[[Place, Any], Any]) -> None:
+            def hook(module, inputs, output):
+                return look(place, output) if threading.get_ident() == thread else None
 
-        def on_mixture(y: Tensor) -> None:
-            trace.outputs.append(y if y.requires_grad else y.requires_grad_())
+            hooks.enter_context(module.register_forward_hook(hook))
 
-        if record or place in change:
-            watch(moa.router, on_router)
-        if record:
-            watch(moa.experts, on_experts)
-        if outputs:
-            watch(moa, on_mixture)
-
-    try:
         for place, moa in found.items():
-            watch_mixture(place, moa)
+            if record or place in change:
+                watch(moa.router, place, on_router)
+            if record:
+                watch(moa.experts, place, on_experts)
+            if outputs:
+                watch(moa, place, on_mixture)
         yield trace
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def detached(value: Any) -> Any:
+    """Routing, or experts' answers, on the CPU in fp32, outside the graph; weights among them are
+    copied, since they may train on."""
+    if is_dataclass(value):
+        parts = {field.name: detached(getattr(value, field.name)) for field in fields(value)}
+        return type(value)(**parts)
+    if isinstance(value, Tensor):
+        plain = value.detach().clone() if isinstance(value, nn.Parameter) else value.detach()
+        return (plain.float() if plain.is_floating_point() else plain).cpu()
+    return value
 
 
 def expert_share(record: LayerRecord) -> Tensor:
@@ -139,7 +147,5 @@ def expert_share(record: LayerRecord) -> Tensor:
 
 def token_mean(record: LayerRecord, values: Tensor) -> Tensor:
     """Mean of (b, m, n) over the real tokens -> (b, n)."""
-    mask = record.routing.mask
-    if mask is None:
-        return values.mean(dim=1)
-    return (values * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    real = real_tokens(record.routing)
+    return (values * real).sum(dim=1) / real.sum(dim=1)

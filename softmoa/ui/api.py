@@ -101,7 +101,7 @@ def routing(
         for value, name in ((layer, "layer"), (expert, "expert"), (slot, "slot"))
     )
     result = _classified(file, bundle)
-    places = [(record.layer, record.site) for record in result.records]
+    places = [record.place for record in result.records]
     _check_place(places, layer, site)
     record = result.records[places.index((layer, site))]
     dispatch, combine = export.weights_of(record)
@@ -161,7 +161,7 @@ def ablate(
     """
     layer, seed = whole(layer, "layer", -1, 1000), whole(seed, "seed", 0, 2**31 - 1)
     result = _classified(file, bundle)
-    places = [(record.layer, record.site) for record in result.records]
+    places = [record.place for record in result.records]
     if layer != -1 or not places:
         _check_place(places, layer, site)
     chosen = places if layer == -1 else [(layer, site)]

@@ -119,7 +119,7 @@ def kind_of(record: LayerRecord, view: str) -> str:
 
 
 def row_names(result: Classification) -> list[str]:
-    return place_names([(record.layer, record.site) for record in result.records])
+    return place_names([record.place for record in result.records])
 
 
 def row_choices(result: Classification) -> list[tuple[str, int]]:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from softmoa.lens.balance import (
     METRICS,
@@ -15,8 +16,8 @@ from softmoa.lens.balance import (
     expert_choices,
     slot_similarity,
 )
-from softmoa.model.moa import Gates, Slots, SoftRouter, TokenRouter
-from softmoa.model.recording import LayerRecord
+from softmoa.model.moa import Gates, MoA, Slots, SoftRouter, TokenRouter
+from softmoa.model.recording import LayerRecord, detached
 
 NOTHING = torch.zeros(())  # balance never looks at the experts' answers
 
@@ -125,9 +126,10 @@ def test_slot_similarity_by_hand():
 
 @pytest.mark.parametrize("router", [SoftRouter(8, 3, 2), TokenRouter(8, 3), TokenRouter(8, 3, 1)])
 def test_a_tally_over_clips_is_the_balance_of_all_of_them(router):
-    routing = router(torch.randn(6, 10, 8)).detach()
+    routing = detached(router(torch.randn(6, 10, 8)))
     phi = router.phi if isinstance(router, SoftRouter) else None
-    tally = Tally({} if phi is None else {(0, "mhsa"): phi})
+    block = nn.ModuleDict({"beside_attn": MoA(router, nn.Identity())})
+    tally = Tally(nn.ModuleDict({"blocks": nn.ModuleList([block])}))
     tensors = {k: value for k, value in vars(routing).items() if torch.is_tensor(value)}
     for x in (slice(0, 1), slice(1, 4), slice(4, 6)):
         tally.add([record(type(routing)(**{k: value[x] for k, value in tensors.items()}))])

@@ -351,15 +351,15 @@ def evaluate(
         raise InputError(f"None of the {len(clips)} clips could be read.")
     if unheard is False:
         print("The bundle was trained on this task, maybe on these clips.", file=sys.stderr)
-    found = e.Evaluation.of(answers)
+    found = e.summary(answers)
     if as_json:
         what = {"bundle": classifier.name, "task": data.name, "all": everything, "unheard": unheard}
         what |= {"device": str(classifier.model.device)}
         said = [asdict(heard) | {"path": str(heard.path)} for heard in answers]
-        print(to_json(what | found.report() | {"answers": said}))
+        print(to_json(what | found | {"answers": said}))
     else:
         print(f"{classifier.name} on {'all' if everything else 'test'} clips of {data.name}")
-        print(*found.lines(), sep="\n")
+        print(*e.lines(found), sep="\n")
     if len(answers) < len(clips):
         raise typer.Exit(2)
 

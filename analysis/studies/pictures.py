@@ -48,7 +48,7 @@ def clips(task: str, count: int) -> list[Path]:
 
 def maps(result: Classification, target: int) -> Iterator[tuple[str, torch.Tensor]]:
     """Maps by name, values of the tokens; of a layer: the one whose experts differ most."""
-    signed = signed_contribution(result.classifier.model, result.mel, target).tokens
+    signed = signed_contribution(result.classifier.model, result.mel, target)
     row = max(range(len(signed)), key=lambda k: specialisation(result.records[k]))
     record = result.records[row]
     most, best = int(expert_norms(record)[0].argmax()), int(signed[row].sum(dim=0).argmax())

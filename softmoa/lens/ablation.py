@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ from torch import Tensor
 from softmoa.lens.contribution import expert_outputs
 from softmoa.model.ast import AST
 from softmoa.model.device import sent, within_memory
-from softmoa.model.moa import Gates, MoA, Slots
-from softmoa.model.recording import Place, hooked, mixtures
+from softmoa.model.moa import Gates, Slots
+from softmoa.model.recording import hooked, mixtures
 
 Mode = Literal["zero", "renormalise"]
 Weights = Literal["learned", "uniform", "shuffled"]
@@ -117,23 +117,14 @@ def _shuffled(weights: Tensor, mask: Tensor | None, seed: int) -> Tensor:
     return weights[torch.arange(b)[:, None], source]
 
 
-def _some_mixtures(model: AST) -> dict[Place, MoA]:
-    found = mixtures(model)
-    if not found:
-        raise ValueError("the model has no mixture of experts")
-    return found
-
-
-@dataclass(frozen=True)
-class CausalContribution:
+class CausalContribution(NamedTuple):
     """What removing each expert of each mixture does to the logits.
 
-    places: of the mixtures. logits: (classes,), of the intact model.
-    delta: (places, n, classes), logits without the expert minus the intact ones: below zero where
-    the expert speaks for the class.
+    logits: (classes,), of the intact model. delta: (mixtures, n, classes), in the order of the
+    forward pass: logits without the expert minus the intact ones, below zero where the expert
+    speaks for the class.
     """
 
-    places: tuple[Place, ...]
     logits: Tensor
     delta: Tensor
 
@@ -150,9 +141,9 @@ def causal_contribution(
     One pass through the blocks: row 0 stays intact, and each mixture splits one row per expert off
     it, so nothing below a removed expert is computed twice. Trust it most of the three views, but
     removing experts one at a time misses what two can only do, or stand in for, together.
-    Raises ValueError for a model without mixtures, DeviceError where memory does not suffice.
+    The model must have mixtures. Raises DeviceError where memory does not suffice.
     """
-    found = _some_mixtures(model)
+    found = mixtures(model)
     assert model.prompts is None  # no method has both
     (experts,) = {moa.router.phi.shape[1] for moa in found.values()}
     with torch.inference_mode():
@@ -171,30 +162,15 @@ def causal_contribution(
             x = torch.cat(parts)
         logits = model.head(model.pool(model.ln(x), mask)).float().cpu()
     delta = (logits[1:] - logits[0]).unflatten(0, (len(found), experts))
-    return CausalContribution(tuple(found), logits[0], delta)
-
-
-@dataclass(frozen=True)
-class SignedContribution:
-    """What each expert adds to the logit of one class, to first order.
-
-    tokens: (places, m, n), per token. experts: (places, n), their sums over the tokens.
-    """
-
-    places: tuple[Place, ...]
-    target: int
-    tokens: Tensor
-
-    @property
-    def experts(self) -> Tensor:
-        return self.tokens.sum(dim=1)
+    return CausalContribution(logits[0], delta)
 
 
 @within_memory
-def signed_contribution(model: AST, mel: Tensor, target: int | None = None) -> SignedContribution:
-    """Project what each expert adds onto the gradient of a class's logit.
+def signed_contribution(model: AST, mel: Tensor, target: int) -> Tensor:
+    """What each expert adds to each token, projected onto the gradient of a class's logit:
+    (mixtures, m, n), in the order of the forward pass.
 
-    mel: (frames, mels) of one clip. target: the class; None is the one of the largest logit.
+    mel: (frames, mels) of one clip. target: the class.
 
     For token i and expert j: <d logit / d y_i, sum_k C[i, j, k] Y[j, k]>, where y is the output of
     the mixture. Over experts and tokens it sums to <gradient, y> exactly. As an account of the
@@ -202,19 +178,18 @@ def signed_contribution(model: AST, mel: Tensor, target: int | None = None) -> S
     linear around the intact pass, so minus this approximates the causal delta of mode "zero" while
     the contributions are small against the tokens they are added to.
     Source: gradient x input, Shrikumar et al. 2016 (arXiv 1605.01713), on the mixture's output.
-    Raises ValueError for a model without mixtures, DeviceError where memory does not suffice.
+    The model must have mixtures. Raises DeviceError where memory does not suffice.
     """
-    found = _some_mixtures(model)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         hooked(model, outputs=True) as trace,
     ):
         logits = model(sent(mel[None], model.device))[0]
-        target = int(logits.argmax()) if target is None else target
         gradients = torch.autograd.grad(logits[target], trace.outputs)
-    tokens = [
-        torch.einsum("md,mnd->mn", gradient[0].float().cpu(), expert_outputs(record)[0])
-        for gradient, record in zip(gradients, trace.records, strict=True)
-    ]
-    return SignedContribution(tuple(found), target, torch.stack(tokens))
+    return torch.stack(
+        [
+            torch.einsum("md,mnd->mn", gradient[0].float().cpu(), expert_outputs(record)[0])
+            for gradient, record in zip(gradients, trace.records, strict=True)
+        ]
+    )

@@ -17,7 +17,6 @@ from torch import Tensor
 from softmoa.lens.ablation import (
     CausalContribution,
     Mode,
-    SignedContribution,
     causal_contribution,
     signed_contribution,
 )
@@ -35,7 +34,7 @@ class Attribution:
 
     result: Classification
     _causal: dict[Mode, CausalContribution] = field(default_factory=dict)
-    _signed: dict[int, SignedContribution] = field(default_factory=dict)
+    _signed: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -66,7 +65,8 @@ class Attribution:
             self._causal[mode] = causal_contribution(model, mel, mode)
         return self._causal[mode]
 
-    def signed(self, target: int) -> SignedContribution:
+    def signed(self, target: int) -> Tensor:
+        """Signed contributions to the logit of a class, (places, m, n)."""
         if target not in self._signed:
             model, mel = self.result.classifier.model, self.result.mel
             self._signed[target] = signed_contribution(model, mel, target)

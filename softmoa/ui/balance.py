@@ -135,13 +135,13 @@ class Balance:
             return
         stopping["asked"] = False
         try:
-            opened = [_opened(seen, name) for name in compared]
+            opened = dict(_opened(seen, name) for name in compared)
             mels, note = _sounds(seen, over, task or "", files or [])
         except (BundleError, WeightsError, tasks.TaskError) as error:
             raise refuse(str(error)) from None
         if not opened:
             raise refuse("Choose at least one mixture.")
-        measured, heard = {title: Tally(one.model) for title, one in opened}, 0
+        measured, heard = {title: Tally(one.model) for title, one in opened.items()}, 0
         began = said = time.perf_counter()
         notes = [note] if note else []
         for name, mel in mels:
@@ -153,7 +153,7 @@ class Balance:
             except audio.AudioError as error:
                 notes.append(f"Left out: {name}. {error}")
                 continue
-            for title, one in opened:
+            for title, one in opened.items():
                 measured[title].add(run(one, [values]).records)
             heard += 1
             if time.perf_counter() - said > UPDATE_SECONDS:

@@ -182,7 +182,7 @@ def _map(seen: Attribution, view, target, mode, chosen):
         marks = (causal.logits + causal.delta).argmax(dim=-1) != causal.logits.argmax()
         options = {"signed": -1, "marks": marks}
     elif view == "signed":
-        values = seen.signed(target).experts
+        values = seen.signed(target).sum(dim=1)
     else:
         values = seen.norms if view == "length" else seen.share
     rows, unit = row_names(seen.result), texts.UNITS[view]
@@ -199,7 +199,7 @@ def _one(seen: Attribution, view, target, mode, row, expert):
         title = f"#### Without {where}\n{verdict(result, without)}"
         return title, answers(result, without, "without it", target), ""
     if view == "signed":
-        values = seen.signed(target).tokens[row, :, expert]
+        values = seen.signed(target)[row, :, expert]
     elif view == "length":
         norms = seen.token_norms(row)
         values = norms[:, expert] / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)

@@ -251,7 +251,7 @@ def explain(result: Classification | None, event: gr.EventData) -> dict | gr.HTM
     if target is None or not (result and result.records):
         return gr.skip()
     target = min(max(target, 0), len(result.logits) - 1)
-    tokens = signed_contribution(result.classifier.model, result.mel, target).tokens
+    tokens = signed_contribution(result.classifier.model, result.mel, target)
     label = result.classifier.labels[target]
     return gr.HTML(signed=stage.signed_of(tokens, target, label))
 

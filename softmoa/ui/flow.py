@@ -79,7 +79,7 @@ def figure(seen: Attribution, by: str, row: int) -> go.Figure:
     rows = range(len(seen.places)) if row == ALL else [row]
     source, sources = _sources(result, by)
     order = result.probabilities.argsort(descending=True)[:LABELS].tolist()
-    added = torch.stack([seen.signed(target).experts for target in order], dim=-1)
+    added = torch.stack([seen.signed(target).sum(dim=1) for target in order], dim=-1)
     layers = [f"{name.lower()} " for name in row_names(result)] if row == ALL else [""] * (row + 1)
     return plots.flow(
         torch.cat([read_from(result.records[k], source, len(sources)) for k in rows]),

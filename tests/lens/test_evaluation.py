@@ -10,7 +10,7 @@ from softmoa.cli import main
 from softmoa.data import tasks
 from softmoa.lens.classifier import bundles, open_classifier
 from softmoa.lens.classify import classify
-from softmoa.lens.evaluation import Evaluation, Prediction, Unread, evaluate, unheard
+from softmoa.lens.evaluation import Prediction, Unread, evaluate, lines, summary, unheard
 from softmoa.methods import bundle
 from softmoa.methods.bundle import BundleError
 from softmoa.model.weights import ASSETS
@@ -19,19 +19,17 @@ EXAMPLES = ASSETS / "examples"
 DOG, RAIN = EXAMPLES / "dog_bark.ogg", EXAMPLES / "rain.ogg"
 
 
-def of(*pairs: tuple[str, str]) -> Evaluation:
-    return Evaluation.of(Prediction(Path("a.wav"), label, said, 0.5) for label, said in pairs)
-
-
 def test_numbers_of_a_hand_sized_evaluation():
     """Three of four dogs, and not the one cat."""
-    found = of(*[("dog", "dog")] * 3, ("dog", "cat"), ("cat", "bird"))
-    assert found.labels == ("dog", "cat") and found.clips == 5
-    assert found.accuracy == pytest.approx(3 / 5)
-    assert found.recall.tolist() == [0.75, 0]
-    assert found.balanced_accuracy == pytest.approx(0.75 / 2)
-    assert found.mistakes("dog") == {"cat": 1} and found.mistakes("cat") == {"bird": 1}
-    assert found.lines()[1:] == ["  dog: 75.0% of 4; taken for cat 1",
+    pairs = [*[("dog", "dog")] * 3, ("dog", "cat"), ("cat", "bird")]
+    found = summary([Prediction(Path("a.wav"), label, said, 0.5) for label, said in pairs])
+    assert (found["clips"], found["accuracy"]) == (5, 3 / 5)
+    assert found["balanced_accuracy"] == 0.75 / 2
+    assert found["classes"] == [
+        {"label": "dog", "clips": 4, "recall": 0.75, "mistakes": {"cat": 1}},
+        {"label": "cat", "clips": 1, "recall": 0.0, "mistakes": {"bird": 1}},
+    ]
+    assert lines(found)[1:] == ["  dog: 75.0% of 4; taken for cat 1",
                                  "  cat: 0.0% of 1; taken for bird 1"]  # fmt: skip
 
 

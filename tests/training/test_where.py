@@ -103,7 +103,7 @@ def test_too_little_memory_is_one_sentence(monkeypatch):
     for compute in (
         lambda: run(classifier, [mel]),
         lambda: causal_contribution(classifier.model, mel),
-        lambda: signed_contribution(classifier.model, mel),
+        lambda: signed_contribution(classifier.model, mel, 0),
     ):
         with pytest.raises(DeviceError, match="too little free memory for this; send a shorter"):
             compute()

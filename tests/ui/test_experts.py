@@ -91,13 +91,13 @@ def test_the_map_shows_what_the_computation_gives(page, result):
     shown(page, causal_contribution(model, result.mel, "renormalise").delta[..., target])
     choose(page, "experts-view", "Signed")
     signed = signed_contribution(model, result.mel, target)
-    shown(page, signed.experts)
+    shown(page, signed.sum(dim=1))
     expect(page.locator("#experts-mode")).to_be_hidden()
 
     # Beside it, on the spectrogram, the expert that is chosen.
     expect(page.locator("#experts-one")).to_contain_text("Where expert 3 of layer 5", timeout=WAIT)
     values = drawn(page, "experts-detail", "Array.from(gd.calcdata[0][0].z, r => Array.from(r))")
-    tokens = result.grid.unfold(signed.tokens[4, :, 2])
+    tokens = result.grid.unfold(signed[4, :, 2])
     assert np.array(values) == pytest.approx(tokens.numpy(), abs=1e-3)
     expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 93%: with only")
 

@@ -273,7 +273,7 @@ def test_a_map_says_whether_it_is_true(stage, rooster):
     choose(stage, layer=5)
     expect(stage.locator("#stage .truth")).to_have_text(expected)  # it is not asked for again
     choose(stage, view="label")
-    tokens = signed_contribution(rooster.classifier.model, rooster.mel, target).tokens
+    tokens = signed_contribution(rooster.classifier.model, rooster.mel, target)
     expected = truth(rooster, rooster.grid.unfold(tokens[4, :, 1]), target)
     expect(stage.locator("#stage .truth")).to_have_text(expected, timeout=WAIT)
 
@@ -287,7 +287,7 @@ def test_from_the_sound_to_the_labels(stage, rooster):
     label, _ = rooster.top(1)[0]
     target = rooster.classifier.labels.index(label)
     model, mel = rooster.classifier.model, rooster.mel
-    added = signed_contribution(model, mel, target).experts[row].sum().item()
+    added = signed_contribution(model, mel, target)[row].sum().item()
     shown = next(one for one in seen if one.startswith(f"{label}: "))
     assert float(shown.split()[-3]) == pytest.approx(added, abs=1e-3)
     stage.locator("#flow-layer").get_by_label("all").click()
@@ -319,7 +319,7 @@ def test_a_label_shows_what_speaks_for_it(stage, rooster):
     expect(stage.locator("#stage .readout")).to_contain_text("red speaks for", timeout=WAIT)
     label, _ = rooster.top(2)[1]
     target = rooster.classifier.labels.index(label)
-    tokens = signed_contribution(rooster.classifier.model, rooster.mel, target).tokens
+    tokens = signed_contribution(rooster.classifier.model, rooster.mel, target)
     choose(stage, expert=4)
     band, column = rooster.grid.place(2 + int(tokens[1, 2:, 3].abs().argmax()))
     said = point(stage, rooster, band, column)

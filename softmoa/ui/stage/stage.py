@@ -69,7 +69,7 @@ class Choice(BaseModel):
         row = self.row(result)
         record, chosen = result.records[row], max(self.expert, 1) - 1
         if self.view == "label":
-            tokens = signed_contribution(result.classifier.model, result.mel, target).tokens[row]
+            tokens = signed_contribution(result.classifier.model, result.mel, target)[row]
             values = tokens[:, chosen % tokens.shape[1]] if self.expert else tokens.sum(dim=1)
         elif self.view == "experts":
             shares = record.routing.expert_weights[0]

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from softmoa.model.ast import AST
-from softmoa.model.weights import hub_config, hub_state
+from softmoa.model.weights import HubConfig, hub_state
 
 
 @lru_cache(maxsize=1)
@@ -21,7 +21,7 @@ def base_pair(device: torch.device) -> tuple[AST, Any]:
 
     torch.manual_seed(0)
     theirs = ASTForAudioClassification(ASTConfig(id2label={i: str(i) for i in range(527)}))
-    ours = AST(hub_config(theirs.config.to_json_string())[0])
+    ours = AST(HubConfig.model_validate_json(theirs.config.to_json_string()).ours())
     ours.load_state_dict(hub_state(theirs.state_dict(), ours.config.bands))
     pair: tuple[AST, Any] = (ours, theirs)
     for model in pair:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from softmoa.lens.classifier import Classifier
@@ -33,26 +32,17 @@ def favourites(
     mels: log-mels (frames, 128). Weights are dispatch weights, or gates under a token router, whose
     share of what the expert answers takes their place.
     """
-    found: list[tuple[Tensor, Tensor, PatchGrid]] = []
-    for mel in mels:
+    found: list[list[list[Favourite]]] = []
+    for clip, mel in enumerate(mels):
         grid = PatchGrid.of(classifier.model.config, len(mel))
-        tops = []
-        for record in run(classifier, [mel]).records:
+        for row, record in enumerate(run(classifier, [mel]).records):
             weights = weights_of(record)[0]  # (n, p, m)
             multiple = weights / weights.mean(dim=-1, keepdim=True).clamp(min=1e-12)
-            tops.append(grid.unfold(multiple).amax(dim=1).flatten(1).max(dim=-1))
-        values, places = (torch.stack(part) for part in zip(*tops, strict=True))
-        found.append((values, places, grid))
-    times = torch.stack([values for values, _, _ in found])  # (clips, records, n)
-    chosen = times.topk(min(count, len(times)), dim=0).indices
+            most = grid.unfold(multiple).amax(dim=1).flatten(1).max(dim=-1)
+            if clip == 0:
+                found.append([[] for _ in weights])
+            for own, times, place in zip(found[row], *(x.tolist() for x in most), strict=True):
+                own.append(Favourite(clip, *divmod(place, grid.columns), times))
     return [
-        [
-            [
-                Favourite(clip, *divmod(int(found[clip][1][row, j]), found[clip][2].columns),
-                          times[clip, row, j].item())
-                for clip in chosen[:, row, j].tolist()
-            ]
-            for j in range(times.shape[2])
-        ]
-        for row in range(times.shape[1])
-    ]  # fmt: skip
+        [sorted(own, key=lambda one: -one.times)[:count] for own in experts] for experts in found
+    ]

@@ -10,8 +10,7 @@ a token also carries what attention brought to it from elsewhere in the clip.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,49 +24,20 @@ HOP = 256  # samples: 16 ms
 MAX_GAIN = 40.0  # dB; more would lift what leaks through a mask that keeps nothing
 
 
-@dataclass(frozen=True)
-class FilteredSound:
-    """A masked sound. waveform: (samples,), |x| <= 1 if the original is.
+def hear(waveform: Tensor, gains: Tensor, grid: PatchGrid) -> Tensor:
+    """A sound filtered by gains on its patches, as long as it was.
 
-    gain: in dB, of all of it after masking, so that the loudness can be stated. short: how many dB
-    it stays below the loudness that was asked for, 0 where it has it, infinite where the mask keeps
-    nothing of a sound.
-    """
-
-    waveform: Tensor
-    gain: float
-    short: float = 0.0
-
-
-def hear(
-    waveform: Tensor,
-    picture: Tensor,
-    grid: PatchGrid,
-    relative: bool = True,
-    loudness: Literal["rms", "masked"] = "rms",
-) -> FilteredSound:
-    """Filter a sound by a picture of weights on its patches.
-
-    waveform: (samples,) at 16 kHz. picture: (bands, columns), none below zero, such as
-    `grid.unfold(routing.dispatch_weights[0, :, j, k])` of slot k of expert j.
-    relative: divide by the picture's maximum, so that its heaviest patch passes whole; else the
-    values are the gains.
-    loudness: raise or lower the result to the original's "rms" (by `MAX_GAIN` at most, and never
-    beyond the original's peak or full scale, whichever is more), or leave it as "masked".
+    waveform: (samples,) at 16 kHz. gains: (bands, columns), from 0 to 1, such as
+    `grid.unfold(routing.dispatch_weights[0, :, j, k])` of slot k of expert j over its maximum, so
+    that the heaviest patch passes whole.
     """
     import librosa  # a second to import
 
-    if relative:
-        picture = picture / picture.max().clamp(min=torch.finfo(picture.dtype).tiny)
     sound = waveform.numpy()
     spectrum = librosa.stft(sound, n_fft=WINDOW, hop_length=HOP)
-    spectrum *= spread(picture.float(), grid, spectrum.shape[1]).numpy()
+    spectrum *= spread(gains.float(), grid, spectrum.shape[1]).numpy()
     masked = librosa.istft(spectrum, n_fft=WINDOW, hop_length=HOP, length=len(sound))
-    masked = torch.from_numpy(masked)
-    if loudness == "masked":
-        return FilteredSound(masked, 0.0)
-    gain, short = _gain(waveform, masked)
-    return FilteredSound(gain * masked, 20 * math.log10(gain), short)
+    return torch.from_numpy(masked)
 
 
 def spread(picture: Tensor, grid: PatchGrid, frames: int) -> Tensor:
@@ -93,12 +63,22 @@ def _cover(places: np.ndarray, patches: int, stride: int, patch: int) -> Tensor:
     return torch.from_numpy(covers / covers.sum(axis=1, keepdims=True)).float()
 
 
-def _gain(original: Tensor, masked: Tensor) -> tuple[float, float]:
-    """The factor that gives `masked` the loudness of the original, within the bounds of `hear`, and
-    how many dB it falls short of it."""
+class Raised(NamedTuple):
+    """A filtered sound, louder. waveform: (samples,). gain: in dB, so that it can be stated. short:
+    how many dB it stays below the original's loudness, infinite where nothing of a sound is left.
+    """
+
+    waveform: Tensor
+    gain: float
+    short: float
+
+
+def as_loud(masked: Tensor, original: Tensor) -> Raised:
+    """A filtered sound with the root mean square of the original; raised by `MAX_GAIN` at most, and
+    never beyond the original's peak or full scale, whichever is more."""
     peaks = original.abs().max().item(), masked.abs().max().item()
     if not all(peaks):
-        return 1.0, math.inf if peaks[0] else 0.0
+        return Raised(masked, 0.0, math.inf if peaks[0] else 0.0)
     wanted = (original.double().square().mean() / masked.double().square().mean()).sqrt().item()
     gain = min(wanted, 10 ** (MAX_GAIN / 20), max(peaks[0], 1.0) / peaks[1])
-    return gain, 20 * math.log10(wanted / gain)
+    return Raised(gain * masked, 20 * math.log10(gain), 20 * math.log10(wanted / gain))

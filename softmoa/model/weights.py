@@ -14,10 +14,10 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -60,19 +60,20 @@ class Backbone:
         return bool(self.file)
 
 
-_SMALL = Backbone(
-    "ast-small",
-    "AST small (embedded)",
-    "6 blocks, 10.9 M parameters, DINOv2-initialised, YAMNet-distilled",
-    file="ast-small.safetensors",
-)
-_BASE = Backbone(
-    "ast-base",
-    "AST base (from the Hub)",
-    "12 blocks, 86 M parameters, trained on AudioSet",
-    hub="MIT/ast-finetuned-audioset-10-10-0.4593",
-)
-BACKBONES = {backbone.name: backbone for backbone in (_SMALL, _BASE)}
+BACKBONES = {
+    "ast-small": Backbone(
+        "ast-small",
+        "AST small (embedded)",
+        "6 blocks, 10.9 M parameters, DINOv2-initialised, YAMNet-distilled",
+        file="ast-small.safetensors",
+    ),
+    "ast-base": Backbone(
+        "ast-base",
+        "AST base (from the Hub)",
+        "12 blocks, 86 M parameters, trained on AudioSet",
+        hub="MIT/ast-finetuned-audioset-10-10-0.4593",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,12 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 FRONT_END = "preprocessor_config.json"
 
 
-def load(name: str | Repository, progress: Progress | None = None) -> Loaded:
+def load(name: str | Repository) -> Loaded:
     """A backbone: one of BACKBONES, a folder in the format of the Hub, or a repository there.
 
     A repository may be written `user/name` or `user/name@revision`; a folder of that name comes
-    first, unless it is given as a Repository, as names from strangers must be. progress: see
-    `hub.fetch`. Raises WeightsError if there is none of that name or it cannot be had here.
+    first, unless it is given as a Repository, as names from strangers must be. Raises WeightsError
+    if there is none of that name or it cannot be had here.
     """
     if isinstance(name, str) and (backbone := BACKBONES.get(name)):
         if backbone.embedded:
@@ -115,7 +116,7 @@ def load(name: str | Repository, progress: Progress | None = None) -> Loaded:
                 "repositories of the Hub, written user/name."
             ) from None
     try:
-        folder = fetch(repository, progress)
+        folder = fetch(repository)
     except HubOffline as error:
         advice = "; use 'ast-small', which is embedded."
         raise WeightsError(str(error).removesuffix(".") + advice) from None
@@ -146,19 +147,7 @@ def shards(folder: Path) -> tuple[str, ...]:
     """The files that hold the weights of a checkpoint, one or several; raises WeightsError."""
     if not (folder / INDEX).is_file():
         return (WEIGHTS,)
-    try:
-        index = Index.model_validate_json((folder / INDEX).read_bytes())
-    except ValidationError as error:
-        raise WeightsError(f"The {INDEX} of this checkpoint: {sentence(error)}") from None
-    return tuple(sorted(set(index.weight_map.values())))
-
-
-class Index(BaseModel):
-    """weight_map: name of a tensor -> the file beside it that holds it."""
-
-    weight_map: dict[str, Annotated[str, Field(pattern=r"^[\w-][\w.-]*\.safetensors$")]] = Field(
-        min_length=1, max_length=100_000
-    )
+    return tuple(sorted(set(_said(folder, INDEX, Index).weight_map.values())))
 
 
 @lru_cache(maxsize=2)
@@ -192,14 +181,11 @@ def load_embedded(path: str | os.PathLike, name: str = "") -> Loaded:
 def load_hub_folder(folder: Path, name: str = "") -> Loaded:
     """Read a checkpoint as transformers writes it, of either generation, in one file or several."""
     config, labels = inspect_hub_folder(folder)
-    paths = [folder / file for file in shards(folder)]
-    state = {key: value for path in paths for key, value in read_safetensors(path)[0].items()}
     name = name or folder.name
-    model = _model(config, hub_state(state, config.bands), name)
-    hashes = [hub.sha256(path) for path in paths]
+    model = _model(config, hub_state(_tensors(folder), config.bands), name)
+    hashes = [hub.sha256(folder / file) for file in shards(folder)]
     whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    theirs = HubConfig.model_validate_json((folder / CONFIG).read_bytes())
-    return Loaded(name, model, labels, whole, theirs.multilabel)
+    return Loaded(name, model, labels, whole, _said(folder, CONFIG, HubConfig).multilabel)
 
 
 def inspect_hub_folder(folder: Path) -> tuple[ASTConfig, tuple[str, ...]]:
@@ -209,20 +195,18 @@ def inspect_hub_folder(folder: Path) -> tuple[ASTConfig, tuple[str, ...]]:
     Raises WeightsError if the tensors are not those that its config.json asks for: that file is a
     stranger's word, and must agree with the weights before it may ask for memory.
     """
-    try:
-        config, labels = hub_config((folder / CONFIG).read_bytes())
-    except OSError:
-        raise WeightsError(f"{folder.name} holds no readable {CONFIG}.") from None
+    theirs = _said(folder, CONFIG, HubConfig)
+    config, labels = theirs.ours(), theirs.labels
     if (folder / FRONT_END).is_file():
-        config = heard_by(config, (folder / FRONT_END).read_bytes())
-    state = {}
-    for path in (folder / file for file in shards(folder)):
-        try:
-            with safe_open(path, framework="pt") as file, torch.device("meta"):
-                slices = {key: file.get_slice(key) for key in file.keys()}
-                state |= {key: torch.empty(piece.get_shape()) for key, piece in slices.items()}
-        except UNREADABLE:
-            raise WeightsError(f"{path.name} cannot be read as a safetensors file.") from None
+        heard = _said(folder, FRONT_END, FrontEndConfig)
+        if heard.num_mel_bins != config.mels:
+            raise WeightsError(
+                f"The {FRONT_END} makes {heard.num_mel_bins} mel bands where the {CONFIG} reads "
+                f"{config.mels}."
+            )
+        mean, std = (heard.mean, heard.std) if heard.do_normalize else (0.0, 0.5)
+        config = replace(config, mean=mean, std=std)
+    state = _tensors(folder, meta=True)
     if not any(key.startswith("classifier.") for key in state):
         config, labels = replace(config, classes=0), ()
     if config.depth > len(state):  # before the blocks are built, if only in outline
@@ -234,6 +218,34 @@ def inspect_hub_folder(folder: Path) -> tuple[ASTConfig, tuple[str, ...]]:
         raise WeightsError("The config.json of this checkpoint has impossible sizes.") from None
     _check_fit(model, hub_state(state, config.bands), folder.name)
     return config, labels
+
+
+Said = TypeVar("Said", bound=BaseModel)
+
+
+def _said(folder: Path, file: str, kind: type[Said]) -> Said:
+    """What one of the JSON files of a checkpoint says; raises WeightsError."""
+    try:
+        return kind.model_validate_json((folder / file).read_bytes())
+    except OSError:
+        raise WeightsError(f"{folder.name} holds no readable {file}.") from None
+    except ValidationError as error:
+        said = sentence(error)
+        raise WeightsError(f"The {file} of this checkpoint cannot be used: {said}") from None
+
+
+def _tensors(folder: Path, meta: bool = False) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, from one file or several; meta: their shapes alone."""
+    files = (read_safetensors(folder / file, meta)[0] for file in shards(folder))
+    return {key: value for tensors in files for key, value in tensors.items()}
+
+
+class Index(BaseModel):
+    """weight_map: name of a tensor -> the file beside it that holds it."""
+
+    weight_map: dict[str, Annotated[str, Field(pattern=r"^[\w-][\w.-]*\.safetensors$")]] = Field(
+        min_length=1, max_length=100_000
+    )
 
 
 Size = Annotated[int, Field(ge=1, le=100_000)]
@@ -261,6 +273,16 @@ class HubConfig(BaseModel):
     num_labels: Size = 2
     problem_type: str | None = None
 
+    @model_validator(mode="after")
+    def _sizes_go_together(self) -> HubConfig:
+        self.ours()
+        return self
+
+    def ours(self) -> ASTConfig:
+        """Our configuration of the same network, with a head."""
+        shape = self.model_dump(include={field.name for field in fields(ASTConfig)})
+        return ASTConfig(**shape, classes=len(self.labels))
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes; one without a name is called by its number."""
@@ -287,57 +309,24 @@ class FrontEndConfig(BaseModel):
     sampling_rate: Literal[16_000] = SAMPLE_RATE
 
 
-def heard_by(config: ASTConfig, text: str | bytes) -> ASTConfig:
-    """The configuration with what preprocessor_config.json says of the log-mels.
-
-    Raises WeightsError if it says what the encoder cannot read.
-    """
-    try:
-        said = FrontEndConfig.model_validate_json(text)
-    except ValidationError as error:
-        raise WeightsError(f"The {FRONT_END} cannot be used: {sentence(error)}") from None
-    if said.num_mel_bins != config.mels:
-        raise WeightsError(
-            f"The {FRONT_END} makes {said.num_mel_bins} mel bands where the {CONFIG} reads "
-            f"{config.mels}."
-        )
-    mean, std = (said.mean, said.std) if said.do_normalize else (0.0, 0.5)
-    return replace(config, mean=mean, std=std)
-
-
-def hub_config(text: str | bytes) -> tuple[ASTConfig, tuple[str, ...]]:
-    """Our configuration and the labels of what transformers wrote as config.json.
-
-    Raises WeightsError if it describes no AST that can be built.
-    """
-    try:
-        theirs = HubConfig.model_validate_json(text)
-        shape = theirs.model_dump(include={field.name for field in fields(ASTConfig)})
-        return ASTConfig(**shape, classes=len(theirs.labels)), theirs.labels
-    except ValueError as error:  # of pydantic, or of sizes that do not go together
-        why = sentence(error) if isinstance(error, ValidationError) else f"{error}."
-        raise WeightsError(f"The config.json of this checkpoint cannot be used: {why}") from None
-
-
 # transformers' names -> ours, in the generation on disk (4.x) and the one in memory (5.x)
 _LAYER = r"(?:encoder\.layer|layers)\.(\d+)\."
-_RENAMES = tuple(
-    (re.compile(pattern + "$"), ours)
-    for pattern, ours in (
-        (r"embeddings\.patch_embeddings\.projection\.(\w+)", r"patches.\1"),
-        (_LAYER + r"attention\.(?:attention\.query|q_proj)\.(\w+)", r"blocks.\1.attn.q.\2"),
-        (_LAYER + r"attention\.(?:attention\.key|k_proj)\.(\w+)", r"blocks.\1.attn.k.\2"),
-        (_LAYER + r"attention\.(?:attention\.value|v_proj)\.(\w+)", r"blocks.\1.attn.v.\2"),
-        (_LAYER + r"attention\.(?:output\.dense|o_proj)\.(\w+)", r"blocks.\1.attn.out.\2"),
-        (_LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(\w+)", r"blocks.\1.mlp.up.\2"),
-        (_LAYER + r"(?:output\.dense|mlp\.fc2)\.(\w+)", r"blocks.\1.mlp.down.\2"),
-        (_LAYER + r"layernorm_before\.(\w+)", r"blocks.\1.ln_attn.\2"),
-        (_LAYER + r"layernorm_after\.(\w+)", r"blocks.\1.ln_mlp.\2"),
-        (r"layernorm\.(\w+)", r"ln.\1"),
-        (r"classifier\.layernorm\.(\w+)", r"head.norm.\1"),
-        (r"classifier\.dense\.(\w+)", r"head.linear.\1"),
-    )
-)
+_NAMES = {
+    r"embeddings\.cls_token": "cls",
+    r"embeddings\.distillation_token": "dist",
+    r"embeddings\.patch_embeddings\.projection\.(\w+)": r"patches.\1",
+    _LAYER + r"attention\.(?:attention\.query|q_proj)\.(\w+)": r"blocks.\1.attn.q.\2",
+    _LAYER + r"attention\.(?:attention\.key|k_proj)\.(\w+)": r"blocks.\1.attn.k.\2",
+    _LAYER + r"attention\.(?:attention\.value|v_proj)\.(\w+)": r"blocks.\1.attn.v.\2",
+    _LAYER + r"attention\.(?:output\.dense|o_proj)\.(\w+)": r"blocks.\1.attn.out.\2",
+    _LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(\w+)": r"blocks.\1.mlp.up.\2",
+    _LAYER + r"(?:output\.dense|mlp\.fc2)\.(\w+)": r"blocks.\1.mlp.down.\2",
+    _LAYER + r"layernorm_before\.(\w+)": r"blocks.\1.ln_attn.\2",
+    _LAYER + r"layernorm_after\.(\w+)": r"blocks.\1.ln_mlp.\2",
+    r"layernorm\.(\w+)": r"ln.\1",
+    r"classifier\.layernorm\.(\w+)": r"head.norm.\1",
+    r"classifier\.dense\.(\w+)": r"head.linear.\1",
+}
 
 
 def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
@@ -345,25 +334,20 @@ def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
     ours = {}
     for key, value in state.items():
         short = key.removeprefix("audio_spectrogram_transformer.")
-        if short == "embeddings.cls_token":
-            ours["cls"] = value.flatten()
-        elif short == "embeddings.distillation_token":
-            ours["dist"] = value.flatten()
-        elif short == "embeddings.position_embeddings":
+        if short == "embeddings.position_embeddings":
             _, tokens, _ = value.shape if value.ndim == 3 else (0, 0, 0)
             if len(value) != 1 or tokens < 3 or (tokens - 2) % bands:
                 raise WeightsError("The position embeddings of this checkpoint form no grid.")
-            ours["pos_special"], ours["pos_grid"] = value[0, :2], value[0, 2:]
-            ours["pos_grid"] = ours["pos_grid"].unflatten(0, (bands, -1))
-        else:
-            for pattern, name in _RENAMES:
-                if pattern.match(short):
-                    ours[pattern.sub(name, short)] = value
-                    break
-            else:
-                raise WeightsError(
-                    f"The checkpoint holds a tensor that has no place in this model: {key}."
-                )
+            ours["pos_special"], grid = value[0, :2], value[0, 2:]
+            ours["pos_grid"] = grid.unflatten(0, (bands, -1))
+            continue
+        matches = ((re.fullmatch(theirs, short), name) for theirs, name in _NAMES.items())
+        names = [match.expand(name) for match, name in matches if match]
+        if not names:
+            raise WeightsError(
+                f"The checkpoint holds a tensor that has no place in this model: {key}."
+            )
+        ours[names[0]] = value.flatten() if names[0] in ("cls", "dist") else value
     return ours
 
 
@@ -393,10 +377,18 @@ def _check_fit(model: AST, state: dict[str, Tensor], source: str) -> None:
             )
 
 
-def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a file."""
+def read_safetensors(
+    path: str | os.PathLike, meta: bool = False
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a file; meta: of the tensors the shapes alone. Raises
+    WeightsError."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+            if meta:
+                shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
+                state = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+            else:
+                state = {key: file.get_tensor(key) for key in file.keys()}
+            return state, file.metadata() or {}
     except UNREADABLE:
         raise WeightsError(f"{Path(path).name} cannot be read as a safetensors file.") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 from softmoa.data import audio
 from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens.classify import Classification, classify
-from softmoa.lens.hearing import hear
+from softmoa.lens.hearing import as_loud, hear
 from softmoa.lens.planted import plant, pointing
 from softmoa.ui.checks import refuse, refusing
 from softmoa.ui.drawing import kind_of, row_names
@@ -65,14 +65,10 @@ class Changed:
         if asked.act == "clear":
             return self.nothing()
         grid, mask = result.grid, asked.mask(result.grid)
-        sound = hear(
-            result.clip.waveform,
-            1 - mask if asked.act == "erase" else mask,
-            grid,
-            relative=False,
-            loudness="rms" if asked.act == "play" else "masked",
-        ).waveform
+        original = result.clip.waveform
+        sound = hear(original, 1 - mask if asked.act == "erase" else mask, grid)
         if asked.act == "play":
+            sound = as_loud(sound, original).waveform
             (start, _), (_, end) = (grid.seconds(min(c, grid.columns - 1)) for c in asked.columns)
             return {
                 self.first: gr.HTML(

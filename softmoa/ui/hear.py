@@ -11,7 +11,7 @@ from torch import Tensor
 from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens.attribution import Attribution
 from softmoa.lens.classify import Classification
-from softmoa.lens.hearing import hear
+from softmoa.lens.hearing import as_loud, hear
 from softmoa.plots import experts as plots
 from softmoa.ui.checks import check_room
 from softmoa.ui.drawing import row_choices
@@ -65,14 +65,15 @@ class HearIt:
         masks = dict(zip(SOUNDS, (torch.ones_like(mask), mask, 1 - mask), strict=True))
         sounds, said = {SOUNDS[0]: sound}, []
         for name, part in list(masks.items())[1:]:
-            masked = hear(sound, part, result.grid, relative=False, loudness="masked")
-            energy = masked.waveform.square().sum() / sound.square().sum().clamp(min=1e-12)
-            heard = hear(sound, part, result.grid, relative=False) if loud else masked
-            gain = f", raised by {heard.gain:+.1f} dB" if loud else ""
-            if loud and SHORT < heard.short < math.inf:
-                gain += f", still {heard.short:.1f} dB below the original"
+            masked = hear(sound, part, result.grid)
+            energy = masked.square().sum() / sound.square().sum().clamp(min=1e-12)
+            raised, gain = as_loud(masked, sound), ""
+            if loud:
+                gain = f", raised by {raised.gain:+.1f} dB"
+                if SHORT < raised.short < math.inf:
+                    gain += f", still {raised.short:.1f} dB below the original"
             said.append(f"{name}: {100 * energy.item():.3g}% of the energy{gain}")
-            sounds[name] = heard.waveform
+            sounds[name] = raised.waveform if loud else masked
         mels = {name: result.classifier.log_mel(one) for name, one in sounds.items()}
         values = 100 * torch.stack([*masks.values()])
         picture = plots.spectrograms(mels, values, result.grid, unit="% passes", tint=False)

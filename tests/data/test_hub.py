@@ -68,7 +68,8 @@ def test_what_is_no_repository_is_refused(text):
 
 def test_download_then_cache(server):
     seen = []
-    loaded = weights.load(NAME, lambda done, total: seen.append((done, total)))
+    weights.fetch(Repository(NAME), lambda done, total: seen.append((done, total)))
+    loaded = weights.load(NAME)
     content = server.repositories[NAME]["model.safetensors"]
     assert loaded.name == NAME and loaded.labels == tuple(f"sound {i}" for i in range(6))
     assert loaded.sha256 == hashlib.sha256(content).hexdigest()

@@ -18,9 +18,10 @@ from softmoa.methods.adapters import ClipNorm, ConvAdapter, LookAside
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.mixtures import ConvExperts
 from softmoa.methods.tokens import Prompts
+from softmoa.model import weights
 from softmoa.model.ast import AST, ASTConfig, plugins
 from softmoa.model.moa import auxiliary_loss
-from softmoa.model.weights import hub_config, hub_state
+from softmoa.model.weights import hub_state
 
 CASES = [
     *((name, {}) for name in "linear full bitfit ln-tuning last-blocks ssf ia3".split()),
@@ -242,7 +243,7 @@ def twins():
         max_length=64, num_labels=4,
     )  # fmt: skip
     hub = ASTForAudioClassification(config).eval()
-    ours = AST(hub_config(hub.config.to_json_string())[0]).eval()
+    ours = AST(weights.HubConfig.model_validate_json(hub.config.to_json_string()).ours()).eval()
     ours.load_state_dict(hub_state(hub.state_dict(), ours.config.bands))
     return ours, hub
 

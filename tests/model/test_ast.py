@@ -6,8 +6,9 @@ from torch import nn
 from transformers import ASTConfig as HubConfig
 from transformers import ASTForAudioClassification
 
+from softmoa.model import weights
 from softmoa.model.ast import AST, ASTConfig, plugins
-from softmoa.model.weights import hub_config, hub_state
+from softmoa.model.weights import hub_state
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
@@ -22,7 +23,7 @@ def randomised(model: nn.Module, std: float = 0.1, seed: int = 0) -> nn.Module:
 
 def compare_with_transformers(**config) -> float:
     hub = randomised(ASTForAudioClassification(HubConfig(num_labels=5, **config)), std=0.05)
-    ours = AST(hub_config(hub.config.to_json_string())[0]).eval()
+    ours = AST(weights.HubConfig.model_validate_json(hub.config.to_json_string()).ours()).eval()
     ours.load_state_dict(hub_state(hub.state_dict(), ours.config.bands))
     mel = torch.randn(2, hub.config.max_length, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -16,7 +16,7 @@ from softmoa.lens.attribution import Attribution
 from softmoa.lens.balance import METRICS, effective_experts
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import Classification, classify, reclassify
-from softmoa.lens.hearing import hear
+from softmoa.lens.hearing import as_loud, hear
 from softmoa.lens.task_bundles import same_task
 from softmoa.model import weights
 from softmoa.model.recording import expert_share
@@ -217,7 +217,8 @@ def test_one_hears_what_the_dispatch_weights_keep(page, result, tmp_path, monkey
     open_experts(page, "Hear it")
     choose(page, "hear-layer", "1")
     choose(page, "hear-expert", "2")
-    expected = hear(result.clip.waveform, mask := passing(result, 0, 1, 0), result.grid)
+    sound, mask = result.clip.waveform, passing(result, 0, 1, 0)
+    expected = as_loud(hear(sound, mask, result.grid), sound)
     said = page.locator("#hear-said")
     expect(said).to_contain_text(f"raised by {expected.gain:+.1f} dB", timeout=WAIT)
     plays(page, ["hear-kept"], expected.waveform)

@@ -22,7 +22,7 @@ from torch import Tensor
 from softmoa.lens.contribution import expert_outputs
 from softmoa.model.ast import AST
 from softmoa.model.device import sent, within_memory
-from softmoa.model.moa import Gates, Slots
+from softmoa.model.moa import Gates, Slots, real_tokens
 from softmoa.model.recording import hooked, mixtures
 
 Mode = Literal["zero", "renormalise"]
@@ -79,13 +79,10 @@ class Intervention:
         return without(routing, off, self.mode)
 
     def _dispatch(self, routing: Slots) -> Tensor:
-        weights, mask = routing.dispatch_weights, routing.mask
         if self.dispatch == "shuffled":
-            return _shuffled(weights, mask, self.seed)
-        if mask is None:
-            return torch.full_like(weights, 1 / weights.shape[1])
-        equal = mask.to(weights.dtype) / mask.sum(dim=1, keepdim=True)  # (b, m)
-        return equal[..., None, None].expand_as(weights)
+            return _shuffled(routing.dispatch_weights, routing.mask, self.seed)
+        real = real_tokens(routing)[..., None]  # (b, m, 1, 1)
+        return (real / real.sum(dim=1, keepdim=True)).expand_as(routing.dispatch_weights)
 
 
 def without(routing: Decided, off: Tensor, mode: Mode = "zero") -> Decided:

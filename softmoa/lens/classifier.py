@@ -12,6 +12,7 @@ from softmoa import ASSETS
 from softmoa.data import audio
 from softmoa.data.hub import HubError, Repository
 from softmoa.data.limits import limits
+from softmoa.lens.headline import SURE, Headline, headline
 from softmoa.methods import METHODS, attach, bundle, share, sharing
 from softmoa.methods.bundle import BundleError, BundleInfo
 from softmoa.model import weights
@@ -58,6 +59,15 @@ class Classifier:
     def probabilities(self, logits: Tensor) -> Tensor:
         """(..., classes): sigmoid where several labels may be true, else softmax."""
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=-1)
+
+    def top(self, probabilities: Tensor, k: int) -> list[tuple[str, float]]:
+        """The k most probable labels of (classes,), best first."""
+        order = probabilities.argsort(descending=True)[:k].tolist()
+        return [(self.labels[i], probabilities[i].item()) for i in order]
+
+    def headline(self, probabilities: Tensor, waveform: Tensor, sure: float = SURE) -> Headline:
+        """What a sound is said to be; see `headline`."""
+        return headline(self.labels, probabilities, waveform, multilabel=self.multilabel, sure=sure)
 
 
 def bundles() -> dict[str, Path]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from softmoa.data import audio
 from softmoa.lens.classifier import Classifier
 from softmoa.lens.contribution import PatchGrid, expert_contribution
-from softmoa.lens.headline import SURE, Headline, headline
+from softmoa.lens.headline import SURE, Headline
 from softmoa.lens.run import run
 from softmoa.model.precision import Precision
 from softmoa.model.recording import Changes, LayerRecord, expert_share
@@ -52,14 +52,11 @@ class Classification:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most probable labels, best first."""
-        order = self.probabilities.argsort(descending=True)[:k].tolist()
-        return [(self.classifier.labels[i], self.probabilities[i].item()) for i in order]
+        return self.classifier.top(self.probabilities, k)
 
     def headline(self, sure: float = SURE) -> Headline:
         """What the sound is said to be."""
-        labels, several = self.classifier.labels, self.classifier.multilabel
-        waveform = self.clip.waveform
-        return headline(labels, self.probabilities, waveform, multilabel=several, sure=sure)
+        return self.classifier.headline(self.probabilities, self.clip.waveform, sure)
 
 
 def classify(

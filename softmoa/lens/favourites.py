@@ -38,11 +38,12 @@ def favourites(
         for row, record in enumerate(run(classifier, [mel]).records):
             weights = weights_of(record)[0]  # (n, p, m)
             multiple = weights / weights.mean(dim=-1, keepdim=True).clamp(min=1e-12)
-            most = grid.unfold(multiple).amax(dim=1).flatten(1).max(dim=-1)
+            times, places = grid.unfold(multiple).amax(dim=1).flatten(1).max(dim=-1)
             if clip == 0:
                 found.append([[] for _ in weights])
-            for own, times, place in zip(found[row], *(x.tolist() for x in most), strict=True):
-                own.append(Favourite(clip, *divmod(place, grid.columns), times))
+            for own, most, place in zip(found[row], times, places, strict=True):
+                band, column = divmod(int(place), grid.columns)
+                own.append(Favourite(clip, band, column, most.item()))
     return [
         [sorted(own, key=lambda one: -one.times)[:count] for own in experts] for experts in found
     ]

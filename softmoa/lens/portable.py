@@ -37,8 +37,9 @@ class Portable(nn.Module):
         model, config = self.model, self.model.config
         rest = (mel.shape[1] - config.patch) % config.stride_time
         mel = F.pad(mel, (0, 0, 0, (config.stride_time - rest) % config.stride_time))
-        x = model.patches(mel.transpose(1, 2)[:, None])  # (b, d, bands, columns)
-        start = model.pos_grid.shape[1] // 2 - x.shape[3] // 2
+        known = model.pos_grid.shape[1]
+        x = model.patches(mel.transpose(1, 2)[:, None])[..., :known]  # (b, d, bands, columns)
+        start = known // 2 - x.shape[3] // 2
         positions = model.pos_grid[:, start : start + x.shape[3]]
         special = torch.stack([model.cls, model.dist]) + model.pos_special
         special = special.expand(x.shape[0], SPECIAL_TOKENS, -1)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens.classifier import Classifier
-from softmoa.lens.headline import headline
 from softmoa.lens.run import run
 from softmoa.model.precision import Precision
 from softmoa.model.recording import Place, expert_share
@@ -117,10 +116,7 @@ def listen(
             probabilities,
             tuple(record.place for record in output.records),
             torch.stack(shares) if shares else torch.zeros(0, len(starts), 0),
-            tuple(
-                str(headline(classifier.labels, p, sound, multilabel=classifier.multilabel))
-                for p, sound in zip(probabilities, sounds, strict=True)
-            ),
+            tuple(map(str, map(classifier.headline, probabilities, sounds))),
         )
 
 
@@ -148,16 +144,13 @@ def report(classifier: Classifier, line: Timeline, top_k: int) -> dict:
     """A timeline as plain JSON values."""
     windows = []
     for i, (start, said) in enumerate(zip(line.starts, line.headlines, strict=True)):
-        best, order = line.probabilities[i].topk(min(top_k, len(classifier.labels)))
-        labels = zip(order.tolist(), best.tolist(), strict=True)
+        best = classifier.top(line.probabilities[i], top_k)
         windows.append(
             {
                 "start_s": round(start, 4),
                 "end_s": round(start + line.window, 4),
                 "headline": said,
-                "labels": [
-                    {"label": classifier.labels[k], "probability": round(p, 6)} for k, p in labels
-                ],
+                "labels": [{"label": label, "probability": round(p, 6)} for label, p in best],
                 "shares": [[round(x, 6) for x in row] for row in line.shares[:, i].tolist()],
             }
         )

@@ -83,16 +83,7 @@ def title(device: torch.device) -> str:
 
 def place(module: Module, name: str) -> Module:
     """A module moved to the default device; raises DeviceError if that is too small for it."""
-    try:
-        return module.to(default())
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        release()
-        raise DeviceError(
-            f"The device {default()} has too little free memory for {name}; choose another one, "
-            "such as cpu."
-        ) from None
+    return within_memory(module.to, name, "choose another one, such as cpu")(default())
 
 
 def sent(tensor: Tensor, to: torch.device) -> Tensor:
@@ -113,8 +104,13 @@ def out_of_memory(error: BaseException) -> bool:
     return wanted or (isinstance(error, RuntimeError) and any(w in str(error) for w in OF_MEMORY))
 
 
-def within_memory(function: Function) -> Function:
-    """A computation on one sound that raises DeviceError where memory does not suffice for it."""
+def within_memory(
+    function: Function,
+    what: str = "this",
+    advice: str = "send a shorter sound, or lower SOFTMOA_MAX_AUDIO_SECONDS",
+) -> Function:
+    """A function that raises DeviceError where memory does not suffice for what it does, by default
+    a computation on one sound."""
 
     @wraps(function)
     def computed(*args: Any, **kwargs: Any) -> Any:
@@ -125,8 +121,7 @@ def within_memory(function: Function) -> Function:
                 raise
         release()  # out here nothing holds the error, which holds the tensors
         raise DeviceError(
-            f"The device {default()} has too little free memory for this; send a shorter sound, "
-            "or lower SOFTMOA_MAX_AUDIO_SECONDS."
+            f"The device {default()} has too little free memory for {what}; {advice}."
         )
 
     return computed  # pyright: ignore[reportReturnType]

@@ -24,6 +24,7 @@ SIGNED_CELLS = [
     [0.5, "rgba(178,24,43,0)"], [1, "rgba(178,24,43,.55)"],
 ]  # fmt: skip
 CHANGED = "#3b82f6"
+SHOWN = 6  # labels of an answer
 
 
 def layers(
@@ -67,14 +68,14 @@ def layers(
 
 
 def answers(
-    labels: Sequence[str], before, after, *, logits, names: tuple[str, str], shown=6, target=None
+    labels: Sequence[str], before, after, *, logits, names: tuple[str, str], target=None
 ) -> go.Figure:
     """Probabilities of the likeliest labels before and after a change, and of `target` in any case.
 
     before, after: (classes,). logits: those of both. names: of the two states.
     """
     before, after, logits = np.asarray(before), np.asarray(after), np.asarray(logits)
-    order = np.argsort(-np.maximum(before, after), kind="stable")[:shown]
+    order = np.argsort(-np.maximum(before, after), kind="stable")[:SHOWN]
     if target is not None and target not in order:
         order[-1] = target
     drawn = figure(44 * len(order) + 70, barmode="group", bargap=0.25, bargroupgap=0)

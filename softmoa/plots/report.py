@@ -23,19 +23,17 @@ def report_png(
     titles: Sequence[str],
     unit: str,
     contribution,
-    share,
     overall,
     layers: Sequence[str],
     heading: str,
     details: str = "",
-    seconds: float | None = None,
     dpi: int = 150,
 ) -> bytes:
     """PNG of the log-mel, the maps of all experts of a layer, and bars of their contributions.
 
     mel: (frames, mels), 100 frames a second. maps: (k, bands, columns), lowest band first, named by
     `titles`. cells: size of a patch, stride along time and along frequency, in frames and bins.
-    contribution, share: (layers, n), overall: (n,). seconds: what follows is padding.
+    contribution: (layers, n). overall: (n,).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
@@ -80,8 +78,6 @@ def report_png(
         one.set_yticks(places, names)
     for one in (axes, *panels):
         one.tick_params(labelsize=7)
-        if seconds is not None and seconds < whole:
-            one.axvspan(seconds, whole, facecolor="0.6", hatch="///", alpha=0.8)
     experts.supxlabel("time in s", fontsize=8)
     scale = experts.colorbar(drawn, ax=list(panels), pad=0.01, extend="max", aspect=16 * down)
     scale.set_label(unit, **TEXT)

@@ -78,7 +78,7 @@ def report_png(result: Classification, choice: Choice) -> bytes:
     record = result.records[choice.row(result)]
     view = "dispatch" if choice.view == "dispatch" else "combine"
     multiple, unit = multiples(record, view)
-    grid, n, p = result.grid, *multiple.shape[:2]
+    grid, n, p, bars = result.grid, *multiple.shape[:2], contributions(result)
     return plots.report_png(
         result.mel,
         grid.unfold(multiple).flatten(0, 1),
@@ -88,8 +88,9 @@ def report_png(result: Classification, choice: Choice) -> bytes:
         heading=str(result.headline()),
         details=f"{result.classifier.name} on {result.classifier.backbone}; "
         f"{kind_of(record, view)}, layer {record.layer + 1}, beside {record.site.upper()}",
-        seconds=result.clip.seconds,
-        **contributions(result),
+        contribution=bars["contribution"],
+        overall=bars["overall"],
+        layers=bars["layers"],
     )
 
 

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from softmoa.cli import main
-from softmoa.lens.classifier import open_classifier
+from softmoa.lens.classifier import Classifier, open_classifier
 from softmoa.lens.classify import classify
+from softmoa.lens.portable import Portable
+from softmoa.model.ast import AST, ASTConfig
 from softmoa.model.weights import ASSETS
 
 
@@ -32,3 +35,15 @@ def test_onnx_runtime_answers_as_we_do(tmp_path, capsys):
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["labels"]) == list(classifier.labels)
     assert json.loads(told["log_mel"])["mean"] == pytest.approx(-4.2677393)
+
+
+@pytest.mark.parametrize("frames", [16, 500, 1016, 1017, 1024])
+def test_what_is_exported_answers_as_the_encoder_up_to_its_longest_clip(frames):
+    """Whose end, less than a stride, the published strides leave out."""
+    torch.manual_seed(0)
+    model = AST(ASTConfig(16, 1, 2, 16, classes=3)).requires_grad_(False).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    mel = torch.randn(1, frames, 128)
+    [found] = Portable(Classifier("", "", model, tuple("abc"), False, None))(mel)
+    assert torch.allclose(found, model(mel).softmax(dim=-1), atol=1e-6)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from softmoa.data import audio
 from softmoa.data.values import InputError
 from softmoa.lens.classifier import Classifier
-from softmoa.model.ast import SPECIAL_TOKENS
 from softmoa.model.recording import hooked, mixtures
 
 EXAMPLE = 512  # frames of the clip that is traced
@@ -31,23 +30,20 @@ class Portable(nn.Module):
 
     def __init__(self, classifier: Classifier):
         super().__init__()
-        self.model, self.multilabel = classifier.model, classifier.multilabel
+        self.classifier, self.model = classifier, classifier.model
 
     def forward(self, mel: Tensor) -> tuple[Tensor, ...]:
         model, config = self.model, self.model.config
         rest = (mel.shape[1] - config.patch) % config.stride_time
         mel = F.pad(mel, (0, 0, 0, (config.stride_time - rest) % config.stride_time))
         known = model.pos_grid.shape[1]
-        x = model.patches(mel.transpose(1, 2)[:, None])[..., :known]  # (b, d, bands, columns)
-        start = known // 2 - x.shape[3] // 2
-        positions = model.pos_grid[:, start : start + x.shape[3]]
-        special = torch.stack([model.cls, model.dist]) + model.pos_special
-        special = special.expand(x.shape[0], SPECIAL_TOKENS, -1)
-        x = torch.cat([special, x.flatten(2).transpose(1, 2) + positions.flatten(0, 1)], dim=1)
+        patches = model.patches(mel.transpose(1, 2)[:, None])[..., :known]
+        start = known // 2 - patches.shape[3] // 2
+        positions = model.pos_grid[None, :, start : start + patches.shape[3]].flatten(1, 2)
         with hooked(model) as trace:
-            logits = model.head(model.pool(*model.encode(x)))
-        answer = logits.sigmoid() if self.multilabel else logits.softmax(dim=-1)
-        return answer, *(w for record in trace.records for w in record.routing.per_slot())
+            logits = model.head(model.pool(*model.encode(model.tokens(patches, positions))))
+        weights = (w for record in trace.records for w in record.routing.per_slot())
+        return self.classifier.probabilities(logits), *weights
 
 
 def export(classifier: Classifier, path: Path) -> None:

@@ -250,15 +250,20 @@ class AST(nn.Module):
             mel = mel.masked_fill(beyond[..., None].to(mel.device), 0)
         covered = (width - 1) * self.config.stride_time + self.config.patch
         mel = F.pad(mel, (0, 0, 0, max(covered - mel.shape[1], 0)))
-        x = self.patches(mel.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)  # (b, f t, d)
-        x = x + torch.stack([self._positions(columns, width) for columns in lengths])
-        special = torch.stack([self.cls, self.dist]) + self.pos_special
-        x = torch.cat([special.expand(len(x), -1, -1), x], dim=1)
+        positions = torch.stack([self._positions(columns, width) for columns in lengths])
+        x = self.tokens(self.patches(mel.transpose(1, 2)[:, None]), positions)
         if min(lengths) == width:
             return x, None
         real = torch.arange(width) < torch.tensor(lengths)[:, None]  # (b, columns)
         mask = F.pad(real.repeat(1, self.config.bands), (SPECIAL_TOKENS, 0), value=True)
         return x, mask.to(x.device)
+
+    def tokens(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """The special tokens, then patches (b, d, bands, columns) with their positions, (b or 1,
+        bands * columns, d)."""
+        x = patches.flatten(2).transpose(1, 2) + positions
+        special = torch.stack([self.cls, self.dist]) + self.pos_special
+        return torch.cat([special.expand(x.shape[0], -1, -1), x], dim=1)
 
     def _positions(self, columns: int, padded: int) -> Tensor:
         """Position embeddings (bands * padded, d) of a clip of so many columns, zero beyond.

@@ -72,7 +72,7 @@ def without_the_loudest(result: Classification, record: LayerRecord) -> Answer:
     """Points by which the first label's probability changes when the expert with the largest
     contribution in this mixture is switched off."""
     loudest = int(expert_contribution(record)[0].argmax())
-    switch = {(record.layer, record.site): Intervention(off=(loudest,))}
+    switch = {record.place: Intervention(off=(loudest,))}
     after = run(result.classifier, [result.mel], record=False, change=switch)
     return _change(result, after.logits[0], f"expert {loudest + 1} off")
 

@@ -135,7 +135,7 @@ def at_step(series: Series, step: int) -> list[str | go.Figure]:
 def even(bundle: str, clip: str, layer: int) -> tuple[str, go.Figure, list[list[str]]]:
     """How even one layer is on one clip: a sentence, bars, and every metric with its reading."""
     result, record = heard(bundle, clip, layer)
-    router = mixtures(result.classifier.model)[record.layer, record.site].router
+    router = mixtures(result.classifier.model)[record.place].router
     balance = MixtureBalance.of(record, router.phi)
     n = len(balance.share)
     sums = record.routing.per_slot()[0][0].sum(dim=0)

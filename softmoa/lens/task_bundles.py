@@ -1,8 +1,12 @@
-"""Bundles of one task beside each other, and what they are called."""
+"""Bundles of one task beside each other: the same sounds through several mixtures."""
 
 from __future__ import annotations
 
-from softmoa.lens.classifier import bundles
+from torch import Tensor
+
+from softmoa.lens.balance import Tally
+from softmoa.lens.classifier import Classifier, bundles
+from softmoa.lens.run import run
 from softmoa.methods import METHODS
 from softmoa.methods.bundle import BundleInfo, read_info
 
@@ -30,3 +34,17 @@ def title(info: BundleInfo) -> str:
     balance = {"none": "", "loss": ", balanced by a loss", "bias": ", balanced by a bias"}
     options = METHODS[info.method].options(**info.options)
     return f"Top-{options.k} MoA" + balance[options.balance]
+
+
+class BundleBalance:
+    """The balance of a bundle's mixtures, over the sounds that were added; see `Tally`."""
+
+    def __init__(self, classifier: Classifier, title: str):
+        self.title, self.clips = title, 0
+        self._classifier, self._tally = classifier, Tally(classifier.model)
+        self.balances = self._tally.balances
+
+    def add(self, mel: Tensor) -> None:
+        """One sound, (frames, 128)."""
+        self._tally.add(run(self._classifier, [mel]).records)
+        self.clips += 1

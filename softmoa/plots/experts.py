@@ -15,7 +15,7 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from softmoa.lens.contribution import PatchGrid
-from softmoa.plots.style import QUIET, SIGNED, SPAN, TINT, expert_colour, figure, mel_ticks
+from softmoa.plots.style import QUIET, ROWS, SIGNED, SPAN, TINT, expert_colour, figure, mel_ticks
 
 # Pale enough that the text of either theme can be read on every cell.
 CELLS = [[0, "rgba(255,140,26,0)"], [1, "rgba(255,140,26,.6)"]]
@@ -57,7 +57,6 @@ def layers(
         ygap=2,
         colorscale=SIGNED_CELLS if signed else CELLS,
         reversescale=signed < 0,
-        showscale=False,
         hovertemplate=f"%{{y}}, %{{x}}: %{{z:{exact}}} {unit}<extra></extra>",
     )
     if chosen is not None:
@@ -94,9 +93,7 @@ def answers(
             "changes by %{customdata[1]:+.3f}<extra></extra>",
         )
     drawn.update_xaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.5, 1], fixedrange=True)
-    return drawn.update_yaxes(
-        autorange="reversed", automargin=True, ticksuffix=" ", fixedrange=True
-    )
+    return drawn.update_yaxes(ROWS)
 
 
 def spectrograms(
@@ -182,6 +179,6 @@ def shares(mixtures: Mapping[str, Mapping[str, Any]]) -> go.Figure:
                 col=1,
             )
     drawn.update_xaxes(range=[0, 1], tickformat=".0%", nticks=5, fixedrange=True)
-    drawn.update_yaxes(autorange="reversed", automargin=True, ticksuffix=" ", fixedrange=True)
+    drawn.update_yaxes(ROWS)
     legend = {"y": -24 / height, "yanchor": "top", "traceorder": "normal"}
     return drawn.update_layout(legend=legend, margin_r=32)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
-from softmoa.plots.style import QUIET, expert_colour, figure
+from softmoa.plots.style import QUIET, ROWS, expert_colour, figure
 
 ROW = 26  # pixels of a bar
 FOR, AGAINST = "rgba(178,24,43,.55)", "rgba(33,102,172,.55)"
@@ -39,7 +39,7 @@ def contributions(contribution, *, share, overall, layers: Sequence[str]) -> go.
         )
     return drawn.update_layout(
         xaxis={"tickformat": ".0%", "range": [0, 1], "title": "share of the added length"},
-        yaxis={"autorange": "reversed", "automargin": True},
+        yaxis=ROWS,
         legend_traceorder="normal",
     )
 
@@ -138,7 +138,6 @@ def over_time(
         zmin=0,
         zmax=1,
         colorscale=[[0, "rgba(0,114,178,.06)"], [1, "#0072b2"]],
-        showscale=False,
         hovertemplate="%{y}, around %{x:.1f} s: %{z:.1%}<extra></extra>",
         row=1,
         col=1,

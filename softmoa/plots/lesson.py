@@ -20,7 +20,7 @@ def matrix(values: ArrayLike, rows: Sequence[str], columns: Sequence[str], tint=
     z = np.asarray(values, dtype=float)
     drawn = figure(40 + 28 * len(rows), margin={"l": 20, "r": 4, "t": 4, "b": 24})
     drawn.add_heatmap(
-        z=z, x=list(columns), y=list(rows), zmin=0, zmax=1, xgap=2, ygap=2, showscale=False,
+        z=z, x=list(columns), y=list(rows), zmin=0, zmax=1, xgap=2, ygap=2,
         colorscale=[CLEAR, PALE if tint else CLEAR], texttemplate="%{z:.2f}",
         hovertemplate="%{y}, %{x}: %{z:.5f}<extra></extra>",
     )  # fmt: skip
@@ -41,9 +41,9 @@ def bottleneck(width: int, narrow: int) -> go.Figure:
             fillcolor=expert_colour(colour), hoveron="fills", text=name, hoverinfo="text",
         )  # fmt: skip
         y_text = half if colour else -half
-        drawn.add_annotation(x=sum(x) / 4, y=y_text, yshift=-12, text=name, showarrow=False)
+        drawn.add_annotation(x=sum(x) / 4, y=y_text, yshift=-12, text=name)
     for x in (-0.6, 9.6):
-        drawn.add_annotation(x=x, y=0, text=str(width), showarrow=False)
+        drawn.add_annotation(x=x, y=0, text=str(width))
     hidden = {"visible": False, "fixedrange": True}
     return drawn.update_xaxes(hidden, range=[-1.2, 10.2]).update_yaxes(hidden)
 

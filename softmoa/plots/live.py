@@ -27,7 +27,7 @@ def listening(
     step = seconds / max(len(small), 1)
     picture.add_heatmap(
         z=grey(small.T), x0=-seconds + step / 2, dx=step, y0=FINE / 2, dy=FINE,
-        colorscale="gray", zmin=0, zmax=255, showscale=False, hoverinfo="skip", row=1, col=1,
+        colorscale="gray", zmin=0, zmax=255, hoverinfo="skip", row=1, col=1,
     )  # fmt: skip
     places, hertz = mel_ticks()
     picture.update_yaxes(tickvals=places, ticktext=hertz, row=1, col=1)
@@ -42,8 +42,8 @@ def listening(
     picture.update_yaxes(range=[len(labels) - 0.6, -0.9], showticklabels=False, row=2, col=1)
     for place, label in enumerate(labels):
         picture.add_annotation(
-            text=label, x=0, y=place, yshift=6, xanchor="left", yanchor="bottom", showarrow=False,
-            font_size=12, row=2, col=1,
+            text=label, x=0, y=place, yshift=6, xanchor="left", yanchor="bottom", font_size=12,
+            row=2, col=1,
         )  # fmt: skip
     line = {"dash": "dot", "color": QUIET}
     picture.add_shape(x0=sure, x1=sure, y0=0, y1=1, yref="y2 domain", line=line, row=2, col=1)
@@ -56,6 +56,6 @@ def listening(
     picture.update_yaxes(range=[0, top], tickformat=".0%", row=2, col=2)
     picture.add_annotation(
         text="experts' shares", x=1, xref="x3 domain", y=1, yref="y3 domain", xanchor="right",
-        yanchor="bottom", showarrow=False, font_size=12,
+        yanchor="bottom", font_size=12,
     )  # fmt: skip
     return picture.update_layout(showlegend=False, margin_l=60)

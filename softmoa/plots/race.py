@@ -110,7 +110,7 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
             error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
             hovertemplate=f"{of.told}<extra></extra>",
         )  # fmt: skip
-    beside = {"showarrow": False, "xref": "paper", "yanchor": "bottom"}
+    beside = {"xref": "paper", "yanchor": "bottom"}
     left, right = beside | {"x": 0, "xanchor": "left"}, beside | {"x": 1, "xanchor": "right"}
     for place, of in enumerate(methods):
         name, comma, options = of.name.partition(", ")
@@ -208,7 +208,7 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
         )  # fmt: skip
         picture.add_annotation(
             text=name, x=0, xref="x domain", xanchor="left", y=1.02, yref="y domain",
-            yanchor="bottom", showarrow=False, font_size=11, row=row, col=1,
+            yanchor="bottom", font_size=11, row=row, col=1,
         )  # fmt: skip
     return picture
 
@@ -225,7 +225,7 @@ def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:
     picture = figure(340, margin={"l": 90, "b": 60, "t": 8})
     picture.add_heatmap(
         z=np.where(np.eye(len(counts), dtype=bool), -share, share).round(3).tolist(),
-        zmin=-1, zmax=1, colorscale=SIGNED, showscale=False,
+        zmin=-1, zmax=1, colorscale=SIGNED,
         text=[[f"{n or ''}" for n in row] for row in counts],
         texttemplate="%{text}" if len(counts) <= MOST_COUNTS else "",
         customdata=[

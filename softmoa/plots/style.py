@@ -22,6 +22,8 @@ QUIET = "#8c8f98"  # lines and marks beside the point, visible on white and on b
 TINT = [[0, "rgba(255,140,26,0)"], [1, "rgba(255,140,26,.9)"]]  # weights over a spectrogram
 SIGNED = [[0, "#2166ac"], [0.5, "rgba(128,128,128,.08)"], [1, "#b2182b"]]  # against ... for
 SPAN = 8 * np.log(10) / (2 * AUDIOSET_STD)  # 80 dB of a normalised log-mel
+# A y axis of names, the first one on top.
+ROWS = {"autorange": "reversed", "automargin": True, "ticksuffix": " ", "fixedrange": True}
 HERTZ = (250, 500, 1000, 2000, 4000, 8000)  # ticks of a mel axis; lower ones would touch
 
 
@@ -34,8 +36,9 @@ def figure(height: int = 320, **layout) -> go.Figure:
     the page's style sheet. Dragging scrolls the page and does not zoom."""
     grid = {"gridcolor": "rgba(140,143,152,.25)", "zerolinecolor": "rgba(140,143,152,.5)",
             "title": {"font": {"size": 13}, "standoff": 8}}  # fmt: skip
+    all_of_them = {"xaxis": grid, "yaxis": grid, "annotationdefaults": {"showarrow": False}}
     base = go.Layout(
-        template={"layout": {"xaxis": grid, "yaxis": grid}},  # of all subplots
+        template={"layout": all_of_them, "data": {"heatmap": [{"showscale": False}]}},
         height=height,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from torch import Tensor
 from softmoa.data import audio, tasks
 from softmoa.data.limits import limits
 from softmoa.lens.attribution import Attribution
-from softmoa.lens.balance import METRICS, Tally, at_work
-from softmoa.lens.classifier import Classifier, open_classifier
-from softmoa.lens.run import run
-from softmoa.lens.task_bundles import same_task
+from softmoa.lens.balance import METRICS, at_work
+from softmoa.lens.classifier import open_classifier
+from softmoa.lens.task_bundles import BundleBalance, same_task
 from softmoa.methods.bundle import BundleError
 from softmoa.model.weights import WeightsError
 from softmoa.plots import experts as plots
@@ -38,7 +37,7 @@ class Balance:
     """Laid out when it is made."""
 
     def __init__(self, seen: gr.State) -> None:
-        self.measured = gr.State({})
+        self.measured = gr.State([])
         # Changed in place for a run to look at, which itself says so: what a cancelled run had sent
         # last may reach the page after the word of who cancelled it.
         stopping = gr.State({"asked": False})
@@ -135,13 +134,12 @@ class Balance:
             return
         stopping["asked"] = False
         try:
-            opened = dict(_opened(seen, name) for name in compared)
+            measured = [_opened(seen, name) for name in compared]
             mels, note = _sounds(seen, over, task or "", files or [])
         except (BundleError, WeightsError, tasks.TaskError) as error:
             raise refuse(str(error)) from None
-        if not opened:
+        if not measured:
             raise refuse("Choose at least one mixture.")
-        measured, heard = {title: Tally(one.model) for title, one in opened.items()}, 0
         began = said = time.perf_counter()
         notes = [note] if note else []
         for name, mel in mels:
@@ -153,35 +151,30 @@ class Balance:
             except audio.AudioError as error:
                 notes.append(f"Left out: {name}. {error}")
                 continue
-            for title, one in opened.items():
-                measured[title].add(run(one, [values]).records)
-            heard += 1
+            for one in measured:
+                one.add(values)
             if time.perf_counter() - said > UPDATE_SECONDS:
                 said = time.perf_counter()
-                status = f"{heard} of {len(mels)} sounds · {said - began:.0f} s"
-                yield self.show(measured, heard) | {self.status: status}
-        if not heard:
+                status = f"{measured[0].clips} of {len(mels)} sounds · {said - began:.0f} s"
+                yield self.show(measured) | {self.status: status}
+        if not measured[0].clips:
             if stopping["asked"]:
                 raise refuse("Stopped before anything was measured.")
             raise refuse("None of these files is a sound that can be read.")
-        status = f"{_count(heard)} · {time.perf_counter() - began:.1f} s"
+        status = f"{_count(measured[0].clips)} · {time.perf_counter() - began:.1f} s"
         said = "\n\n".join([status, *notes[:NOTES]])
-        yield self.show(measured, heard) | {self.measured: measured, self.status: said}
+        yield self.show(measured) | {self.measured: measured, self.status: said}
 
-    def show(self, measured: dict[str, Tally], heard: int) -> dict:
+    def show(self, measured: list[BundleBalance]) -> dict:
         """The meter of the first mixture, and all experts of all mixtures."""
-        shares = {
-            title: [of.share for of in one.balances.values()] for title, one in measured.items()
-        }
+        shares = [[of.share for of in one.balances.values()] for one in measured]
         panels = {
-            f"{title}: {meter(of)}": dict(
-                zip(place_names([*measured[title].balances]), of, strict=True)
-            )
-            for title, of in shares.items()
+            f"{one.title}: {meter(of)}": dict(zip(place_names([*one.balances]), of, strict=True))
+            for one, of in zip(measured, shares, strict=True)
         }
-        first, of_first = next(iter(shares.items()))
+        first, of_first = measured[0], shares[0]
         return {
-            self.meter: f"## {meter(of_first)}\n{first}, over {_count(heard)}, mean of "
+            self.meter: f"## {meter(of_first)}\n{first.title}, over {_count(first.clips)}, mean of "
             f"{len(of_first)} layers: as uneven as {at_work(of_first):.1f} experts with equal "
             "shares of the combine weights. Dispatch says nothing about balance: it sums to 1 for "
             "every slot.",
@@ -189,13 +182,13 @@ class Balance:
         }
 
 
-def _opened(seen: Attribution, name: str) -> tuple[str, Classifier]:
-    """A mixture, with what it is called."""
+def _opened(seen: Attribution, name: str) -> BundleBalance:
     own = seen.result.classifier
     titles = same_task(own.name)
     if name not in {own.name, *titles}:  # a caller may not name any file on this machine
         raise BundleError("Choose mixtures from the list.")
-    return titles.get(name, name), own if name == own.name else open_classifier(name)
+    opened = own if name == own.name else open_classifier(name)
+    return BundleBalance(opened, titles.get(name, name))
 
 
 def _sounds(
@@ -222,13 +215,13 @@ def _count(clips: int) -> str:
     return "1 sound" if clips == 1 else f"{clips} sounds"
 
 
-def metrics(measured: Mapping[str, Tally], layer: int) -> gr.Dataframe:
+def metrics(measured: Sequence[BundleBalance], layer: int) -> gr.Dataframe:
     """Every metric of every mixture, of one row of the model or the mean of all: value, formula,
     reading and source."""
     rows = []
     for metric in METRICS:
         values = []
-        for one in measured.values():
+        for one in measured:
             balances = list(one.balances.values())
             some = balances if layer in (None, MEAN) else balances[layer:][:1]
             own = [metric.value(balance) for balance in some]
@@ -236,7 +229,7 @@ def metrics(measured: Mapping[str, Tally], layer: int) -> gr.Dataframe:
             values.append(f"{sum(known) / len(known):.3f}" if known else "\u2013")
         formula = f"${metric.formula}$"
         rows.append([f"**{metric.name}**", *values, formula, metric.reading, metric.source])
-    titles = list(measured)
+    titles = [one.title for one in measured]
     return gr.Dataframe(
         {"headers": ["Metric", *titles, "Formula", "Reading", "Source"], "data": rows},
         column_widths=["14%", *["7%"] * len(titles), "20%", f"{36 - 4 * len(titles)}%", "20%"],

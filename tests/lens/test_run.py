@@ -7,11 +7,12 @@ from softmoa import ASSETS
 from softmoa.data import audio
 from softmoa.lens import run as runs
 from softmoa.lens.ablation import Intervention
-from softmoa.lens.balance import MixtureBalance, Tally
+from softmoa.lens.balance import MixtureBalance
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify, reclassify
 from softmoa.lens.evaluation import evaluate
 from softmoa.lens.run import run
+from softmoa.lens.task_bundles import BundleBalance
 from softmoa.lens.timeline import timeline
 from softmoa.model import precision
 
@@ -49,8 +50,8 @@ def test_the_same_clip_gives_the_same_logits_through_every_door(classifier):
     windows = timeline(classifier, clip.waveform, window=clip.seconds)
     assert torch.allclose(windows.probabilities[0], probabilities, atol=1e-6)
     assert torch.allclose(windows.shares[3, 0], share, atol=1e-6)
-    measured = Tally(classifier.model)
-    measured.add(run(classifier, [mel]).records)
+    measured = BundleBalance(classifier, "")
+    measured.add(mel)
     assert torch.equal(measured.balances[3, "mhsa"].share, share)
 
 

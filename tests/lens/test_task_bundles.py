@@ -3,10 +3,9 @@
 import torch
 from encoders import FAMILY
 
-from softmoa.lens.balance import METRICS, Tally
+from softmoa.lens.balance import METRICS
 from softmoa.lens.classifier import open_classifier
-from softmoa.lens.run import run
-from softmoa.lens.task_bundles import same_task, title
+from softmoa.lens.task_bundles import BundleBalance, same_task, title
 
 
 def test_siblings_are_the_mixtures_of_the_same_task(family):
@@ -25,12 +24,11 @@ def test_titles_tell_the_kinds_of_routing_apart(family):
 def test_balance_on_the_same_sounds(family):
     mels = torch.randn(2, 96, 128, generator=torch.Generator().manual_seed(0))
     values = {}
-    for name in same_task("x-soft"):
-        classifier = open_classifier(name)
-        measured = Tally(classifier.model)
+    for name, called in same_task("x-soft").items():
+        measured = BundleBalance(open_classifier(name), called)
         for mel in mels:
-            measured.add(run(classifier, [mel]).records)
-        assert [balance.clips for balance in measured.balances.values()] == [2] * 6
+            measured.add(mel)
+        assert measured.clips == 2 and len(measured.balances) == 6
         values[name] = {m.name: m.value(measured.balances[0, "mhsa"]) for m in METRICS}
     # A token has 1 / 4 for each of 4 experts or 1 / 8 for each of 8 slots at least.
     assert values["x-dense"]["Mean max combine"] >= 1 / 4

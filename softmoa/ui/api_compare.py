@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 from softmoa.data import tasks
 from softmoa.data.limits import limits
-from softmoa.methods import METHODS
-from softmoa.training.fit import TrainingOptions
-from softmoa.training.plan import Choice, Comparison
+from softmoa.data.values import InputError
+from softmoa.model.weights import load_backbone
+from softmoa.training.plan import Comparison, plan
 from softmoa.training.scoreboard import Scoreboard, conclusion
 from softmoa.ui import comparing, jobs
 from softmoa.ui.checks import refuse, text, whole
@@ -41,14 +41,14 @@ def compare(
         "failed": [{"run", "message"}], "conclusion"}. A caller who asks for one answer gets the
         last. Runs and their seconds are limited by the server.
     """
-    comparison = _comparison(methods, shots, epochs, seeds)
     if text(task, "task") not in tasks.TASKS:
         raise refuse(f"There is no such task; there are {', '.join(tasks.TASKS)}.")
     board, seen = Scoreboard(), 0
     try:
+        comparison = _comparison(methods, shots, epochs, seeds)
         data = tasks.load(task)
         job = comparing.begin(data, comparison)
-    except tasks.TaskError as error:
+    except InputError as error:
         raise refuse(str(error)) from None
     try:
         with job.watched():
@@ -78,34 +78,23 @@ def compare(
 
 
 def _comparison(methods: object, shots: object, epochs: object, seeds: object) -> Comparison:
-    names = [name.strip() for name in text(methods, "methods").split(",")]
-    if unknown := [name for name in names if name not in METHODS]:
-        known = ", ".join(METHODS)
-        raise refuse(f"There is no method '{unknown[0][:40]}'; there are {known}.")
+    """What is asked for; raises InputError if it cannot be run."""
     numbers = [seed.strip() for seed in text(seeds, "seeds").split(",")]
     if not all(seed.isascii() and seed.isdecimal() and len(seed) < 10 for seed in numbers):
         raise refuse("seeds must be whole numbers separated by commas, such as 0,1,2.")
-    if len(names) * len(numbers) > limits().runs:
-        raise refuse(
-            f"{len(names)} methods with {len(numbers)} seeds are {len(names) * len(numbers)} runs; "
-            f"at most {limits().runs} can be run here."
-        )
-    shots = whole(shots, "shots", 1, limits().clips)
-    budget = TrainingOptions(
-        epochs=whole(epochs, "epochs", 1, 1000),
-        steps=limits().run_steps,
-        seconds=limits().run_seconds,
-        batch=16,
-    )
     try:
-        return Comparison(
-            tuple(Choice.of(name) for name in names),
-            budget,
-            tuple(int(seed) for seed in numbers),
-            shots,
+        asked = plan(
+            text(methods, "methods").split(","),
+            amount=whole(epochs, "epochs", 1, 1000),
+            config=load_backbone(comparing.BACKBONE).model.config,
+            seeds=[int(seed) for seed in numbers],
+            shots=whole(shots, "shots", 1, limits().clips),
         )
+    except InputError:
+        raise
     except ValueError as error:
         raise refuse(f"This comparison cannot be run: {error}.") from None
+    return comparing.bounded(asked)
 
 
 def _number(value: float) -> float | None:

@@ -12,6 +12,7 @@ from softmoa.data.audio import AudioError
 from softmoa.data.collection import Current
 from softmoa.data.limits import limits
 from softmoa.data.tasks import Task, TaskError
+from softmoa.data.values import InputError
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
 from softmoa.training.fit import TrainingOptions
@@ -102,7 +103,7 @@ class Training:
             data = mine.now.build()
             mine.now.folder.touch()  # in use: not to be swept away
             job = comparing.begin(titled(data.task), comparison())
-        except TaskError as error:
+        except InputError as error:
             raise refuse(str(error)) from None
         async for board, over in compare_watch.watch(job):
             yield {
@@ -146,11 +147,8 @@ def titled(task: Task) -> Task:
 
 def comparison() -> Comparison:
     """A handful of short clips are few steps an epoch; the limit in seconds ends runs on many."""
-    seconds = min(RUN_SECONDS, limits().run_seconds)
-    return Comparison(
-        tuple(Choice.of(method) for method in METHODS_TRAINED),
-        TrainingOptions(epochs=20, steps=limits().run_steps, seconds=seconds, batch=8),
-    )
+    training = TrainingOptions(epochs=20, seconds=RUN_SECONDS, batch=8)
+    return comparing.bounded(Comparison(tuple(map(Choice.of, METHODS_TRAINED)), training))
 
 
 def next_of(mine: Current, key: str | None) -> str:

@@ -44,7 +44,7 @@ class Compare:
         return [*self.form.chosen, self.tabs]
 
 
-def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Compare:
+def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab) -> Compare:
     """Lay out the tab and wire it."""
     own_tasks = gr.State([])
     job_id = gr.Textbox(visible="hidden", elem_id="run-id")
@@ -69,14 +69,12 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Co
     view = gr.State({name: control.value for name, control in stage.choices.items()})
     runs = Runs(job_id, explored, tabs)
 
-    nothing: dict = {stage.progress: gr.skip()}  # no frame at all would empty every output
-
     async def follow(identity: str, view: dict[str, str]) -> AsyncIterator[dict]:
         """Show a comparison until it is over."""
         if (job := comparing.find(identity)) is None:
             if identity:
                 gr.Warning("That comparison is no longer kept on this server.")
-            yield nothing
+            yield {stage.progress: gr.skip()}  # no frame at all would empty every output
             return
         drawn, of = {}, None
         async for board, over in compare_watch.watch(job):
@@ -86,55 +84,35 @@ def build(explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> Co
                 drawn, of = await asyncio.to_thread(stage.figures, board, view), now
             yield {
                 start: gr.Button(interactive=over),
-                stop: gr.Button(interactive=not over and not job.stopping),
+                stop: gr.Button(interactive=not over and not job.asked_to_stop),
                 **stage.words(job, board, over),
                 **drawn,
                 **(runs.show(job, board) if over else {runs.after: gr.Column(visible=False)}),
             }
 
-    async def first_look(linked: str, view: dict[str, str]) -> AsyncIterator[dict]:
-        """The recorded comparison, where the page's address names none."""
-        if linked:
-            yield nothing
-            return
-        job = comparing.example()
-        async for frame in follow(job.id, view):
-            yield frame | {job_id: job.id}
+    def first_look(shown: str) -> str:
+        """The recorded comparison, where neither page nor address names one."""
+        return shown or comparing.example().id
 
-    def begin(*form_and_own) -> dict:
-        identity, keys = compare_form.begin(*form_and_own)
-        return {job_id: identity, began: keys}
-
-    def find_again(request: gr.Request) -> dict:
-        """The comparison that the page's address names, after a reload."""
-        identity = str(request.query_params.get("run") or "")
-        return {job_id: identity} | ({tabs: gr.Tabs(selected="compare")} if identity else {})
-
-    shown = [start, stop, *stage.outputs, *runs.outputs]
-    watching: dict[str, Any] = QUIET | {"concurrency_limit": None}
-    started = start.click(begin, [*form.controls, job_id, began], [job_id, began], **PRIVATE)
-    opened = form.saved.upload(
+    start.click(compare_form.begin, [*form.controls, job_id, began], [job_id, began], **PRIVATE)
+    form.saved.upload(
         compare_form.open_saved, [form.saved, own_tasks, job_id, began], job_id, **PRIVATE
     )
-    recorded = [
-        button.click(partial(compare_form.open_recorded, name), [job_id, began], job_id, **PRIVATE)
-        for name, button in form.recorded.items()
-    ]
-    found = demo.load(find_again, None, [job_id, tabs], **PRIVATE)
+    for name, button in form.recorded.items():
+        chosen = partial(compare_form.open_recorded, name)
+        button.click(chosen, [job_id, began], job_id, **PRIVATE)
     named = Path(__file__).with_name("named_run.js").read_text(encoding="utf-8")
-    watched = [
-        event.success(follow, [job_id, view], shown, **watching)
-        for event in (started, opened, *recorded, found)
-    ]
-    watched.append(tab.select(first_look, [job_id, view], [job_id, *shown], js=named, **watching))
+    tab.select(first_look, job_id, job_id, js=named, **QUIET)
+    watching: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": None} | QUIET
+    outputs = [start, stop, *stage.outputs, *runs.outputs]
+    watched = job_id.change(follow, [job_id, view], outputs, **watching)
     making: dict[str, Any] = QUIET | {"concurrency_id": "files", "concurrency_limit": 1}
-    for event in watched:
-        event.success(runs.make_files, job_id, runs.files, **making)
-        event.success(runs.suggest, [job_id, runs.run], runs.next, **ON_MODEL)
+    watched.success(runs.make_files, job_id, runs.files, **making)
+    watched.success(runs.suggest, [job_id, runs.run], runs.next, **ON_MODEL)
     inputs = [job_id, view, *stage.choices.values()]
     drawn = [stage.curves, stage.costs, stage.balance]
     for choice in stage.choices.values():
         choice.input(stage.turn, inputs, drawn, queue=False, **PRIVATE)
     stop.click(compare_form.stop, [job_id, began], None, queue=False, **PRIVATE)
-    # `find_again` opens the link; it needs no other component to do so.
-    return Compare(form, own_tasks, tabs, Linked("compare", tab, {"run": job_id}, [], lambda q: {}))
+    # `first_look` opens the link.
+    return Compare(form, own_tasks, tabs, Linked("compare", tab, {"run": job_id}))

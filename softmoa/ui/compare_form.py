@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from softmoa.methods import METHODS
 from softmoa.training import recipes
 from softmoa.training.plan import Comparison, plan, title
 from softmoa.ui import comparing
-from softmoa.ui.checks import refuse, refusing
+from softmoa.ui.checks import refuse, refusing, text
 from softmoa.ui.figure import PRIVATE, QUIET, Note
 from softmoa.ui.standings import TITLES, duration
 
@@ -163,10 +162,10 @@ def asked_for(
     """What the form says: the task, or the first of its folds, and how methods, and entries of
     `Choice.parse`, are compared on it. Raises InputError with one sentence if that cannot be run.
     """
-    found, most = comparing.all_tasks(own), limits()
+    found = comparing.all_tasks(own)
     if task not in found:
         raise TaskError("Choose a task from the list.")
-    written = [entry.strip() for entry in entries.split(",") if entry.strip()]
+    written = [part.strip() for part in text(entries, "entries").split(",") if part.strip()]
     chosen = [*(name for name in METHODS if name in methods), *written]
     if not chosen or not set(methods) <= set(METHODS):
         raise TaskError("Choose at least one method.")
@@ -180,11 +179,6 @@ def asked_for(
     tested = tasks.folds(task) if folds and task in tasks.TASKS else ()
     if folds and not tested:
         raise TaskError("This task has no folds; its split is fixed.")
-    runs = len(chosen) * int(seeds) * max(len(tested), 1)
-    if runs > most.runs:
-        raise TaskError(
-            f"Methods times seeds are {runs} runs; at most {most.runs} can be run here."
-        )
     if len(set(chosen)) < len(chosen):
         raise TaskError("A method takes part once; another entry of it needs other options.")
     comparison = plan(
@@ -200,18 +194,14 @@ def asked_for(
         interleave=turns,
         folds=tested or ("",),
     )
-    training = comparison.training
-    seconds = min(training.seconds or most.run_seconds, most.run_seconds)
-    steps = min(training.steps or most.run_steps, most.run_steps)
-    bounded = replace(training, seconds=seconds, steps=steps)
     first = tasks.load(task, tested[0]) if tested else found[task]
-    return first, replace(comparison, training=bounded)
+    return first, comparing.bounded(comparison)
 
 
 def warm_up() -> None:
     """Measure what the usual race costs while nothing else runs."""
     usual = PRESETS[COLLAPSE], 10, UNITS[0], budget(UNITS[0])[2], 1, "short"
-    comparing.cost(*asked_for(DEFAULT_TASK, [], *usual, True, False, True))
+    comparing.affordable(*asked_for(DEFAULT_TASK, [], *usual, True, False, True))
 
 
 def describe(*form) -> str:

@@ -91,8 +91,8 @@ class Runs:
         return {
             self.after: gr.Column(visible=True),
             self.run: gr.Dropdown([run.run for run in board.finished], value=best),
-            self.rows: _offered(job.note.folder / "results.csv"),
-            self.log: _offered(job.note.folder / "events.jsonl"),
+            self.rows: _offered(job.folder / "results.csv"),
+            self.log: _offered(job.folder / "events.jsonl"),
             **self.show_run(job.id, best),
         }
 
@@ -109,7 +109,7 @@ class Runs:
             ]
             for of in scoreboard.worst(run, plan, WORST)
         ]  # fmt: skip
-        heard = job.note.task is not None  # else its sounds are not on this server
+        heard = job.task is not None  # else its sounds are not on this server
         return {
             self.matrix: chart(race.confusion(scoreboard.confusion(run, plan), plan.labels)),
             self.worst: gr.Dataframe(
@@ -149,7 +149,7 @@ class Runs:
     def suggest(self, job_id: str, name: str) -> str:
         """Which take a visitor should record next, where the sounds are their own."""
         job = comparing.find(job_id)
-        run, task = comparing.finished_run(job, name), job.note.task if job else None
+        run, task = comparing.finished_run(job, name), job.task if job else None
         if job is None or run is None or task is None or task.name in comparing.embedded_tasks():
             return ""
         path = comparing.bundle_path(job, run)
@@ -166,12 +166,11 @@ class Runs:
 
 def files(job: Job) -> tuple[Path, Path]:
     """A page of figures and a zip of everything, of a comparison that is over."""
-    folder = job.note.folder
-    figures, everything = folder / "figures.png", folder.with_suffix(".zip")
+    figures, everything = job.folder / "figures.png", job.folder.with_suffix(".zip")
     board = Scoreboard().add_all(job.events)
     if board.finished and not figures.exists():
         figures.write_bytes(standings.report_png(board))
-    return figures, everything if everything.exists() else run_directory.pack(folder)
+    return figures, everything if everything.exists() else run_directory.pack(job.folder)
 
 
 def _offered(path: Path | None) -> gr.DownloadButton:
@@ -191,10 +190,10 @@ def _sound(job_id: str, name: str) -> tuple[int, np.ndarray]:
     """A test clip of a comparison by its name, as gr.Audio takes it."""
     job = comparing.find(job_id)
     clips = comparing.plan_of(job).clips if job else ()
-    if job is None or job.note.task is None or name not in clips:
+    if job is None or job.task is None or name not in clips:
         raise refuse(NO_CLIP)
     check_room()
-    of_name = {clip_name(file): file.path for file in job.note.task.files}
+    of_name = {clip_name(file): file.path for file in job.task.files}
     try:
         sound = audio.load(of_name[name]).waveform.numpy()
     except audio.AudioError:

@@ -125,7 +125,7 @@ async def watch(job: Job) -> AsyncIterator[tuple[Scoreboard, bool]]:
 
 def progress(job: Job, board: Scoreboard) -> str:
     """Where the comparison is, and how long it will still take."""
-    share = standings.share_done(board, job.note.weights)
+    share = standings.share_done(board, job.weights)
     runs = len(board.plan.runs) if board.plan else 0
     time = job.seconds or sum(run.seconds for run in board.finished)
     if job.state == "waiting":
@@ -144,7 +144,7 @@ def progress(job: Job, board: Scoreboard) -> str:
             shots = board.plan.shots
             clips = f"{shots} training clips per class" if shots else "all training clips"
             words += f" {board.plan.title}, {clips}."
-    elif job.stopping:
+    elif job.asked_to_stop:
         words = "Stopping…"
     else:
         words = f"{share:.0%}: {board.doing}"

@@ -13,8 +13,8 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TextIO
 
@@ -26,16 +26,11 @@ from softmoa.model import device
 from softmoa.model.weights import load_backbone
 from softmoa.training import driver, run_directory
 from softmoa.training.cost import Estimate, estimate
-from softmoa.training.events import (
-    ComparisonEvent,
-    Planned,
-    Preparing,
-    RunEvent,
-    RunFinished,
-)
+from softmoa.training.events import ComparisonEvent, Planned, Preparing, RunEvent, RunFinished
 from softmoa.training.fit import Evaluating, Step
 from softmoa.training.plan import Comparison, title
 from softmoa.ui import jobs
+from softmoa.ui.checks import not_stored
 from softmoa.ui.jobs import Job
 
 BACKBONE = "ast-small"
@@ -55,16 +50,6 @@ _examples: dict[str, Job] = {}
 _locks: list[TextIO] = []  # open while the process lives
 
 
-@dataclass(frozen=True)
-class JobDetails:
-    """What a job's `note` holds. task: None where a saved comparison's sounds are not at hand.
-    weights: run -> estimated seconds."""
-
-    folder: Path
-    task: Task | None
-    weights: dict[str, float]
-
-
 @lru_cache(maxsize=1)
 def runs() -> Path:
     """The folder of all comparisons of this server, by SOFTMOA_RUNS."""
@@ -82,42 +67,41 @@ def all_tasks(own: Sequence[Task] = ()) -> dict[str, Task]:
     return {**{task.name: task for task in own}, **embedded_tasks()}
 
 
-def cost(task: Task, comparison: Comparison) -> Estimate:
-    """Parameters, seconds and memory of a comparison. Raises TaskError if it cannot be run."""
+def begin(task: Task, comparison: Comparison) -> Job:
+    """Queue a comparison: of the Compare tab, of Your sounds, or of the HTTP interface.
+
+    task: of several folds the first; the others are loaded here.
+    Raises InputError if this server cannot run it, or not now.
+    """
+    seconds = {of.method: of.seconds for of in affordable(task, comparison).costs}
+    folds = [task, *(tasks.load(task.name, fold) for fold in comparison.folds[1:])]
+    job = _new_job()
+    job.task, job.weights = task, {run.name: seconds[run.entry] for run in comparison.runs}
+    return jobs.start(lambda: driver.run(BACKBONE, folds, comparison, job.folder), job)
+
+
+def bounded(comparison: Comparison) -> Comparison:
+    """A comparison whose runs end when this server says. Raises TaskError if they are too many."""
+    training, most, runs = comparison.training, limits(), len(comparison.runs)
+    if runs > most.runs:
+        raise TaskError(
+            f"Methods times seeds are {runs} runs; at most {most.runs} can be run here."
+        )
+    seconds = min(training.seconds or most.run_seconds, most.run_seconds)
+    steps = min(training.steps or most.run_steps, most.run_steps)
+    return replace(comparison, training=replace(training, seconds=seconds, steps=steps))
+
+
+def affordable(task: Task, comparison: Comparison) -> Estimate:
+    """Parameters, seconds and memory of a comparison. Raises TaskError if it cannot be run, or if
+    this server does not give that much."""
     try:
-        return estimate(load_backbone(BACKBONE), task, comparison)
+        found = estimate(load_backbone(BACKBONE), task, comparison)
     except (MemoryError, RuntimeError) as error:  # a step of every new method is tried
         if not device.out_of_memory(error):
             raise
         device.release()
         raise TaskError("There is not enough memory for this now; please try less.") from None
-
-
-def begin(task: Task, comparison: Comparison) -> Job:
-    """Queue a comparison: of the Compare tab, of Your sounds, or of the HTTP interface.
-
-    task: of several folds the first; the others are loaded here.
-    Raises TaskError if this server cannot run it, or not now.
-    """
-    seconds = {of.method: of.seconds for of in affordable(task, comparison).costs}
-    weights = {run.name: seconds[run.entry] for run in comparison.runs}
-    folds = [task, *(tasks.load(task.name, fold) for fold in comparison.folds[1:])]
-    job = _new_job(task, weights)
-    folder = job.note.folder
-    try:
-        return jobs.start(
-            lambda: driver.run(BACKBONE, folds, comparison, folder),
-            job,
-            limits().comparisons_waiting,
-        )
-    except jobs.Full as error:
-        job.forget()
-        raise TaskError(str(error)) from None
-
-
-def affordable(task: Task, comparison: Comparison) -> Estimate:
-    """The cost of a comparison. Raises TaskError if this server does not give that much."""
-    found = cost(task, comparison)
     most = max(found.costs, key=lambda of: of.memory_mb)
     if most.memory_mb > limits().run_memory_mb:
         raise TaskError(
@@ -165,19 +149,16 @@ def reopen(path: Path, own: Sequence[Task] = ()) -> Job:
 
     Raises TaskError with one sentence if it is neither.
     """
-    job = _new_job(None, {}, visiting=True)
+    job = _new_job(visiting=True)
     try:
         if path.suffix == ".zip":
-            run_directory.unpack(path, job.note.folder)
+            run_directory.unpack(path, job.folder)
         else:
-            shutil.copyfile(path, job.note.folder / "events.jsonl")
+            shutil.copyfile(path, job.folder / "events.jsonl")
         return _reopened(job, own)
-    except TaskError:
+    except (OSError, TaskError) as error:
         job.forget()
-        raise
-    except OSError as error:
-        job.forget()
-        raise TaskError(_not_stored(error)) from None
+        raise TaskError(not_stored(error) if isinstance(error, OSError) else str(error)) from None
 
 
 def example(name: str = "initials") -> Job:
@@ -186,36 +167,34 @@ def example(name: str = "initials") -> Job:
     Raises TaskError if it cannot be opened now.
     """
     job = _examples.get(name)
-    if not (job and job.note.folder.is_dir() and find(job.id)):
+    if not (job and job.folder.is_dir() and find(job.id)):
         job = _examples[name] = reopen(ASSETS / "comparisons" / f"{name}.zip")
     return job
 
 
 def _reopened(job: Job, own: Sequence[Task] = ()) -> Job:
     """Fill a job with what its folder holds; raises TaskError if that is no comparison."""
-    events = run_directory.read(job.note.folder)
+    events = run_directory.read(job.folder)
     cut_off = run_directory.cut_off(events)
     job.events = [*_without_steps(events), *cut_off]
     job.state = "interrupted" if cut_off else "finished"
     plan = plan_of(job)
     task = all_tasks(own).get(plan.task)
     if task and {clip_name(file) for file in task.files} >= set(plan.clips):
-        job.note = replace(job.note, task=task)  # else it is another task of the same name
+        job.task = task  # else it is another task of the same name
     return jobs.keep(job)
 
 
 def _without_steps(events: Sequence[ComparisonEvent]) -> list[ComparisonEvent]:
     """But for the last of each run, which tells how far it came: a log may hold 400,000."""
     last = {e.run: e for e in events if isinstance(e, RunEvent) and isinstance(e.event, Step)}
-    passing = (Step, Evaluating)
-    return [
-        e
-        for e in events
-        if not isinstance(e, Preparing)
-        and not (
-            isinstance(e, RunEvent) and isinstance(e.event, passing) and last.get(e.run) is not e
-        )
-    ]
+
+    def passing(e: ComparisonEvent) -> bool:
+        if isinstance(e, RunEvent) and isinstance(e.event, (Step, Evaluating)):
+            return last.get(e.run) is not e
+        return isinstance(e, Preparing)
+
+    return [e for e in events if not passing(e)]
 
 
 def plan_of(job: Job) -> Planned:
@@ -225,15 +204,13 @@ def plan_of(job: Job) -> Planned:
 
 def finished_run(job: Job | None, run: str | None) -> RunFinished | None:
     """The result of a run by its name."""
-    for event in list(job.events) if job else []:
-        if isinstance(event, RunFinished) and event.run == run:
-            return event
-    return None
+    events = list(job.events) if job else []
+    return next((e for e in events if isinstance(e, RunFinished) and e.run == run), None)
 
 
 def bundle_path(job: Job, run: RunFinished) -> Path | None:
     """The bundle of a run; None where a saved comparison came without."""
-    path = run_directory.bundle_path(job.note.folder, plan_of(job), run.run)
+    path = run_directory.bundle_path(job.folder, plan_of(job), run.run)
     return path if path.is_file() else None
 
 
@@ -251,7 +228,7 @@ def bundle_of_key(key: str) -> Path | None:
     return bundle_path(job, run) if job and run else None
 
 
-def _new_job(task: Task | None, weights: dict[str, float], visiting: bool = False) -> Job:
+def _new_job(visiting: bool = False) -> Job:
     """A job with a new folder; those that are kept no longer are removed first."""
     folder = (runs() / VISITING if visiting else runs()) / jobs.new_id()
     try:
@@ -259,40 +236,30 @@ def _new_job(task: Task | None, weights: dict[str, float], visiting: bool = Fals
         sweep()
         folder.mkdir(parents=True)
     except OSError as error:
-        raise TaskError(_not_stored(error)) from None
-    job = _job_of(folder, task, weights)
-    job.visiting = visiting
-    return job
+        raise TaskError(not_stored(error)) from None
+    return _job_of(folder, visiting)
 
 
-def _job_of(folder: Path, task: Task | None = None, weights: dict[str, float] | None = None) -> Job:
-    details = JobDetails(folder, task, weights or {})
-    return Job(id=folder.name, note=details, forget=lambda: _remove(folder))
+def _job_of(folder: Path, visiting: bool = False) -> Job:
+    return Job(folder.name, folder=folder, forget=partial(_remove, folder), visiting=visiting)
 
 
 def sweep() -> None:
     """Remove the comparisons that are kept no longer."""
-
-    def written(folder: Path) -> float:
-        try:
-            return (folder / "events.jsonl").stat().st_mtime
-        except OSError:  # none yet, or another sweep was here
-            return time.time()
-
-    brought = runs() / VISITING
-    for folder in brought.iterdir() if brought.is_dir() else ():
-        if jobs.find(folder.name) is None and time.time() - written(folder) > 60:
-            _remove(folder)
-    kept = [path for path in runs().iterdir() if path.is_dir() and path != brought]
-    for place, folder in enumerate(sorted(kept, key=written, reverse=True)):
-        job = jobs.find(folder.name)
-        aged = time.time() - written(folder) > 3600 * limits().comparison_hours
-        if (aged or place >= limits().comparisons) and (job is None or job.over):
-            _remove(folder)
+    for place, most in ((runs(), limits().comparisons), (runs() / VISITING, jobs.VISITING)):
+        found = [path for path in place.glob("*/") if path.name != VISITING]
+        for newer, folder in enumerate(sorted(found, key=_written, reverse=True)):
+            job = jobs.find(folder.name)
+            aged = time.time() - _written(folder) > 3600 * limits().comparison_hours
+            if (aged or newer >= most) and (job is None or job.over):
+                _remove(folder)
 
 
-def _not_stored(error: OSError) -> str:
-    return f"This server cannot store a comparison now: {error.strerror}."
+def _written(folder: Path) -> float:
+    try:
+        return (folder / "events.jsonl").stat().st_mtime
+    except OSError:  # none yet, or another sweep was here
+        return time.time()
 
 
 def _remove(folder: Path) -> None:

@@ -16,9 +16,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-from softmoa.data.limits import limits
+from softmoa.data.limits import LimitError, limits
+from softmoa.data.tasks import Task
 from softmoa.model import device
 
 GRACE = 20.0  # seconds without a watcher
@@ -27,26 +29,26 @@ State = Literal["waiting", "running", "finished", "stopped", "failed", "interrup
 new_id = partial(secrets.token_urlsafe, 9)  # 12 letters, digits, - and _ that cannot be guessed
 
 
-class Full(ValueError):
-    """No more jobs are taken for now; the message is one sentence for who asked."""
-
-
 @dataclass(eq=False)
 class Job:
     """Events of a generator, gathered in the background.
 
     `events` only grows and may be read at any time; `times` are theirs, in seconds since the job
-    got its turn. A generator must come back at least once a second for `stop` to be quick. `note`
-    is the caller's, such as where the results lie; `forget` is called when the job is dropped.
-    Whoever knows `id` may look; `key` is for who began. visiting: of a file that a visitor brought,
-    kept among those alone, so that they push out nobody's own.
+    got its turn. A generator must come back at least once a second for `stop` to be quick.
+    Whoever knows `id` may look; `key` is for who began.
+
+    folder: where the results lie; `forget`, called when the job is dropped, removes it. task: None
+    where a saved comparison's sounds are not at hand. weights: run -> estimated seconds. visiting:
+    of a file that a visitor brought, kept among those alone, so that they push out nobody's own.
     """
 
     id: str = field(default_factory=new_id)
     key: str = field(default_factory=new_id)
-    note: Any = None
-    visiting: bool = False
+    folder: Path = Path()
     forget: Callable[[], None] = lambda: None
+    task: Task | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    visiting: bool = False
     events: list[Any] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     state: State = "waiting"
@@ -64,10 +66,6 @@ class Job:
     def seconds(self) -> float:
         """From its turn to its latest event."""
         return self.times[-1] if self.times else 0.0
-
-    @property
-    def stopping(self) -> bool:
-        return self.asked_to_stop and not self.over
 
     @property
     def unwanted(self) -> bool:
@@ -124,14 +122,16 @@ _lock = threading.RLock()
 _jobs: dict[str, Job] = {}  # in the order in which they get their turns
 
 
-def start(
-    make: Callable[[], Generator[Any, None, None]], job: Job | None = None, most: int | None = None
-) -> Job:
-    """Queue a new job. Raises Full if `most` jobs run or wait already."""
+def start(make: Callable[[], Generator[Any, None, None]], job: Job | None = None) -> Job:
+    """Queue a new job. Raises LimitError, and drops it, if enough run or wait already."""
+    job, most = job or Job(), limits().comparisons_waiting
     with _lock:
-        if most is not None and len(_queue()) >= most:
-            raise Full(f"The queue is full: {most} comparisons run or wait; please try later.")
-        job = keep(job or Job())
+        if len(_queue()) >= most:
+            job.forget()
+            raise LimitError(
+                f"The queue is full: {most} comparisons run or wait; please try later."
+            )
+        keep(job)
         # In the context of who asked: ZeroGPU wants to know whose request it is.
         job.future = _worker.submit(contextvars.copy_context().run, job.run, make)
     return job

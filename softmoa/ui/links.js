@@ -1,6 +1,6 @@
 // One step of the view in the address: a function of the components of all tabs, in the order of
-// `tabs`. tabs: name -> [keys of its components, those of them that count from 0]. tab: the one
-// that was selected. opened: the page has done what the link asks. copied: words on the button.
+// `tabs`. tabs: name -> keys of its components. tab: the one that was
+// selected. opened: the page has done what the link asks. copied: words on the button.
 ({tabs, tab, opened, copied}) => async (...values) => {
   const asked = new URLSearchParams(location.search);
   if (opened) window.softmoaLinkOpened = true;
@@ -12,11 +12,10 @@
     if (key.startsWith('__') || key === 'present') query.set(key, value);
   query.set('tab', shown);
   for (const name of names) {
-    const [keys, fromZero] = tabs[name];
-    const own = values.splice(0, keys.length);
+    const keys = tabs[name], own = values.splice(0, keys.length);
     if (name !== shown) continue;
     keys.forEach((key, k) => {
-      const value = fromZero.includes(key) ? own[k] + 1 : own[k] ?? '';
+      const value = own[k] ?? '';
       if (typeof value === 'object')  // what the stage shows; 0 and "" are its defaults
         for (const [name, part] of Object.entries(value)) part && query.set(name, part);
       // A visitor's own bundle: its key would open the comparison that it came from.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from softmoa.ui.figure import QUIET
 from softmoa.ui.texts import links as texts
 
 
@@ -54,7 +55,6 @@ class Linked:
     parts: key in the address -> component; None and "" are left out. Of a value that is an object
     each entry goes into the address by its own key.
     open_link: what a link asks for -> values of some of `opened`, by component.
-    from_zero: keys of numbers that count from 0 in the component, and from 1 in the address.
     last: what starts the work when it is set, and its value by the link. It is set after all else,
     or the work could begin with what was chosen before.
     """
@@ -62,17 +62,11 @@ class Linked:
     name: str
     tab: gr.Tab
     parts: dict[str, Component]
-    opened: list[Component]
-    open_link: Callable[[Query], dict[Component, Any]]
-    from_zero: tuple[str, ...] = ()
+    opened: list[Component] = field(default_factory=list)
+    open_link: Callable[[Query], dict[Component, Any]] = lambda query: {}
     last: tuple[Component, Callable[[Query], Any]] | None = None
 
-    def beside(self, name: str, tab: gr.Tab, keys: Collection[str]) -> Linked:
-        """Another tab about what this one holds: its link opens both, and names only `keys`."""
-        return replace(self, name=name, tab=tab, parts={key: self.parts[key] for key in keys})
 
-
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 SCRIPT = Path(__file__).with_name("links.js").read_text(encoding="utf-8")
 SCRIPT = SCRIPT[SCRIPT.index("({") :]  # gradio takes an expression, without the words before it
 
@@ -83,14 +77,14 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     components = [component for one in linked for component in one.parts.values()]
 
     def script(**told: Any) -> str:
-        keys = {one.name: [list(one.parts), one.from_zero] for one in linked}
+        keys = {one.name: list(one.parts) for one in linked}
         return f"({SCRIPT.strip()})({json.dumps({'tabs': keys} | told)})"
 
     changes = [component.change for component in dict.fromkeys(components)]  # type: ignore[attr-defined]
-    gr.on(changes, None, components, None, js=script(), **PRIVATE)
+    gr.on(changes, None, components, None, js=script(), **QUIET)
     for one in linked:
-        one.tab.select(None, components, None, js=script(tab=one.name), **PRIVATE)
-    copy.click(None, components, None, js=script(copied=texts.COPIED), **PRIVATE)
+        one.tab.select(None, components, None, js=script(tab=one.name), **QUIET)
+    copy.click(None, components, None, js=script(copied=texts.COPIED), **QUIET)
 
     def read(request: gr.Request) -> tuple[Query, Linked]:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})
@@ -113,6 +107,6 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     # In the queue, since a warning reaches the page no other way. Two tabs may open the same ones.
     outputs = list(dict.fromkeys([tabs, *(part for one in linked for part in one.opened)]))
     lasts = list(dict.fromkeys(one.last[0] for one in linked if one.last))
-    begun = demo.load(open_link, None, outputs, concurrency_limit=None, **PRIVATE)
-    begun = begun.then(open_last, None, lasts, concurrency_limit=None, **PRIVATE)
-    begun.then(None, js=script(opened=True), **PRIVATE)
+    begun = demo.load(open_link, None, outputs, concurrency_limit=None, **QUIET)
+    begun = begun.then(open_last, None, lasts, concurrency_limit=None, **QUIET)
+    begun.then(None, js=script(opened=True), **QUIET)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,37 +17,41 @@ import torch
 from gradio import route_utils
 from gradio.themes import Default
 
+from softmoa.data import collection, folders
 from softmoa.data.limits import limits
 from softmoa.data.values import InputError
 from softmoa.lens.hearing import hear
+from softmoa.methods.card import CITATION
+from softmoa.model import device
 from softmoa.ui import (
-    about,
     api,
     collect,
     compare,
     compare_form,
     comparing,
     experts,
+    explore_files,
     favourites,
     jobs,
     links,
     live,
-    sweeper,
 )
 from softmoa.ui.explore import Explored
+from softmoa.ui.figure import Note
 from softmoa.ui.guard import Guard, Upload, share_out
 from softmoa.ui.lesson import tab as lesson
 from softmoa.ui.links import Linked
 from softmoa.ui.texts.links import COPY
 
+SWEPT_EVERY = 60  # seconds
 M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def build() -> gr.Blocks:
     """The whole app, not yet launched."""
-    # Seconds between two sweeps of gradio's cache, and the age of what goes.
-    sweep = (int(sweeper.EVERY), 60 * limits().upload_minutes)
-    with gr.Blocks(title="Soft-MoA Lab", analytics_enabled=False, delete_cache=sweep) as demo:
+    # Of gradio's cache: seconds between two sweeps, and the age of what goes.
+    swept = SWEPT_EVERY, 60 * limits().upload_minutes
+    with gr.Blocks(title="Soft-MoA Lab", analytics_enabled=False, delete_cache=swept) as demo:
         with gr.Row(elem_classes="head"):
             gr.Markdown("# Soft-MoA Lab\nSee which expert hears what.")
             copy = gr.Button(COPY, size="sm", elem_id="copy-link")
@@ -54,22 +61,50 @@ def build() -> gr.Blocks:
             with gr.Tab("Experts", id="experts") as tab:
                 looked = experts.build(explored, tab)
             with gr.Tab("Compare", id="compare") as race:
-                raced = compare.build(explored, tabs, race, demo)
+                raced = compare.build(explored, tabs, race)
             with gr.Tab("Your sounds", id="sounds") as sounds:
                 collect.Sounds(raced)
             with gr.Tab("Live", id="live") as tab:
                 listened = live.build(tab)
             with gr.Tab("Lesson", id="lesson") as tab:
                 learned = lesson.build(tab)
-        recorded = Linked("sounds", sounds, {}, [], lambda query: {})  # only the tab
+        recorded = Linked("sounds", sounds, {})  # only the tab
         linked = [explored.link, looked, raced.link, recorded, listened, learned]
         links.wire(demo, tabs, linked, copy)
-        about.build()
+        _about()
         api.build()
     demo.queue(api_open=False)  # else a direct call need not wait for its turn
     share_out(demo._queue)
     route_utils.GradioUploadFile = Upload
     return demo
+
+
+def _about() -> None:
+    """Below the tabs, folded: what becomes of sounds, the server's limits, how to cite."""
+    with gr.Row():
+        with gr.Accordion("Privacy and limits", open=False, elem_id="limits"):
+            gr.Markdown(f"Models compute on **{device.title(device.default())}** here.")
+            gr.Markdown(
+                "What you record or upload stays on this server, is read only to you and is "
+                f"deleted about {limits().upload_minutes} minutes later. Nobody else is told what "
+                "you do here."
+            )
+            gr.Markdown("\n".join(f"- {sentence}" for sentence in limits().sentences()))
+            Note(
+                "The limits keep the server usable for everybody. On your own machine they are "
+                "yours to change, each by an environment variable such as "
+                "`SOFTMOA_MAX_AUDIO_SECONDS=60`."
+            )
+        with gr.Accordion("Cite", open=False, elem_id="cite"):
+            gr.Markdown(
+                "The method is by Cappellazzo, Falavigna and Brutti: *Efficient Fine-tuning of "
+                "Audio Spectrogram Transformers via Soft Mixture of Adapters*, Interspeech 2024 "
+                "([arXiv 2402.00828](https://arxiv.org/abs/2402.00828))."
+            )
+            gr.Code(
+                CITATION, label="BibTeX", interactive=False, elem_id="bibtex",
+                wrap_lines=True,  # no box that only a pointer can scroll
+            )  # fmt: skip
 
 
 def warm_up() -> None:
@@ -146,11 +181,33 @@ def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
             instead = "another address with --host or port with --port"
         raise ServeError(f"Cannot serve on {where}: choose {instead}.") from None
     threading.Thread(target=warm_up, daemon=True).start()
-    sweeper.start()
+    threading.Thread(target=_keep_sweeping, daemon=True).start()
     try:
         demo.block_thread()
     finally:
         jobs.close()
+
+
+def sweep() -> None:
+    """Remove the takes, downloads and comparisons that are kept no longer."""
+    for remove in (
+        partial(folders.sweep, collection.ROOT, limits().upload_minutes),
+        partial(folders.sweep, explore_files.EXPORTS, limits().download_minutes),
+        comparing.sweep,
+    ):
+        try:
+            remove()
+        except FileNotFoundError:  # none yet
+            continue
+        except OSError:  # the others go on, and this one next time
+            logging.exception("a sweep failed")
+
+
+def _keep_sweeping() -> None:
+    """What visitors leave is deleted when its time is over, whether or not another one comes."""
+    while True:
+        time.sleep(SWEPT_EVERY)
+        sweep()
 
 
 def _share_arenas() -> None:

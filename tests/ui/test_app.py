@@ -22,7 +22,7 @@ from softmoa.data import collection
 from softmoa.lens.classifier import DEFAULT_BUNDLE, open_classifier
 from softmoa.lens.classify import classify
 from softmoa.model.weights import ASSETS
-from softmoa.ui import comparing, explore, explore_files, sweeper
+from softmoa.ui import comparing, explore, explore_files
 from softmoa.ui import page as the_page
 from softmoa.ui.examples import clip_name, example_clips
 
@@ -226,7 +226,7 @@ def test_nothing_waits_for_another_visitor_to_be_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(collection, "ROOT", tmp_path / "takes")
     monkeypatch.setattr(explore_files, "EXPORTS", tmp_path / "exports")
     monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
-    sweeper.sweep()  # there is nothing yet
+    the_page.sweep()  # there is nothing yet
     for name in ("takes", "exports", "runs"):
         for age in ("old", "new"):
             (tmp_path / name / age).mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_nothing_waits_for_another_visitor_to_be_deleted(tmp_path, monkeypatch):
             if age == "old":
                 os.utime(log, (0, 0))
                 os.utime(log.parent, (0, 0))
-    sweeper.sweep()
+    the_page.sweep()
     assert {path.name for path in tmp_path.glob("*/*")} == {"new"}
 
 
@@ -244,7 +244,7 @@ def test_a_sweep_that_fails_does_not_keep_the_others(tmp_path, monkeypatch, capl
         raise OSError(24, "Too many open files")
 
     swept = []
-    monkeypatch.setattr(sweeper.folders, "sweep", fail)
+    monkeypatch.setattr(the_page.folders, "sweep", fail)
     monkeypatch.setattr(comparing, "sweep", lambda: swept.append("runs"))
-    sweeper.sweep()
+    the_page.sweep()
     assert swept == ["runs"] and caplog.text.count("a sweep failed") == 2

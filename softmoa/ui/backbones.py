@@ -6,7 +6,7 @@ the embedded backbone takes its place, with the reason in sight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -107,8 +107,8 @@ class ModelChoice:
             repository = of_hub(name)
             about = BACKBONES[name].about if name in BACKBONES else ""
             if repository is not None:
-                for done, total in fetch(repository):
-                    yield {self.backbone: gr.update(info=_said(name, done, total))}
+                for words in said(fetch(repository), name):
+                    yield {self.backbone: gr.update(info=words)}
                 folder = weights.cached(repository)
                 if folder is None:
                     raise HubError(f"'{repository}' is no longer on this machine.")
@@ -197,7 +197,10 @@ def _info(about: str) -> str:
     )
 
 
-def _said(name: str, done: int, total: int) -> str:
-    if total < 1e5:  # config.json, which comes first
-        return f"Asking the Hub for {name}."
-    return f"Fetching {name} from the Hub: {done / 1e6:.0f} of {total / 1e6:.0f} MB."
+def said(steps: Iterable[tuple[int, int]], name: str) -> Iterator[str]:
+    """What the page says at every step of a download."""
+    for done, total in steps:
+        if total < 1e5:  # config.json, which comes first
+            yield f"Asking the Hub for {name}."
+        else:
+            yield f"Fetching {name} from the Hub: {done / 1e6:.1f} of {total / 1e6:.1f} MB."

@@ -16,10 +16,10 @@ from softmoa.data.values import InputError
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
 from softmoa.training.fit import TrainingOptions
-from softmoa.training.plan import Choice, Comparison
+from softmoa.training.plan import Choice, Comparison, title
 from softmoa.training.scoreboard import Scoreboard, conclusion
 from softmoa.ui import compare_watch, comparing, standings
-from softmoa.ui.checks import refuse
+from softmoa.ui.checks import refuse, refusing
 from softmoa.ui.collect_view import takes
 from softmoa.ui.compare import Compare
 from softmoa.ui.figure import ON_MODEL, QUIET, Figure, Note, Recorder, Stream, Table
@@ -122,12 +122,12 @@ class Training:
         if clips < FEW:
             said += f" With {clips} test clips this says little: record more takes to know."
         keys = {run.method: comparing.bundle_key(job, run) for run in board.finished}
-        titles = [(standings.TITLES[method], key) for method, key in keys.items()]
+        titles = [(title(method), key) for method, key in keys.items()]
         key = keys[max(board.finished, key=lambda run: run.val_accuracy).method]
         return {
             self.tried: gr.Column(visible=True),
             self.verdict: said,
-            self.table: standings.rows(board, True),
+            self.table: [*standings.rows(board, True).values()],
             self.use: gr.Radio(titles, value=key),
             self.home: bundle_file(key),
         }
@@ -174,14 +174,12 @@ def bundle_file(key: str | None) -> str:
     return str(path)
 
 
+@refusing
 def name_sound(key: str, path: str | None) -> dict | None:
     """Probabilities of the visitor's classes for a new recording."""
     if not path:
         return None
-    try:
-        return dict(classify(open_classifier(bundle_file(key)), path, record=False).top(5))
-    except AudioError as error:
-        raise refuse(str(error)) from None
+    return dict(classify(open_classifier(bundle_file(key)), path, record=False).top(5))
 
 
 def listen(recent: Recent, key: str) -> dict | None:

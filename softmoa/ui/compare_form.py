@@ -17,7 +17,7 @@ from softmoa.training.plan import Comparison, plan, title
 from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, refusing, text
 from softmoa.ui.figure import PRIVATE, QUIET, Note
-from softmoa.ui.standings import TITLES, duration
+from softmoa.ui.standings import duration
 
 DEFAULT_TASK = "initials"  # half a minute a run, and one where methods can part from the probe
 SHOTS = {"5": 5, "10": 10, "20": 20, "all": 0}
@@ -53,7 +53,7 @@ class Form:
         self.task = gr.Dropdown(choices, value=DEFAULT_TASK, label="Task", elem_id="task")
         with gr.Accordion("Choose methods", open=False, elem_id="choose"):
             self.methods = gr.CheckboxGroup(
-                [(title, name) for name, title in TITLES.items()],
+                [(method.title, name) for name, method in METHODS.items()],
                 value=PRESETS[COLLAPSE],
                 show_label=False,
                 elem_id="methods",

@@ -82,7 +82,7 @@ class Stage:
         return {
             self.verdict: standings.verdict(board) if over else racing(board),
             self.progress: progress(job, board),
-            self.table: standings.rows(board, over),
+            self.table: [*standings.rows(board, over).values()],
             self.lanes: growth(standings.lanes(board, over)),
         }
 
@@ -125,7 +125,8 @@ async def watch(job: Job) -> AsyncIterator[tuple[Scoreboard, bool]]:
 
 def progress(job: Job, board: Scoreboard) -> str:
     """Where the comparison is, and how long it will still take."""
-    share = standings.share_done(board, job.weights)
+    done = sum(job.weights.get(run, 0.0) * part for run, part in board.progress.items())
+    share = done / (sum(job.weights.values()) or 1)
     runs = len(board.plan.runs) if board.plan else 0
     time = job.seconds or sum(run.seconds for run in board.finished)
     if job.state == "waiting":
@@ -134,11 +135,11 @@ def progress(job: Job, board: Scoreboard) -> str:
         words = job.message
     elif job.over:
         share = 1.0 if job.state == "finished" else share
-        done = f"{len(board.finished)} of {runs} runs"
+        ended = f"{len(board.finished)} of {runs} runs"
         words = {
-            "finished": f"Done: {done} in {duration(time)}.",
-            "stopped": f"Stopped: {done} were finished and are kept.",
-            "interrupted": f"Interrupted: {done} were finished; the others were cut off.",
+            "finished": f"Done: {ended} in {duration(time)}.",
+            "stopped": f"Stopped: {ended} were finished and are kept.",
+            "interrupted": f"Interrupted: {ended} were finished; the others were cut off.",
         }[job.state]
         if board.plan:  # the form beside it may say something else by now
             shots = board.plan.shots

@@ -20,8 +20,8 @@ from softmoa.methods import sharing
 from softmoa.methods.bundle import BundleError, read_info
 from softmoa.model.weights import WeightsError
 from softmoa.ui import backbones
-from softmoa.ui.backbones import FROM_HUB, ModelChoice, Own, bundle_choices, keep_own
-from softmoa.ui.checks import refuse, text, warn
+from softmoa.ui.backbones import FROM_HUB, ModelChoice, Own, bundle_choices, keep_own, said
+from softmoa.ui.checks import refuse, refusing, text, warn
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.figure import PRIVATE, Note
 
@@ -56,27 +56,28 @@ class HubBundles:
     def load_bundle(self, name: object, own: list[Own]) -> Iterator[dict]:
         """Fetch a bundle, and its backbone if need be; then choose both."""
         try:
-            if not text(name, "name").strip():
-                raise HubError("Write the name of a repository, such as user/name.")
-            asked = Repository.parse(str(name))
+            asked = Repository.parse(text(name, "name"))
             here = asked in _fetched or sharing.cached(asked) is not None
             if len(_fetched) >= limits().bundles and not here:
                 raise HubError(
                     f"This server has fetched its {limits().bundles} bundles from the Hub."
                 )
-            steps = sharing.fetch_in_steps(asked, limits().bundle_mb)
             try:
-                path = yield from self._said(steps, asked)
+                for words in said(sharing.fetch_in_steps(asked, limits().bundle_mb), str(asked)):
+                    yield {self.status: words}
             except BundleError:  # what was fetched takes its place on the disk all the same
                 _fetched.add(asked)
                 raise
+            path = sharing.cached(asked)
+            assert path is not None  # it has just been fetched
             found = Repository(asked.id, sharing.commit_of(path))
             _fetched.add(found)
             info = read_info(path)
             try:
                 repository = backbones.of_hub(info.base)
                 if repository is not None:
-                    yield from self._said(backbones.fetch(repository), repository)
+                    for words in said(backbones.fetch(repository), info.base):
+                        yield {self.status: words}
                 open_classifier(str(found), backbones.opened_name(info.base))
             except (HubError, WeightsError) as error:
                 raise HubError(
@@ -94,16 +95,6 @@ class HubBundles:
             self.model.bundle: gr.Dropdown(bundle_choices(info.base, own), value=entry[1]),
             self.model.backbone: info.base,
         }
-
-    def _said(self, steps, name: Repository):
-        """Pass steps of a download on as what the page says; their value is passed on too."""
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as over:
-                return over.value
-            words = f"Fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB."
-            yield {self.status: words}
 
 
 def may_publish() -> bool:
@@ -145,6 +136,7 @@ def name_of_key(key: str) -> str | None:
     return str(repository) if known else None
 
 
+@refusing
 def publish(
     bundle: str, repository: str, private: bool, licence: str, token: gr.OAuthToken | None
 ) -> str:
@@ -158,10 +150,5 @@ def publish(
         raise refuse(
             "Choose a bundle of your own from the list of bundles: one that you trained here."
         )
-    try:
-        address = sharing.push(
-            path, text(repository, "repository"), token.token, private is True, licence
-        )
-    except (BundleError, HubError) as error:
-        raise refuse(str(error)) from None
-    return f"Published: {address}"
+    name = text(repository, "repository")
+    return f"Published: {sharing.push(path, name, token.token, private is True, licence)}"

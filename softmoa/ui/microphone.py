@@ -100,11 +100,10 @@ def follow(
     )
 
     def update(recent: Recent, before: int, on: bool, *choices: Any) -> dict:
-        match due(recent, before, on):
-            case "stop":
-                return {timer: gr.Timer(active=False), **idle}
-            case "wait":
-                return {timer: gr.skip()}
+        if not on or (recent.chunks and time.monotonic() - recent.at > SILENT):
+            return {timer: gr.Timer(active=False), **idle}
+        if recent.chunks == before:
+            return {timer: gr.skip()}
         return {answered: recent.chunks, **answer(recent, *choices)}
 
     timer.tick(
@@ -114,10 +113,3 @@ def follow(
         trigger_mode="once",
         **ON_MODEL,
     )
-
-
-def due(recent: Recent, before: int, on: bool) -> str:
-    """ "stop" with the microphone or after silence, "wait" where nothing is new, or "answer"."""
-    if not on or (recent.chunks and time.monotonic() - recent.at > SILENT):
-        return "stop"
-    return "wait" if recent.chunks == before else "answer"

@@ -6,7 +6,6 @@ Everything is made from a Scoreboard, so a saved comparison looks like the one t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import cycle
 from statistics import mean
 
@@ -37,7 +36,6 @@ AXES = {
 PROBE = "linear"
 MOST_POINTS = 200  # of a curve: a screen shows no more
 GOOD = 0.9  # accuracy whose cheapest method is named
-TITLES = {name: method.title for name, method in METHODS.items()}
 # Those that race most often come first. From the 13th on, dashes.
 LEADING = ("soft-moa", "topk-moa", "dense-moa", "lora", "adapter", "bitfit", "full", "prefix")
 ORDERED = [*LEADING, *(name for name in METHODS if name not in {PROBE, *LEADING})]
@@ -54,10 +52,6 @@ def colours(board: Scoreboard) -> dict[str, str]:
     return found | {entry: next(free) for entry in entries if entry not in COLOUR}
 
 
-def share_done(board: Scoreboard, weights: Mapping[str, float]) -> float:
-    """Part of the work that is over; `weights`: run -> seconds it was estimated to take."""
-    done = sum(weights.get(run, 0.0) * part for run, part in board.progress.items())
-    return done / (sum(weights.values()) or 1)
 
 
 def verdict(board: Scoreboard) -> str:
@@ -117,51 +111,38 @@ def reached(board: Scoreboard) -> dict[str, list[float]]:
 
 def lanes(board: Scoreboard, over: bool) -> go.Figure:
     """Every method on its track, the best validation accuracy first."""
-    table, found = {row[0]: row for row in rows(board, over)}, reached(board)
-    paint = colours(board)
-    names = {title(run.method): run.method for run in (board.plan.runs if board.plan else ())}
-    return race.lanes(
-        [
-            Lane(
-                name,
-                paint[names[name]],
-                mean(found.get(names[name], [math.nan])),
-                spread(found.get(names[name], [])),
-                f"{size.partition(' ')[0]} · {time or so_far}",
-                "<br>".join(f"{k}: {v}" for k, v in zip(COLUMNS, row, strict=True) if v),
-            )
-            for name, row in table.items()
-            for _, _, _, size, time, _, so_far in [row]
-        ],
-        board.probe("valid"),
-        "validation accuracy",
-        "parameters · time",
-    )
+    found, paint, tracks = reached(board), colours(board), []
+    for method, row in rows(board, over).items():
+        name, _, _, size, time, _, so_far = row
+        at, cost = found.get(method, [math.nan]), f"{size.partition(' ')[0]} · {time or so_far}"
+        told = "<br>".join(f"{k}: {v}" for k, v in zip(COLUMNS, row, strict=True) if v)
+        tracks.append(Lane(name, paint[method], mean(at), spread(at), cost, told))
+    return race.lanes(tracks, board.probe("valid"), "validation accuracy", "parameters · time")
 
 
-def rows(board: Scoreboard, over: bool) -> list[list[str]]:
-    """The table of `COLUMNS`: a row per method, the best validation accuracy first."""
+def rows(board: Scoreboard, over: bool) -> dict[str, list[str]]:
+    """Method -> its row of the table of `COLUMNS`, the best validation accuracy first."""
     if (plan := board.plan) is None:
-        return []
+        return {}
     done, found = {row.method: row for row in board.rows()}, reached(board)
     failed = {of.method: of.message for of in board.failed}
-    table = []
-    for method in dict.fromkeys(run.method for run in plan.runs):
+    methods, table = dict.fromkeys(run.method for run in plan.runs), {}
+    for method in sorted(methods, key=lambda method: -mean(found.get(method, [0]))):
         runs = [run for run in plan.runs if run.method == method]
         share = sum(board.progress.get(run.run, 0.0) for run in runs) / len(runs)
         ended = sum(run.method == method for run in board.finished)
         so_far = f"{ended} of {len(runs)}" if over or ended == len(runs) else f"{share:.0%}"
-        size, row = runs[0].trained_parameters, done.get(method)
         test = time = memory = ""
-        if row:
-            test = f"{row.test_accuracy:.1%}"
-            test += f" ± {row.spread:.1%}" if row.seeds > 1 else ""
+        if row := done.get(method):
+            test = f"{row.test_accuracy:.1%}" + f" ± {row.spread:.1%}" * (row.seeds > 1)
             time = duration(row.seconds)
             memory = f"{row.memory_mb:.0f} MB" if row.memory_mb >= 1 else "< 1 MB"
         valid = f"{mean(found[method]):.1%}" if method in found else ""
+        size = runs[0].trained_parameters
         size = f"{size:,} ({100 * size / (plan.backbone_parameters or 1):.2g}%)"
-        table.append([title(method), valid, test, size, time, memory, failed.get(method, so_far)])
-    return sorted(table, key=lambda row: -float(row[1].rstrip("%") or 0))
+        so_far = failed.get(method, so_far)
+        table[method] = [title(method), valid, test, size, time, memory, so_far]
+    return table
 
 
 def curves(board: Scoreboard, shown: str, axis: str) -> go.Figure:
@@ -187,7 +168,7 @@ def lines(board: Scoreboard, shown: str, axis: str) -> list[Curve]:
     probe = board.probe("valid")
     if shown == "accuracy" and probe is not None and PROBE not in set(table["method"]):
         ends = np.array([0, table[axis].max()])
-        found.append(Curve(TITLES[PROBE], QUIET, ends, np.full(2, probe), np.zeros(2), DASH[PROBE]))
+        found.append(Curve(title(PROBE), QUIET, ends, np.full(2, probe), np.zeros(2), DASH[PROBE]))
     for method, of in means.groupby("method", sort=False):
         shown_points = np.unique(np.linspace(0, len(of) - 1, MOST_POINTS).round().astype(int))
         x, mean, spread = of.fillna(0).to_numpy()[shown_points][:, [0, 2, 3]].T

@@ -108,7 +108,7 @@ class Sounds:
             self.take.input(self.add_take, [mine, label, self.take], self.shown, **QUICK),
             self.upload.upload(
                 self.add_zip, [mine, self.upload], [mine, self.status], **unpacking
-            ).then(self.redraw, [mine, label, self.status, chosen], self.shown, **QUICK),
+            ).then(self.show, [mine, label, self.status, chosen], self.shown, **QUICK),
             self.ready.click(self.add_ready, mine, self.shown, **QUICK),
             self.gallery.select(self.choose, mine, self.shown, **QUICK),
             delete.click(self.drop, [mine, label, chosen], self.shown, **QUICK),
@@ -122,7 +122,8 @@ class Sounds:
         """Everything the tab shows of a collection."""
         with mine.lock:
             now = mine.now
-            assert now is not None  # before a visitor has one, nothing is shown
+            if now is None:
+                return {self.mine: mine}
             if now.swept:
                 now = mine.now = Collection(now.folder, now.labels)
                 says = expired()
@@ -158,10 +159,6 @@ class Sounds:
             self.status: says,
             **self.training.allow(ready),
         }
-
-    def redraw(self, mine: Current, label: str | None, says: str, chosen: Row | None) -> dict:
-        """`show` after what took its time: what is chosen by now stays so."""
-        return self.show(mine, label, says, chosen) if mine.now else {self.mine: mine}
 
     def add_class(self, mine: Current, name: str) -> dict:
         try:

@@ -31,9 +31,11 @@ class Stage:
         with gr.Row():
             bare: dict[str, Any] = {"show_label": False, "container": False}
             values = ["accuracy", "loss"]
-            self.shown = gr.Radio(values, value="accuracy", elem_id="shown", **bare)
+            shown = gr.Radio(values, value="accuracy", elem_id="shown", **bare)
             axes = [("against steps", "step"), ("against seconds of training", "seconds")]
-            self.axis = gr.Radio(axes, value="step", elem_id="axis", **bare)
+            axis = gr.Radio(axes, value="step", elem_id="axis", **bare)
+        # What figures are drawn by.
+        self.choices: dict[str, gr.Radio | gr.Dropdown] = {"shown": shown, "axis": axis}
         self.curves = growing("curves")
 
     def lay_out_below(self) -> None:
@@ -43,17 +45,14 @@ class Stage:
             with gr.Column(min_width=320):
                 gr.Markdown("### What it costs")
                 with gr.Row():
-                    axes: dict[str, Any] = {"choices": list(standings.AXES), "min_width": 120}
-                    axes |= {"show_label": False, "container": False}
-                    self.up = gr.Dropdown(
-                        value="test accuracy", label="Vertical axis", elem_id="up", **axes
-                    )
-                    self.across = gr.Dropdown(
-                        value="trained parameters",
-                        label="Horizontal axis",
-                        elem_id="across",
-                        **axes,
-                    )
+                    for name, label, axis in (
+                        ("up", "Vertical axis", "test accuracy"),
+                        ("across", "Horizontal axis", "trained parameters"),
+                    ):
+                        self.choices[name] = gr.Dropdown(
+                            list(standings.AXES), value=axis, label=label, elem_id=name,
+                            min_width=120, show_label=False, container=False,
+                        )  # fmt: skip
                 self.costs = growing("costs")
                 Note(
                     "Here and above: means over seeds, with bands of ± one standard deviation, of "
@@ -68,19 +67,15 @@ class Stage:
                 )
 
     @property
-    def choices(self) -> dict[str, gr.Radio | gr.Dropdown]:
-        """What figures are drawn by."""
-        return {"shown": self.shown, "axis": self.axis, "up": self.up, "across": self.across}
-
-    @property
     def outputs(self) -> list:
         return [self.verdict, self.progress, self.lanes, self.curves, self.table, self.costs,
                 self.balance]  # fmt: skip
 
     def words(self, job: Job, board: Scoreboard, over: bool) -> dict:
-        """What may change at every look."""
+        """What may change at every look; before the verdict, what can come of the race at all."""
+        racing = f"### The race is on\n{outlook(board)}"
         return {
-            self.verdict: standings.verdict(board) if over else racing(board),
+            self.verdict: standings.verdict(board) if over else racing,
             self.progress: progress(job, board),
             self.table: [*standings.rows(board, over).values()],
             self.lanes: growth(standings.lanes(board, over)),
@@ -102,11 +97,6 @@ class Stage:
         if (job := comparing.find(job_id)) is None:
             return {}
         return self.figures(Scoreboard().add_all(list(job.events)), view)
-
-
-def racing(board: Scoreboard) -> str:
-    """What stands in the place of the verdict: what can come of the race at all."""
-    return f"### The race is on\n{outlook(board)}"
 
 
 async def watch(job: Job) -> AsyncIterator[tuple[Scoreboard, bool]]:

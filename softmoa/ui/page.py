@@ -170,8 +170,9 @@ def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
     _share_arenas()
     comparing.claim()
     try:
-        if host:
-            _check_host(host)
+        if host:  # one that this machine has not: gradio would try every port, five seconds each
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host.strip("[]"), 0), family=family).close()
         launch(demo, server_name=host, server_port=port, prevent_thread_lock=True)
     except (OSError, UnicodeError):  # gradio's message names settings that do not apply here
         where = f"port {port}" if port else "any port from 7860"
@@ -215,12 +216,3 @@ def _share_arenas() -> None:
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError, OSError, TypeError):  # another C library
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
-
-
-def _check_host(host: str) -> None:
-    """Raises OSError, or UnicodeError, if this machine has no such address: gradio would try every
-    port on it, five seconds each."""
-    found = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)
-    family, kind, _, _, address = found[0]
-    with socket.socket(family, kind) as probe:
-        probe.bind(address)

@@ -50,10 +50,10 @@ def test_a_finished_run_can_be_found_classified_with_and_reopened():
         assert comparing.bundle_of_key(other) is None
 
     again = comparing.reopen(compare_runs.files(job)[1])
-    assert again.over and again.note.task is not None
+    assert again.over and again.task is not None
     assert comparing.finished_run(again, run.run).predicted == run.predicted
     assert comparing.bundle_path(again, run).read_bytes() == path.read_bytes()
-    plain = comparing.reopen(job.note.folder / "events.jsonl")
+    plain = comparing.reopen(job.folder / "events.jsonl")
     assert comparing.bundle_path(plain, run) is None
 
 
@@ -120,7 +120,7 @@ def test_a_link_lets_others_watch_but_not_stop(monkeypatch):
             compare_form.stop(identity, [identity])
         for stranger in ([], None, "x" * 12, [identity]):
             compare_form.open_recorded("initials", identity, stranger)
-        assert not job.stopping and not job.over
+        assert not job.asked_to_stop and not job.over
         compare_form.stop(identity, began)
         job.wait(60)
     assert job.state == "stopped"
@@ -170,7 +170,7 @@ def test_the_server_bounds_memory_and_steps(monkeypatch):
     with pytest.raises(tasks.TaskError, match=r"Full fine-tuning would hold .* MB of memory"):
         comparing.begin(tasks.load("tones"), asked("full"))
     assert "at most 1 MB" in compare_form.describe(*FORM[:2], ["full"], *FORM[3:])
-    monkeypatch.setattr(compare_form, "limits", lambda: Limits(run_steps=3))
+    monkeypatch.setattr(comparing, "limits", lambda: Limits(run_steps=3))
     assert compare_form.asked_for(*FORM)[1].training.steps == 3
 
 
@@ -190,7 +190,7 @@ def test_old_comparisons_are_swept_away(monkeypatch, tmp_path):
         log = tmp_path / name / "events.jsonl"
         log.touch()
         os.utime(log, (time.time() - 3600 * hours,) * 2)
-    new = comparing._new_job(None, {})
+    new = comparing._new_job()
     assert {path.name for path in tmp_path.iterdir()} == {new.id, "second", "first"}
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from softmoa.data.limits import Limits
+from softmoa.data.limits import LimitError, Limits
 from softmoa.ui import jobs
 
 
@@ -71,25 +71,35 @@ def test_old_jobs_are_forgotten(monkeypatch):
     assert jobs.find(kept[-1].id) is kept[-1]
 
 
-def test_so_many_wait_and_no_more(closed):
-    first = jobs.start(lambda: ticking(closed))
-    with pytest.raises(jobs.Full, match="queue is full: 1 comparisons"):
-        jobs.start(lambda: ticking(threading.Event()), most=1)
-    second = jobs.start(lambda: ticking(threading.Event()), most=2)
+def so_many(monkeypatch, comparisons: int) -> None:
+    """Of which so many may run or wait."""
+    monkeypatch.setattr(jobs, "limits", lambda: Limits(comparisons_waiting=comparisons))
+
+
+def test_so_many_wait_and_no_more(closed, monkeypatch):
+    so_many(monkeypatch, 1)
+    first, forgotten = jobs.start(lambda: ticking(closed)), []
+    with pytest.raises(LimitError, match="queue is full: 1 comparisons"):
+        refused = jobs.Job(forget=lambda: forgotten.append(1))
+        jobs.start(lambda: ticking(threading.Event()), refused)
+    assert forgotten == [1]
+    so_many(monkeypatch, 2)
+    second = jobs.start(lambda: ticking(threading.Event()))
     for job in (second, first):
         job.stop()
         job.wait(20)
         assert job.state == "stopped"
 
 
-def test_no_more_are_taken_when_many_ask_at_once():
+def test_no_more_are_taken_when_many_ask_at_once(monkeypatch):
     """A job is in the queue from the moment it is taken, in the order it was."""
+    so_many(monkeypatch, 2)
     ask, taken = threading.Barrier(12), []
 
     def start() -> None:
         ask.wait()
-        with contextlib.suppress(jobs.Full):
-            taken.append(jobs.start(lambda: ticking(threading.Event()), most=2))
+        with contextlib.suppress(LimitError):
+            taken.append(jobs.start(lambda: ticking(threading.Event())))
 
     threads = [threading.Thread(target=start) for _ in range(12)]
     for thread in threads:

@@ -12,7 +12,7 @@ from softmoa.data.audio import AudioError
 from softmoa.data.collection import Collection, Current
 from softmoa.data.limits import LimitError, limits
 from softmoa.data.own import DataLimits
-from softmoa.data.tasks import Row, Task, TaskError
+from softmoa.data.tasks import Row, TaskError
 from softmoa.ui import collect_view
 from softmoa.ui.checks import not_stored, plain, refuse, warn
 from softmoa.ui.collect_train import Training, expired, titled
@@ -47,6 +47,7 @@ class Sounds:
         # Changed in place, and an output all the same: gradio deletes no State that never was one.
         self.mine = gr.State(Current(), delete_callback=lambda mine: collection.delete(mine.now))
         self.chosen = gr.State()  # a Row
+        self.own_tasks = raced.own_tasks
         gr.Markdown(
             "Teach the model sounds of your own: name two or more classes, record a few takes of "
             "each, train, and try it at once. Five takes a class are enough to begin with."
@@ -94,7 +95,7 @@ class Sounds:
         self.shown = [
             self.mine, self.name, self.take, self.label, self.gallery, self.chosen, self.named,
             self.one, self.player, self.any, self.division, self.remarks, self.remove, self.clear,
-            self.status, self.zip, self.ready, *self.training.buttons,
+            self.status, self.zip, self.ready, self.own_tasks, *self.training.buttons,
         ]  # fmt: skip
         mine, label, chosen = self.mine, self.label, self.chosen
         self.take.start_recording(recording, [mine, label], self.status, **QUICK)
@@ -102,21 +103,22 @@ class Sounds:
         label.input(lambda: _button(REMOVE), None, self.remove, **QUICK)
         pack.click(self.write_takes, mine, self.zip, **QUICK)
         unpacking = {**QUICK, "show_progress": "full", "show_progress_on": [self.status]}
-        for event in (
-            add.click(self.add_class, [mine, self.name], self.shown, **QUICK),
-            self.name.submit(self.add_class, [mine, self.name], self.shown, **QUICK),
-            self.take.input(self.add_take, [mine, label, self.take], self.shown, **QUICK),
-            self.upload.upload(
-                self.add_zip, [mine, self.upload], [mine, self.status], **unpacking
-            ).then(self.show, [mine, label, self.status, chosen], self.shown, **QUICK),
-            self.ready.click(self.add_ready, mine, self.shown, **QUICK),
-            self.gallery.select(self.choose, mine, self.shown, **QUICK),
-            delete.click(self.drop, [mine, label, chosen], self.shown, **QUICK),
-            self.remove.click(self.remove_class, [mine, label, self.remove], self.shown, **QUICK),
-            self.clear.click(self.start_over, [mine, self.clear], self.shown, **QUICK),
+        unpacked = self.upload.upload(
+            self.add_zip, [mine, self.upload], [mine, self.status], **unpacking
+        )
+        # Only then, so that what was chosen while it was unpacked stays so.
+        unpacked.then(self.show, [mine, label, self.status, chosen], self.shown, **QUICK)
+        for event, change, inputs in (
+            (add.click, self.add_class, [mine, self.name]),
+            (self.name.submit, self.add_class, [mine, self.name]),
+            (self.take.input, self.add_take, [mine, label, self.take]),
+            (self.ready.click, self.add_ready, mine),
+            (self.gallery.select, self.choose, mine),
+            (delete.click, self.drop, [mine, label, chosen]),
+            (self.remove.click, self.remove_class, [mine, label, self.remove]),
+            (self.clear.click, self.start_over, [mine, self.clear]),
         ):
-            # One after another, so that the last to come offers what there is by then.
-            event.then(tasks_of, mine, raced.own_tasks, **{**QUICK, "concurrency_limit": 1})
+            event(change, inputs, self.shown, **QUICK)
 
     def show(self, mine: Current, label: str | None, says: str, chosen: Row | None = None) -> dict:
         """Everything the tab shows of a collection."""
@@ -129,11 +131,10 @@ class Sounds:
                 says = expired()
         label = label if label in now.labels else (now.labels[-1] if now.labels else None)
         chosen = chosen if chosen in now.rows else None
-        table, remarks, ready = [], "", False
+        table, remarks, own_tasks = [], "", []
         try:
             data = now.build()
-            ready = True
-            counts = data.task.counts
+            own_tasks, counts = [titled(data.task)], data.task.counts
             table = [
                 [name, *(counts[split][i] for split in counts)]
                 for i, name in enumerate(data.task.labels)
@@ -157,7 +158,8 @@ class Sounds:
             self.zip: gr.DownloadButton(visible=False),
             self.ready: gr.Button(visible=not now.labels),
             self.status: says,
-            **self.training.allow(ready),
+            self.own_tasks: own_tasks,
+            **self.training.allow(bool(own_tasks)),
         }
 
     def add_class(self, mine: Current, name: str) -> dict:
@@ -292,14 +294,6 @@ def recording(mine: Current, label: str) -> str:
     """What the status says while the microphone is on."""
     number = len(mine.now.of(label)) + 1 if mine.now else 1
     return f"### ● Recording take {number} of '{plain(label)}'\nPress *Stop* when it is over."
-
-
-def tasks_of(mine: Current) -> list[Task]:
-    """The collection as a task, as soon as one can be trained on it."""
-    try:
-        return [titled(mine.now.build().task)] if mine.now else []
-    except TaskError:
-        return []
 
 
 def kept(now: Collection | None) -> tuple[Collection, str]:

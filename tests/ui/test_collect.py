@@ -336,8 +336,8 @@ def test_what_comes_while_a_zip_is_unpacked_stays(demo, beeps, tmp_path, monkeyp
         await asyncio.gather(*(event("add_take", label="bell", file=path) for path in bells))
         enough.set()
         await upload
-        await event("tasks_of")
-        await event("tasks_of", another)
+        await event("show")
+        await event("show", another)
 
     apart(visit())
     [task] = visitor[demo.own_tasks._id]
@@ -356,7 +356,7 @@ def test_ready_takes_can_be_trained_on_at_once(sounds, mine):
     assert mine.now.labels == collect.READY and {len(mine.now.of(x)) for x in collect.READY} == {9}
     assert all(path.is_file() for path in before)  # copied, not moved
     assert not shown[sounds.ready].visible and shown[sounds.training.buttons[0]].interactive
-    [task] = collect.tasks_of(mine)
+    [task] = shown[sounds.own_tasks]
     assert {len(files) > 2 for files in (task.train, task.valid, task.test)} == {True}
 
 

@@ -18,7 +18,7 @@ from softmoa.lens.classify import classify
 from softmoa.training.fit import TrainingOptions
 from softmoa.training.plan import Choice, Comparison, title
 from softmoa.training.scoreboard import Scoreboard, conclusion
-from softmoa.ui import compare_watch, comparing, standings
+from softmoa.ui import compare, comparing, standings
 from softmoa.ui.checks import refuse, refusing
 from softmoa.ui.collect_view import takes
 from softmoa.ui.compare import Compare
@@ -105,12 +105,12 @@ class Training:
             job = comparing.begin(titled(data.task), comparison())
         except InputError as error:
             raise refuse(str(error)) from None
-        async for board, over in compare_watch.watch(job):
+        async for board, over in compare.watch(job):
             yield {
                 self.train: gr.Button(interactive=over),
                 self.stop: gr.Button(interactive=not over),
                 self.job_id: job.id,
-                self.progress: compare_watch.progress(job, board),
+                self.progress: compare.progress(job, board),
                 **(self.finished(job, board) if over else {}),
             }
 

@@ -26,7 +26,6 @@ from softmoa.model import device
 from softmoa.ui import (
     api,
     collect,
-    compare,
     compare_form,
     comparing,
     experts,
@@ -36,6 +35,7 @@ from softmoa.ui import (
     links,
     live,
 )
+from softmoa.ui.compare import Compare
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import Note
 from softmoa.ui.guard import Guard, Upload, share_out
@@ -61,7 +61,7 @@ def build() -> gr.Blocks:
             with gr.Tab("Experts", id="experts") as tab:
                 looked = experts.build(explored, tab)
             with gr.Tab("Compare", id="compare") as race:
-                raced = compare.build(explored, tabs, race)
+                raced = Compare(explored, tabs, race)
             with gr.Tab("Your sounds", id="sounds") as sounds:
                 collect.Sounds(raced)
             with gr.Tab("Live", id="live") as tab:

@@ -23,7 +23,7 @@ from softmoa.model.recording import Place
 from softmoa.model.weights import load_backbone
 from softmoa.training.plan import Comparison, plan
 from softmoa.training.scoreboard import Scoreboard, conclusion
-from softmoa.ui import comparing, jobs
+from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, refusing, text, whole
 from softmoa.ui.figure import MODEL_QUEUE
 
@@ -274,7 +274,7 @@ def compare(
     finally:
         job.stop()
         job.wait()
-        jobs.drop(job)
+        comparing.forget(job)
     board.add_all(job.events[seen:])
     if job.state == "failed":
         raise refuse(job.message)

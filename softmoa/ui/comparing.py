@@ -13,8 +13,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
@@ -39,27 +40,23 @@ RECORDED = {
     "initials": "Show the recorded race",
     "collapse": "Show one in which a router collapses",
 }
-VISITING = "reopened"  # the folder in `runs` of what visitors brought
+# What visitors brought has a folder of its own in `runs`, so that it pushes out nobody's own.
+REOPENED, MOST_REOPENED = "reopened", 10
 
 IN_USE = (
     "Another server keeps its comparisons in {folder} too, and each may delete the other's; name "
     "another folder by SOFTMOA_RUNS."
 )
 
-_examples: dict[str, Job] = {}
+_examples: dict[str, str] = {}  # ids
 _locks: list[TextIO] = []  # open while the process lives
+embedded_tasks = lru_cache(maxsize=1)(tasks.available)  # those whose sounds are at hand
 
 
 @lru_cache(maxsize=1)
 def runs() -> Path:
     """The folder of all comparisons of this server, by SOFTMOA_RUNS."""
     return Path(os.environ.get("SOFTMOA_RUNS") or folders.temporary("runs"))
-
-
-@lru_cache(maxsize=1)
-def embedded_tasks() -> dict[str, Task]:
-    """The tasks whose sounds are at hand."""
-    return tasks.available()
 
 
 def all_tasks(own: Sequence[Task] = ()) -> dict[str, Task]:
@@ -75,8 +72,9 @@ def begin(task: Task, comparison: Comparison) -> Job:
     """
     seconds = {of.method: of.seconds for of in affordable(task, comparison).costs}
     folds = [task, *(tasks.load(task.name, fold) for fold in comparison.folds[1:])]
-    job = _new_job()
-    job.task, job.weights = task, {run.name: seconds[run.entry] for run in comparison.runs}
+    weights = {run.name: seconds[run.entry] for run in comparison.runs}
+    job = Job(task=task, weights=weights)
+    job.folder = runs() / job.id
     return jobs.start(lambda: driver.run(BACKBONE, folds, comparison, job.folder), job)
 
 
@@ -134,14 +132,14 @@ def claim() -> None:
 
 
 def find(identity: str | None) -> Job | None:
-    """A comparison by its id, if it is still kept; one of an earlier process is read again."""
+    """A comparison by its id, if it is still kept; one that only its folder holds is read again."""
     job = jobs.find(identity)
     if job is not None or not re.fullmatch(r"[\w-]{12}", identity or "", re.ASCII):
         return job
-    try:
-        return _reopened(_job_of(runs() / str(identity)))
-    except TaskError:
-        return None
+    places = (runs() / str(identity), runs() / REOPENED / str(identity))
+    with suppress(TaskError):
+        return next((_saved(folder) for folder in places if folder.is_dir()), None)
+    return None
 
 
 def reopen(path: Path, own: Sequence[Task] = ()) -> Job:
@@ -149,16 +147,20 @@ def reopen(path: Path, own: Sequence[Task] = ()) -> Job:
 
     Raises TaskError with one sentence if it is neither.
     """
-    job = _new_job(visiting=True)
+    folder = runs() / REOPENED / jobs.new_id()
     try:
+        sweep()
+        folder.mkdir(parents=True)
         if path.suffix == ".zip":
-            run_directory.unpack(path, job.folder)
+            run_directory.unpack(path, folder)
         else:
-            shutil.copyfile(path, job.folder / "events.jsonl")
-        return _reopened(job, own)
+            shutil.copyfile(path, folder / "events.jsonl")
+        job = _saved(folder)
     except (OSError, TaskError) as error:
-        job.forget()
+        _remove(folder)
         raise TaskError(not_stored(error) if isinstance(error, OSError) else str(error)) from None
+    job.task = _task_of(plan_of(job), own)
+    return job
 
 
 def example(name: str = "initials") -> Job:
@@ -166,23 +168,27 @@ def example(name: str = "initials") -> Job:
 
     Raises TaskError if it cannot be opened now.
     """
-    job = _examples.get(name)
-    if not (job and job.folder.is_dir() and find(job.id)):
-        job = _examples[name] = reopen(ASSETS / "comparisons" / f"{name}.zip")
+    if (job := find(_examples.get(name))) is None:
+        job = reopen(ASSETS / "comparisons" / f"{name}.zip")
+        _examples[name] = job.id
     return job
 
 
-def _reopened(job: Job, own: Sequence[Task] = ()) -> Job:
-    """Fill a job with what its folder holds; raises TaskError if that is no comparison."""
-    events = run_directory.read(job.folder)
-    cut_off = run_directory.cut_off(events)
-    job.events = [*_without_steps(events), *cut_off]
-    job.state = "interrupted" if cut_off else "finished"
-    plan = plan_of(job)
+@lru_cache(maxsize=MOST_REOPENED)
+def _saved(folder: Path) -> Job:
+    """What a folder holds; raises TaskError if that is no comparison."""
+    saved = run_directory.read(folder)
+    cut_off = run_directory.cut_off(saved)
+    job = Job(folder.name, folder=folder, events=[*_without_steps(saved), *cut_off])
+    job.state, job.task = "interrupted" if cut_off else "finished", _task_of(plan_of(job))
+    return job
+
+
+def _task_of(plan: Planned, own: Sequence[Task] = ()) -> Task | None:
+    """The task that was compared on; None where another one has its name."""
     task = all_tasks(own).get(plan.task)
-    if task and {clip_name(file) for file in task.files} >= set(plan.clips):
-        job.task = task  # else it is another task of the same name
-    return jobs.keep(job)
+    there = {clip_name(file) for file in task.files} if task else set()
+    return task if there >= set(plan.clips) else None
 
 
 def _without_steps(events: Sequence[ComparisonEvent]) -> list[ComparisonEvent]:
@@ -228,26 +234,16 @@ def bundle_of_key(key: str) -> Path | None:
     return bundle_path(job, run) if job and run else None
 
 
-def _new_job(visiting: bool = False) -> Job:
-    """A job with a new folder; those that are kept no longer are removed first."""
-    folder = (runs() / VISITING if visiting else runs()) / jobs.new_id()
-    try:
-        folders.make_private(runs())
-        sweep()
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise TaskError(not_stored(error)) from None
-    return _job_of(folder, visiting)
-
-
-def _job_of(folder: Path, visiting: bool = False) -> Job:
-    return Job(folder.name, folder=folder, forget=partial(_remove, folder), visiting=visiting)
+def forget(job: Job) -> None:
+    """Keep a comparison no longer."""
+    jobs.drop(job.id)
+    _remove(job.folder)
 
 
 def sweep() -> None:
     """Remove the comparisons that are kept no longer."""
-    for place, most in ((runs(), limits().comparisons), (runs() / VISITING, jobs.VISITING)):
-        found = [path for path in place.glob("*/") if path.name != VISITING]
+    for place, most in ((runs(), limits().comparisons), (runs() / REOPENED, MOST_REOPENED)):
+        found = [path for path in place.glob("*/") if path.name != REOPENED]
         for newer, folder in enumerate(sorted(found, key=_written, reverse=True)):
             job = jobs.find(folder.name)
             aged = time.time() - _written(folder) > 3600 * limits().comparison_hours

@@ -24,7 +24,6 @@ from softmoa.data.tasks import Task
 from softmoa.model import device
 
 GRACE = 20.0  # seconds without a watcher
-VISITING = 10  # comparisons of files that visitors brought are kept
 State = Literal["waiting", "running", "finished", "stopped", "failed", "interrupted"]
 new_id = partial(secrets.token_urlsafe, 9)  # 12 letters, digits, - and _ that cannot be guessed
 
@@ -37,18 +36,15 @@ class Job:
     got its turn. A generator must come back at least once a second for `stop` to be quick.
     Whoever knows `id` may look; `key` is for who began.
 
-    folder: where the results lie; `forget`, called when the job is dropped, removes it. task: None
-    where a saved comparison's sounds are not at hand. weights: run -> estimated seconds. visiting:
-    of a file that a visitor brought, kept among those alone, so that they push out nobody's own.
+    folder: where the results lie. task: None where a saved comparison's sounds are not at hand.
+    weights: run -> estimated seconds.
     """
 
     id: str = field(default_factory=new_id)
     key: str = field(default_factory=new_id)
     folder: Path = Path()
-    forget: Callable[[], None] = lambda: None
     task: Task | None = None
     weights: dict[str, float] = field(default_factory=dict)
-    visiting: bool = False
     events: list[Any] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     state: State = "waiting"
@@ -123,37 +119,27 @@ _jobs: dict[str, Job] = {}  # in the order in which they get their turns
 
 
 def start(make: Callable[[], Generator[Any, None, None]], job: Job | None = None) -> Job:
-    """Queue a new job. Raises LimitError, and drops it, if enough run or wait already."""
+    """Queue a new job; the oldest that are over are forgotten. Raises LimitError if enough run or
+    wait already."""
     job, most = job or Job(), limits().comparisons_waiting
     with _lock:
         if len(_queue()) >= most:
-            job.forget()
             raise LimitError(
                 f"The queue is full: {most} comparisons run or wait; please try later."
             )
-        keep(job)
+        over = [other.id for other in _jobs.values() if other.over and not other.watchers]
+        for old in over[: max(0, len(_jobs) + 1 - limits().comparisons)]:
+            drop(old)
+        _jobs[job.id] = job
         # In the context of who asked: ZeroGPU wants to know whose request it is.
         job.future = _worker.submit(contextvars.copy_context().run, job.run, make)
     return job
 
 
-def keep(job: Job) -> Job:
-    """Let a job be found, also one that is over; the oldest that are over are forgotten."""
-    with _lock:
-        alike = [other for other in _jobs.values() if other.visiting == job.visiting]
-        most = min(VISITING, limits().comparisons) if job.visiting else limits().comparisons
-        over = [other for other in alike if other.over and not other.watchers]
-        for old in over[: max(0, len(alike) + 1 - most)]:
-            drop(old)
-        _jobs[job.id] = job
-    return job
-
-
-def drop(job: Job) -> None:
+def drop(identity: str) -> None:
     """Keep a job no longer."""
     with _lock:
-        _jobs.pop(job.id, None)
-    job.forget()
+        _jobs.pop(identity, None)
 
 
 def find(identity: str | None) -> Job | None:

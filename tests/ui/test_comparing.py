@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -74,15 +75,14 @@ def test_a_router_collapses_in_the_second_recording(monkeypatch, tmp_path):
 
 def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
-    monkeypatch.setattr(jobs, "_jobs", {})
-    mine = jobs.keep(jobs.Job(state="finished"))
-    brought = [comparing.reopen(EXAMPLE) for _ in range(jobs.VISITING + 2)]
-    assert jobs.find(mine.id) is mine
-    assert [job for job in brought if jobs.find(job.id)] == brought[2:]
-    assert {path.name for path in (tmp_path / comparing.VISITING).glob("*")} >= {
-        job.id for job in brought[2:]
-    }
-    kept, runs = brought[-1].events, 35
+    mine = tmp_path / jobs.new_id()
+    mine.mkdir()
+    shutil.copyfile(saved(tmp_path), mine / "events.jsonl")
+    brought = [comparing.reopen(EXAMPLE).id for _ in range(comparing.MOST_REOPENED + 2)]
+    comparing.sweep()
+    assert comparing.find(mine.name).state == "finished"
+    assert [identity for identity in brought if comparing.find(identity)] == brought[2:]
+    kept, runs = comparing.find(brought[-1]).events, 35
     assert sum(type(event).__name__ == "RunEvent" for event in kept) < 20 * runs
 
 
@@ -190,8 +190,8 @@ def test_old_comparisons_are_swept_away(monkeypatch, tmp_path):
         log = tmp_path / name / "events.jsonl"
         log.touch()
         os.utime(log, (time.time() - 3600 * hours,) * 2)
-    new = comparing._new_job()
-    assert {path.name for path in tmp_path.iterdir()} == {new.id, "second", "first"}
+    comparing.sweep()
+    assert {path.name for path in tmp_path.iterdir()} == {"second", "first"}
 
 
 def test_a_second_server_says_so(monkeypatch, tmp_path, capsys):

@@ -157,15 +157,11 @@ def launch(demo: gr.Blocks, **options):
     )
 
 
-class ServeError(InputError):
-    """The page cannot be served where it was asked for."""
-
-
 def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
     """Launch the page, make it ready for its first visitors, and go on until interrupted.
 
-    host: default this machine only. port: default the first free one from 7860. Raises ServeError,
-    and TaskError if comparisons cannot be kept.
+    host: default this machine only. port: default the first free one from 7860. Raises InputError
+    if it cannot be served there, or if comparisons cannot be kept.
     """
     _share_arenas()
     comparing.claim()
@@ -180,7 +176,7 @@ def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
         if host:
             where = f"{host}, {where}"
             instead = "another address with --host or port with --port"
-        raise ServeError(f"Cannot serve on {where}: choose {instead}.") from None
+        raise InputError(f"Cannot serve on {where}: choose {instead}.") from None
     threading.Thread(target=warm_up, daemon=True).start()
     threading.Thread(target=_keep_sweeping, daemon=True).start()
     try:

@@ -183,6 +183,7 @@ def ablate(
         raise refuse(f"This cannot be changed: {error}.") from None
     columns = (result.probabilities, result.logits, changed.probabilities, changed.logits)
     rows = zip(result.classifier.labels, *(c.tolist() for c in columns), strict=True)
+    keys = "label", "probability", "logit", "ablated_probability", "ablated_logit"
     return {
         "file": Path(file).name,
         "bundle": result.classifier.name,
@@ -191,15 +192,8 @@ def ablate(
         "intact": result.top(1)[0][0],
         "ablated": changed.top(1)[0][0],
         "labels": [
-            {
-                "label": label,
-                "probability": before,
-                "logit": intact,
-                "ablated_probability": after,
-                "ablated_logit": logit,
-                "difference": logit - intact,
-            }
-            for label, before, intact, after, logit in sorted(rows, key=lambda row: -row[2])
+            dict(zip(keys, row, strict=True), difference=row[4] - row[2])
+            for row in sorted(rows, key=lambda row: -row[2])
         ],
         **noted(result.clip),
     }

@@ -135,10 +135,7 @@ class Sounds:
         try:
             data = now.build()
             own_tasks, counts = [titled(data.task)], data.task.counts
-            table = [
-                [name, *(counts[split][i] for split in counts)]
-                for i, name in enumerate(data.task.labels)
-            ]
+            table = [list(row) for row in zip(data.task.labels, *counts.values(), strict=True)]
             remarks = "\n".join(f"- {plain(remark.message)}" for remark in data.remarks)
         except TaskError as error:
             says = f"{says} {plain(str(error))}".strip()

@@ -114,14 +114,8 @@ class Form:
         own_tasks.change(_offer, [own_tasks, self.task], self.task, queue=False, **PRIVATE)
         changes = [control.change for control in self.controls if control is not own_tasks]
         one: dict[str, Any] = QUIET | {"concurrency_id": "estimate", "concurrency_limit": 1}
-        gr.on(
-            [tab.select, *changes],
-            describe,
-            self.controls,
-            estimate,
-            trigger_mode="always_last",
-            **one,
-        )
+        one |= {"trigger_mode": "always_last"}
+        gr.on([tab.select, *changes], describe, self.controls, estimate, **one)
 
     def choose(self, preset: str, own: list[Task]) -> dict:
         """What a preset sets; for a visitor's own sounds also the task."""

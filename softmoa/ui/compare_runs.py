@@ -100,25 +100,21 @@ class Runs:
         """Confusion matrix and worst clips of a run, and its bundle to download or to try."""
         job, run = _found(job_id, name)
         plan, path = comparing.plan_of(job), comparing.bundle_path(job, run)
-        worst = [
-            [
-                plan.clips[of.clip],
-                plan.labels[of.truth],
-                plan.labels[of.said],
-                f"{of.confidence:.1%}",
-            ]
-            for of in scoreboard.worst(run, plan, WORST)
-        ]  # fmt: skip
+        names, worst = plan.labels, scoreboard.worst(run, plan, WORST)
+        rows = [
+            [plan.clips[of.clip], names[of.truth], names[of.said], f"{of.confidence:.1%}"]
+            for of in worst
+        ]
         heard = job.task is not None  # else its sounds are not on this server
         return {
-            self.matrix: chart(race.confusion(scoreboard.confusion(run, plan), plan.labels)),
+            self.matrix: chart(race.confusion(scoreboard.confusion(run, plan), names)),
             self.worst: gr.Dataframe(
-                worst, label="Worst test clips: choose one to hear it", visible=heard
+                rows, label="Worst test clips: choose one to hear it", visible=heard
             ),
             self.bundle: _offered(path),
             self.send: gr.Button(interactive=path is not None),
             self.clip: gr.Audio(None, visible=heard),
-            self.heard: worst[0][0] if heard and worst else "",
+            self.heard: rows[0][0] if heard and rows else "",
         }
 
     def play(self, job_id: str, event: gr.SelectData) -> dict:

@@ -141,7 +141,7 @@ def launch(demo: gr.Blocks, **options):
             button_cancel_background_fill="#dc2626",  # red 600 and 700; the theme names no red
             button_cancel_background_fill_hover="#b91c1c",
         ),
-        css="\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets),
+        css_paths=sheets,
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,25 +30,6 @@ AT_ONCE: dict[str, Any] = QUIET | {"queue": False, "trigger_mode": "always_last"
 MODEL: dict[str, Any] = ON_MODEL | {"trigger_mode": "always_last"}
 Words = partial(gr.Markdown, latex_delimiters=MATH)
 Left, Right = (partial(gr.Column, scale=scale, min_width=300) for scale in (2, 3))
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What more than one step uses.
-
-    tab: where the lesson is; it opens on its first step. shown: the event that has just put a step
-    on the screen; what a step computes comes after it. logits: of the example by hand.
-    """
-
-    tab: gr.Tab
-    step: gr.Radio
-    shown: Dependency
-    diagram: gr.HTML
-    logits: gr.State
-    seed: gr.Slider
-    clip: gr.Dropdown
-    bundle: gr.Dropdown
-    layer: gr.Slider
 
 
 def build(tab: gr.Tab) -> Linked:
@@ -88,13 +68,19 @@ def build(tab: gr.Tab) -> Linked:
             onward: gr.Button(interactive=step < LAST),
         }
 
-    # Before the steps' own listeners: the page runs those of one change one after another.
+    # Before the steps' own listeners: the page runs those of one change one after another. What a
+    # step computes comes after it.
     outputs = [*rows, diagram, random, choice, back, onward]
     shown = step.change(show, [step, logits], outputs, queue=False, **QUIET)
-    shared = Shared(tab, step, shown, diagram, logits, seed, clip, bundle, layer)
-    for row, page in zip(rows, PAGES, strict=True):
+    chosen = [bundle, clip, layer]
+    pages = (
+        partial(_collapse, tab, step, shown, seed), _expert, partial(_kinds, seed),
+        partial(_by_hand, logits, diagram), partial(_even, step, shown, chosen), _counts,
+        partial(_quiz, step, shown, chosen), partial(_limits, chosen[:2]),
+    )  # fmt: skip
+    for row, page in zip(rows, pages, strict=True):
         with row:
-            page(shared)
+            page()
     to_the_top = "() => document.querySelector('#lesson-step').scrollIntoView()"
     for button, by in ((back, -1), (onward, 1)):
         turn = partial(lambda by, now: min(max(now + by, 1), LAST), by)
@@ -119,8 +105,8 @@ def picture(step: int, logits: list[list[float]]) -> dict[str, Any]:
     return {"at": step, **steps.numbers(logits)}
 
 
-def _collapse(shared: Shared) -> None:
-    drawn, series = gr.State(), gr.State()
+def _collapse(tab: gr.Tab, step: gr.Radio, shown: Dependency, seed: gr.Slider) -> None:
+    last, series = gr.State(), gr.State()
     with Left():
         Words(texts.COLLAPSE)
         balanced = gr.Checkbox(label="Add the balancing loss to top-1", elem_id="lesson-balanced")
@@ -141,19 +127,16 @@ def _collapse(shared: Shared) -> None:
     def look(series: steps.Series | None, step: int) -> dict:
         return _shown(pictures, steps.at_step(series, step)) if series else gr.skip()
 
-    def train(seed: int, balanced: bool):
-        for so_far in steps.train(seed, balanced):
-            step = len(so_far["soft"])
-            done = {drawn: (seed, balanced), series: so_far} if step == collapse.STEPS else {}
-            yield look(so_far, step) | {at: step} | done
-
-    def train_if_new(step: int, seed: int, balanced: bool, drawn: tuple | None):
+    def train(step: int, seed: int, balanced: bool, drawn: tuple | None):
         """A link opens the tab and sets step and seed at once, and each asks for a training; they
         wait for each other in the queue, so the next one finds its choice drawn."""
-        if step == 1 and drawn != (seed, balanced):
-            yield from train(seed, balanced)
-        else:
+        if step != 1 or drawn == (seed, balanced):
             yield nothing
+            return
+        for so_far in steps.train(seed, balanced):
+            now = len(so_far["soft"])
+            done = {last: (seed, balanced), series: so_far} if now == collapse.STEPS else {}
+            yield look(so_far, now) | {at: now} | done
 
     def play(series: steps.Series | None, now: int):
         begin = 2 if now == collapse.STEPS else now
@@ -164,37 +147,35 @@ def _collapse(shared: Shared) -> None:
             yield look(series, step) | {at: step}
             time.sleep(SLOWLY)
 
-    choice, outputs = [shared.seed, balanced], [*pictures, at, drawn, series]
     playing = slowly.click(play, [series, at], [*pictures, at], concurrency_limit=None, **QUIET)
-    if_new: tuple = (train_if_new, [shared.step, *choice, drawn], outputs)
-    for event in (shared.shown.then, shared.tab.select):
-        event(*if_new, **MODEL)
-    gr.on([part.change for part in choice], *if_new, cancels=[playing], **MODEL)
-    again.click(train, choice, outputs, cancels=[playing], **MODEL)
+    training: tuple = (train, [step, seed, balanced, last], [*pictures, at, last, series])
+    for event in (shown.then, tab.select):
+        event(*training, **MODEL)
+    gr.on([seed.change, balanced.change], *training, cancels=[playing], **MODEL)
+    forgotten = again.click(lambda: None, None, last, cancels=[playing], **QUIET)
+    forgotten.then(*training, **MODEL)
     at.input(look, [series, at], pictures, cancels=[playing], **AT_ONCE)
-    shared.step.change(None, cancels=[playing])
+    step.change(None, cancels=[playing])
 
 
-def _expert(shared: Shared) -> None:
+def _expert() -> None:
     with Left():
         Words(texts.EXPERT)
         width = gr.Radio(steps.WIDTHS, value=384, label="Width of a token", elem_id="lesson-width")
         narrow = _slider(1, 96, 12, "Width of the middle", "narrow")
     with Right(elem_id="lesson-adapter"):
-        outputs = [_filled(value) for value in steps.expert(384, 12)]
-    _follow([width, narrow], steps.expert, outputs)
+        _follow([width, narrow], steps.expert)
 
 
-def _kinds(shared: Shared) -> None:
+def _kinds(seed: gr.Slider) -> None:
     with Left():
         Words(texts.KINDS)
         sharpness = _slider(0, 5, 1, "Sharpness", "sharpness", step=0.25)
     pictures = _panels(texts.KINDS_SHOWN, steps.kinds(SEED, 1.0), "lesson-kinds")
-    _follow([shared.seed, sharpness], steps.kinds, pictures)
+    _follow([seed, sharpness], steps.kinds, pictures)
 
 
-def _by_hand(shared: Shared) -> None:
-    logits = shared.logits
+def _by_hand(logits: gr.State, diagram: gr.HTML) -> None:
     with Left():
         Words(texts.BY_HAND)
         names = [(name, i) for i, name in enumerate(by_hand.TOKENS)]
@@ -212,16 +193,16 @@ def _by_hand(shared: Shared) -> None:
 
     def move(old: list[list[float]], token: int, *row: float) -> dict:
         changed = [*old[:token], list(row), *old[token + 1 :]]
-        drawn = {shared.diagram: picture(4, changed)}
-        return {logits: changed} | drawn | _shown(pictures, steps.hand(changed))
+        drawn = _shown(pictures, steps.hand(changed))
+        return {logits: changed, diagram: picture(4, changed)} | drawn
 
     token.input(choose, [logits, token], sliders, **AT_ONCE)
     moved = [slider.input for slider in sliders]
-    outputs = [logits, shared.diagram, *pictures]
+    outputs = [logits, diagram, *pictures]
     gr.on(moved, move, [logits, token, *sliders], outputs, **AT_ONCE)
 
 
-def _even(shared: Shared) -> None:
+def _even(step: gr.Radio, shown: Dependency, choice: list) -> None:
     with Left():
         Words(texts.EVEN)
     with Right():
@@ -233,26 +214,23 @@ def _even(shared: Shared) -> None:
     def draw(step: int, *choice) -> dict:
         return _shown(outputs, steps.even(*choice)) if step == 5 else gr.skip()
 
-    choice = [shared.bundle, shared.clip, shared.layer]
-    drawing: tuple = (draw, [shared.step, *choice], outputs)
-    shared.shown.then(*drawing, **MODEL)
+    drawing: tuple = (draw, [step, *choice], outputs)
+    shown.then(*drawing, **MODEL)
     gr.on([part.change for part in choice], *drawing, **MODEL)
 
 
-def _counts(shared: Shared) -> None:
+def _counts() -> None:
     with Left():
         Words(texts.COUNTS)
     with Right():
         experts = _slider(1, 16, 7, "Experts n", "experts")
         slots = _slider(1, 8, 1, "Slots per expert p", "slots-each")
         seconds = _slider(1, 10, 5, "Seconds of sound", "seconds", step=0.5)
-        outputs = [_filled(value) for value in steps.counts(7, 1, 5.0)]
-    _follow([experts, slots, seconds], steps.counts, outputs)
+        _follow([experts, slots, seconds], steps.counts)
 
 
-def _quiz(shared: Shared) -> None:
-    choice, place = [shared.bundle, shared.clip, shared.layer], [shared.clip, shared.layer]
-    cleared: dict = {}
+def _quiz(step: gr.Radio, shown: Dependency, choice: list) -> None:
+    place, cleared = choice[1:], {}
     with gr.Column():
         Words(texts.QUIZ)
         deal = gr.Button("Another clip where experts matter", elem_id="lesson-deal")
@@ -280,29 +258,25 @@ def _quiz(shared: Shared) -> None:
         untouched = step == 7 and (clip, layer) == (CLIP, LAYER)
         return another(bundle, clip, layer) if untouched else gr.skip()
 
-    shared.shown.then(first, [shared.step, *choice], place, **MODEL)
+    shown.then(first, [step, *choice], place, **MODEL)
     deal.click(another, choice, place, **MODEL)
     gr.on([part.change for part in choice], lambda: cleared, None, list(cleared), **AT_ONCE)
 
 
-def _limits(shared: Shared) -> None:
+def _limits(choice: list) -> None:
     with Left():
         Words(texts.LIMITS)
         button = gr.Button("Remove every expert, one at a time", elem_id="lesson-measure")
     with Right():
-        words, picture = (
-            Words(elem_id="lesson-ranks"),
-            Chart(visible=False, elem_id="lesson-points"),
-        )
+        words = Words(elem_id="lesson-ranks")
+        picture = Chart(visible=False, elem_id="lesson-points")
         with gr.Accordion("Glossary", open=False):
             Words(texts.GLOSSARY)
-    choice, outputs = [shared.bundle, shared.clip], [words, picture]
-    cleared = {words: "", picture: HIDDEN}
+    outputs, cleared = [words, picture], {words: "", picture: HIDDEN}
     button.click(lambda *choice: _shown(outputs, steps.measure(*choice)), choice, outputs, **MODEL)
     gr.on([part.change for part in choice], lambda: cleared, None, outputs, **AT_ONCE)
 
 
-PAGES = (_collapse, _expert, _kinds, _by_hand, _even, _counts, _quiz, _limits)
 HIDDEN = gr.update(visible=False)
 
 
@@ -325,8 +299,10 @@ def _filled(value: str | go.Figure) -> gr.Markdown | gr.Plot:
     return Chart(chart(value)) if isinstance(value, go.Figure) else Words(value)
 
 
-def _follow(controls: list, function: Callable[..., Sequence], outputs: list) -> None:
-    """Show what a function makes of the controls whenever one of them moves."""
+def _follow(controls: list, function: Callable[..., Sequence], outputs: Sequence = ()) -> None:
+    """Show what a function makes of the controls, and again whenever one of them moves; outputs:
+    where, else here."""
+    outputs = outputs or [_filled(of) for of in function(*(control.value for control in controls))]
 
     def draw(*values) -> dict:
         return _shown(outputs, function(*values))

@@ -77,7 +77,7 @@ def build(explored: Explored, tab: gr.Tab) -> Linked:
 
     assert isinstance(tab.parent, gr.Tabs)
     tab.parent.select(_is_here, None, here, **QUIET)
-    for trigger, sent in ((here.change, False), *((done.then, True) for done in explored.runs)):
+    for trigger, sent in ((here.change, False), (explored.run.then, True)):
         trigger(
             partial(refresh, sent),
             [here, follows, explored.result, explored.sound, explored.bundle, state],

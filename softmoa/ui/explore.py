@@ -19,10 +19,8 @@ from softmoa.data.values import InputError
 from softmoa.lens.ablation import signed_contribution
 from softmoa.lens.classifier import DEFAULT_BUNDLE, FRESH, bundles, open_classifier
 from softmoa.lens.classify import Classification, classify
-from softmoa.methods.bundle import BundleError
-from softmoa.model.moa import SoftRouter
-from softmoa.model.recording import expert_share, mixtures
-from softmoa.model.weights import WeightsError
+from softmoa.methods.bundle import read_info
+from softmoa.model.recording import expert_share
 from softmoa.plots import explore as plots
 from softmoa.ui.backbones import ModelChoice, bundle_choices, first_model, opened_name
 from softmoa.ui.changed import Changed
@@ -50,8 +48,8 @@ class Explored:
 
     result: the last Classification. sound: where it comes from. bundle, backbone: the choice of a
     model. own: this visitor's own bundles, a list of `backbones.Own` that `keep_own` changes in
-    place. runs: the events that make a new result; a change of `again` is one of them. opens_on:
-    the clip whose result is there at first.
+    place. run: the event that makes a new result; a change of `again` causes it. opens_on: the clip
+    whose result is there at first.
     """
 
     opens_on = OPENING
@@ -112,37 +110,32 @@ class Explored:
             makers = gr.Row()
         self.clip = gr.Textbox(OPENING, visible="hidden", elem_id="clip")  # its name, for the link
         self.sound.change(clip_name, self.sound, self.clip, queue=False, **PRIVATE)
-        run: dict[str, Any] = {
-            "fn": self.run_model,
-            "inputs": [self.sound, self.bundle, self.backbone],
-            "outputs": [*self.answered(None)],
-            "show_progress_on": [self.stage],
-            "trigger_mode": "always_last",
-            **ON_MODEL,
-            "show_progress": "full",
-        }
-        self.runs = (
-            self.sound.change(**run),
-            self.bundle.input(**run),
-            self.again.change(**run),
-            model.chosen.then(**run),
-            loaded.then(**run),
+        event: dict[str, Any] = ON_MODEL | {"show_progress": "full"}
+        self.run = gr.on(
+            [self.sound.change, self.bundle.input, self.again.change],
+            self.run_model,
+            [self.sound, self.bundle, self.backbone],
+            [*self.answered(None)],
+            show_progress_on=[self.stage],
+            trigger_mode="always_last",
+            **event,
         )
-        self.over_time.follow(self.runs, self.result, self.sound)
-        flow.follow(self.runs, self.result)
+        for chosen in (model.chosen, loaded):
+            chosen.then(lambda: time.time(), None, self.again, **QUIET)
+        self.over_time.follow(self.run, self.result, self.sound)
+        flow.follow([self.run], self.result)
         shown = [self.result, self.stage]
         self.stage.pick(self.pick_patch, shown, [self.place, self.patch], **QUIET)
         self.stage.explain(explain, self.result, self.stage, **ON_MODEL)
         self.stage.judge(judge, shown, self.stage, **ON_MODEL)
         self.changed.follow(self.result, explain)
         files = {"png": "Figure (PNG)", "csv": "All weights (CSV)", "json": "Everything (JSON)"}
+        file = gr.DownloadButton(visible="hidden", elem_id="file")
         for kind, label in files.items():
-            file = gr.DownloadButton(visible="hidden", elem_id=f"file-{kind}")
             with makers:
                 button = gr.Button(label, size="sm", elem_id=f"make-{kind}")
-            button.click(partial(make_file, kind), shown, file, **PRIVATE).success(
-                None, js=f"() => document.querySelector('#file-{kind}').click()"
-            )
+            made = button.click(partial(make_file, kind), shown, file, **PRIVATE)
+            made.success(None, js="() => document.querySelector('#file').click()")
         self.link = Linked(
             "explore",
             tab,
@@ -199,34 +192,20 @@ class Explored:
         return {self.place: place, self.patch: rows}
 
     def open_link(self, query: Query) -> dict[Component, Any]:
-        """Bundle and choice that a link asks for; what it does not name stays as it is."""
+        """Bundle and choice that a link asks for; what it does not name stays as it is, and what
+        the bundle does not have the stage takes for the nearest that it has."""
         clip = query.one_of("clip", example_clips())
         name = query.one_of("bundle", bundles())
         choice: dict[str, Any] = {
             "site": query.one_of("site", ("mhsa", "ffn")),
             "view": query.one_of("view", get_args(Choice.model_fields["view"].annotation)),
+            **{key: query.whole(key, 1, 999) for key in ("layer", "expert", "slot")},
         }
-        try:
-            classifier = open_classifier(name or DEFAULT_BUNDLE)
-        except (BundleError, WeightsError) as error:
-            query.problems.append(str(error))
-            return {}
-        if found := mixtures(classifier.model):
-            layers = [layer + 1 for layer, _ in found]
-            moa = next(iter(found.values()))
-            slots = moa.router.phi.shape[2] if isinstance(moa.router, SoftRouter) else 1
-            choice |= {
-                "layer": query.whole("layer", min(layers), max(layers)),
-                "expert": query.whole("expert", 1, moa.router.phi.shape[1]),
-                "slot": query.whole("slot", 1, slots),
-            }
         updates: dict[Component, Any] = {self.stage: {key: v for key, v in choice.items() if v}}
         if name:
-            choices = bundle_choices(classifier.backbone)
-            updates |= {
-                self.backbone: classifier.backbone,
-                self.bundle: gr.Dropdown(choices, value=name),
-            }
+            backbone = read_info(bundles()[name]).base
+            choices = bundle_choices(backbone)
+            updates |= {self.backbone: backbone, self.bundle: gr.Dropdown(choices, value=name)}
             if name != DEFAULT_BUNDLE and clip in (None, OPENING):  # the sound is there: no change
                 updates[self.again] = time.time()
         return updates

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 from softmoa.data import folders
-from softmoa.data.limits import limits
 from softmoa.lens import export
 from softmoa.lens.classify import Classification
 from softmoa.ui.checks import not_stored, refuse
@@ -14,7 +13,7 @@ from softmoa.ui.drawing import report_png
 from softmoa.ui.stage.stage import Choice
 from softmoa.ui.texts import explore as texts
 
-EXPORTS = folders.temporary("exports")
+EXPORTS = folders.temporary("exports")  # swept by the sweeper: gradio serves copies of its own
 
 
 def make_file(kind: str, result: Classification | None, choice: object) -> str:
@@ -30,8 +29,6 @@ def make_file(kind: str, result: Classification | None, choice: object) -> str:
     label = "".join(c if c.isalnum() else "-" for c in result.top(1)[0][0].lower())
     try:
         folders.make_private(EXPORTS)
-        # Of earlier visitors: gradio serves a copy of its own and never deletes the original.
-        folders.sweep(EXPORTS, limits().download_minutes)
         path = Path(tempfile.mkdtemp(dir=EXPORTS)) / f"softmoa-{label[:40]}.{kind}"
         path.write_bytes(content)
     except OSError as error:

@@ -6,7 +6,7 @@ What is longer than a sound may be for the stage is heard here to its end, in pi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from softmoa.ui.figure import ON_MODEL, QUIET, Chart, chart
 from softmoa.ui.stage.stage import FRAMES_PER_SECOND
 
 LABELS = 6
-WINDOWS = (5, 10)  # seconds
 CELLS = 60  # at most, of all that is drawn
 EVERY = 2.0  # seconds after which what was heard so far is drawn
 # Beside the queue of what takes moments, which would wait for it.
@@ -38,51 +37,35 @@ class OverTime:
         with gr.Column(visible=False, elem_id="over-time") as self.column:
             gr.Markdown(
                 f"### Over time\nA sound that is longer than {LONG:g} seconds is also cut into "
-                "windows that overlap by half. Each goes through the model by itself. The blue is "
-                "each label's probability."
-            )
-            self.window = gr.Radio(
-                [(f"{s} s", s) for s in WINDOWS],
-                value=WINDOWS[0],
-                label="Length of a window",
-                elem_id="window",
+                "windows of 5 seconds that overlap by half. Each goes through the model by "
+                "itself. The blue is each label's probability."
             )
             self.picture = Chart(elem_id="timeline")
             self.heard = gr.HTML(elem_id="heard")
 
-    def follow(self, runs: Sequence[Dependency], result: gr.State, sound: gr.Audio) -> None:
-        """Compute after every run and for every choice of a window."""
-        events = (*(run.then for run in runs), self.window.input)
+    def follow(self, run: Dependency, result: gr.State, sound: gr.Audio) -> None:
+        """Compute after every run."""
         outputs = [self.column, self.picture, self.heard]
-        drawn = [
-            event(self.draw, [result, self.window], outputs, trigger_mode="always_last", **ON_MODEL)
-            for event in events
-        ]
-        heard: list[Any] = [
-            event.then(self.hear_on, [result, self.window, sound], outputs[1:], **IN_PIECES)
-            for event in drawn
-        ]
-        for event in events:
-            event(None, cancels=heard, **QUIET)
+        drawn = run.then(self.draw, result, outputs, trigger_mode="always_last", **ON_MODEL)
+        heard: Any = drawn.then(self.hear_on, [result, sound], outputs[1:], **IN_PIECES)
+        run.then(None, cancels=heard, **QUIET)
 
-    def draw(self, result: Classification | None, window: float) -> dict[Any, Any]:
+    def draw(self, result: Classification | None) -> dict[Any, Any]:
         """What the stage shows, against time."""
         if result is None or result.clip.seconds <= LONG:
             return {self.column: gr.Column(visible=False)}
-        line = timeline(result.classifier, result.clip.waveform, _window(window))
+        line = timeline(result.classifier, result.clip.waveform)
         drawn = _drawn(result, line, len(result.mel) / FRAMES_PER_SECOND)
         return {self.column: gr.Column(visible=True), self.picture: drawn, self.heard: ""}
 
-    def hear_on(
-        self, result: Classification | None, window: float, path: str | None
-    ) -> Iterator[Any]:
+    def hear_on(self, result: Classification | None, path: str | None) -> Iterator[Any]:
         """All of a sound that goes on behind what the stage shows."""
         sound = _longer(result, path)
         if not (result and sound):
             yield gr.skip()
             return
         parts, drawn = [], 0.0
-        for part in listen(result.classifier, sound.pieces(), _window(window)):
+        for part in listen(result.classifier, sound.pieces()):
             parts.append(part)
             seconds = part.starts[-1] + part.window
             said: dict[Any, Any] = {self.heard: _bar(seconds, sound.seconds)}
@@ -107,10 +90,6 @@ def _longer(result: Classification | None, path: str | None) -> LongSound | None
     limits().check_upload(path)
     sound = survey(Path(path), limits().timeline_seconds)
     return sound if sound.seconds > result.clip.seconds else None
-
-
-def _window(asked: float) -> int:
-    return int(asked) if asked in WINDOWS else WINDOWS[0]
 
 
 def _bar(heard: float, of: float) -> str:

@@ -92,8 +92,6 @@ def test_a_long_sound_gets_a_timeline(page, tmp_path):
     # 5 s windows every 2.5 s: 0, 2.5, 5 and the last, at 7.
     edges = "document.querySelector('#timeline .js-plotly-plot')?.data?.[0].x.length"
     page.wait_for_function(f"{edges} === 5")
-    page.locator("#window label", has_text="10 s").click()
-    page.wait_for_function(f"{edges} === 3")
     page.locator("#examples button", has_text="bell").click()
     expect(page.locator("#over-time")).to_be_hidden()
 

@@ -36,17 +36,20 @@ LABELS = 5
 QUIETEST = 50  # grey of the quietest sound, so that colour shows there too
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
 class Choice(BaseModel):
     """What the stage shows; numbers count from 1.
 
     layer: 0 is the layer whose experts differ most. expert: 0 is none in particular.
     """
 
-    layer: int = 0
+    layer: Count = 0
     site: str = ""
     view: Literal["experts", "dispatch", "combine", "label"] = "experts"
-    expert: int = 0
-    slot: int = 1
+    expert: Count = 0
+    slot: Count = 1
 
     @classmethod
     def of(cls, value: object) -> Choice:
@@ -67,28 +70,25 @@ class Choice(BaseModel):
         """What the picture shows of each patch, (bands, columns), the more the stronger its colour;
         target: the class of the view of a label."""
         row = self.row(result)
-        record, chosen = result.records[row], max(self.expert, 1) - 1
+        shares = result.records[row].routing.expert_weights[0]  # (m, n)
+        expert = min(max(self.expert, 1), shares.shape[1]) - 1
         if self.view == "label":
             tokens = signed_contribution(result.classifier.model, result.mel, target)[row]
-            values = tokens[:, chosen % tokens.shape[1]] if self.expert else tokens.sum(dim=1)
+            values = tokens[:, expert] if self.expert else tokens.sum(dim=1)
         elif self.view == "experts":
-            shares = record.routing.expert_weights[0]
-            values = shares[:, chosen % shares.shape[1]] if self.expert else shares.amax(dim=1)
+            values = shares[:, expert] if self.expert else shares.amax(dim=1)
         else:
-            weights = export.weights_of(record)[self.view == "combine"]
-            values = weights[chosen % len(weights), min(self.slot, weights.shape[1]) - 1]
+            weights = export.weights_of(result.records[row])[self.view == "combine"]
+            values = weights[expert, min(self.slot, weights.shape[1]) - 1]
         return result.grid.unfold(values)
-
-
-Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
 class Brush(BaseModel):
     """What is to become of a box of patches; first and last column and band, from 0."""
 
     act: Literal["play", "erase", "keep", "clear"]
-    columns: Span = (0, 0)
-    bands: Span = (0, 0)
+    columns: tuple[Count, Count] = (0, 0)
+    bands: tuple[Count, Count] = (0, 0)
 
     @classmethod
     def of(cls, event: gr.EventData) -> Brush | None:
@@ -101,10 +101,9 @@ class Brush(BaseModel):
 
     def mask(self, grid: PatchGrid) -> torch.Tensor:
         """(bands, columns), one in the box, and nothing elsewhere."""
+        (low, high), (first, last) = self.bands, self.columns
         mask = torch.zeros(grid.bands, grid.columns)
-        mask[
-            slice(self.bands[0], self.bands[1] + 1), slice(self.columns[0], self.columns[1] + 1)
-        ] = 1
+        mask[low : high + 1, first : last + 1] = 1
         return mask
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from torch import Tensor
 
 from softmoa.data import audio, tasks
 from softmoa.data.limits import limits
@@ -24,7 +22,7 @@ from softmoa.plots import experts as plots
 from softmoa.ui import comparing
 from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import meter, place_names, row_names
-from softmoa.ui.figure import MATH, QUIET, Chart, Note, chart, chosen
+from softmoa.ui.figure import MATH, QUIET, Chart, Note, chart
 from softmoa.ui.texts import experts as texts
 
 NOTES = 20  # sentences shown about sounds that were left out
@@ -38,9 +36,6 @@ class Balance:
 
     def __init__(self, seen: gr.State) -> None:
         self.measured = gr.State([])
-        # Changed in place for a run to look at, which itself says so: what a cancelled run had sent
-        # last may reach the page after the word of who cancelled it.
-        stopping = gr.State({"asked": False})
         self.meter = gr.Markdown(elem_id="balance-meter")
         with gr.Row():
             overs = [("This sound", "sound"), ("A task's test set", "task"), ("My sounds", "files")]
@@ -68,39 +63,31 @@ class Balance:
             Note(texts.METRICS_NOTE, latex_delimiters=MATH)
         self.offered = [self.over, self.compared, self.task, self.files, self.stop, self.layer]
 
-        self.choice = over, compared, task, files = self.over, self.compared, self.task, self.files
         measuring: dict[str, Any] = QUIET | {
-            "inputs": [seen, *self.choice, stopping],
-            "outputs": [self.measured, self.meter, self.status, self.picture],
+            "outputs": [self.measured, self.meter, self.status, self.picture, self.table],
             "concurrency_id": "measure",  # many sounds: nobody's classification waits for them
             "concurrency_limit": 1,
             "trigger_mode": "always_last",
         }
-        seen.change(self.measure_new, **measuring)
-        changes = [over.input, compared.input, task.select, files.upload]
-        gr.on(changes, self.measure, **measuring)
-        self.stop.click(lambda it: it.update(asked=True), stopping, queue=False, **QUIET)
-        over.input(self.offer_over, over, [self.task, self.files, self.stop], **QUIET)
-        gr.on(
-            [self.measured.change, self.layer.input],
-            lambda measured, layer: metrics(measured, layer) if measured else gr.skip(),
-            [self.measured, self.layer],
-            self.table,
-            **QUIET,
-        )
+        choice = [self.over, self.compared, self.task, self.files, self.layer]
+        changes = [self.over.input, self.compared.input, self.task.select, self.files.upload]
+        runs: list[Any] = [
+            seen.change(self.measure_new, seen, **measuring),
+            gr.on(changes, self.measure, [seen, *choice], **measuring),
+        ]
+        self.stop.click(None, cancels=runs, **QUIET)
+        self.over.input(self.offer_over, self.over, [self.task, self.files, self.stop], **QUIET)
+        self.layer.input(metrics, [self.measured, self.layer], self.table, **QUIET)
 
     def offer(self, seen: Attribution) -> dict:
         """The controls for a new sound."""
-        name = seen.result.classifier.name
-        mixtures = [(title, bundle) for bundle, title in same_task(name).items()]
-        rows = [(layer, row) for row, layer in enumerate(row_names(seen.result))]
-        names = [bundle for _, bundle in mixtures] or [name]
+        mixtures, rows = _mixtures(seen), enumerate(row_names(seen.result))
+        choices = [(title, name) for name, title in mixtures.items()]
+        layers = [("Mean of all layers", MEAN), *((layer, row) for row, layer in rows)]
         return self.offer_over("sound") | {
             self.over: "sound",
-            self.compared: gr.CheckboxGroup(
-                mixtures or [(name, name)], value=names, visible=len(names) > 1
-            ),
-            self.layer: gr.Dropdown([("Mean of all layers", MEAN), *rows], value=MEAN),
+            self.compared: gr.CheckboxGroup(choices, value=[*mixtures], visible=len(mixtures) > 1),
+            self.layer: gr.Dropdown(layers, value=MEAN),
         }
 
     def offer_over(self, over: str) -> dict:
@@ -111,62 +98,55 @@ class Balance:
             self.stop: gr.Button(visible=over != "sound"),
         }
 
-    def measure_new(self, seen: Attribution | None, *before) -> Iterator[dict]:
-        """`measure` for a new sound."""
-        *values, stopping = before
-        offered = self.offer(seen) if seen else {}
-        over, compared, task, files = chosen(offered, self.choice, values)
-        yield from self.measure(seen, over, compared, task, files, stopping)
+    def measure_new(self, seen: Attribution | None) -> Iterator[dict]:
+        """A new sound alone, by what `offer` chooses: the page may not have applied that yet."""
+        yield from self.measure(seen, "sound", [*_mixtures(seen)] if seen else [])
 
     def measure(
         self,
         seen: Attribution | None,
         over: str,
         compared: Sequence[str],
-        task: str | None,
-        files: Sequence[str] | None,
-        stopping: dict[str, bool],
+        task: str | None = None,
+        files: Sequence[str] | None = None,
+        layer: int = MEAN,
     ) -> Iterator[dict]:
-        """Measure all chosen mixtures, saying how far it is about once a second."""
+        """Measure all chosen mixtures, showing how far it is about once a second."""
         missing = {"task": "Choose a task." * (not task), "files": "Choose sounds." * (not files)}
         if seen is None or missing.get(over):
             yield {self.status: missing.get(over, "")}
             return
-        stopping["asked"] = False
         try:
             measured = [_opened(seen, name) for name in compared]
-            mels, note = _sounds(seen, over, task or "", files or [])
+            paths, notes = _sounds(over, task or "", files or [])
         except (BundleError, WeightsError, tasks.TaskError) as error:
             raise refuse(str(error)) from None
         if not measured:
             raise refuse("Choose at least one mixture.")
         began = said = time.perf_counter()
-        notes = [note] if note else []
-        for name, mel in mels:
-            if stopping["asked"]:
-                notes.insert(0, "Stopped; this is what was measured until then.")
-                break
+        if over == "sound":
+            for one in measured:
+                one.add(seen.result.mel)
+        front_end = seen.result.classifier.model.config.front_end
+        for path in paths:
             try:
-                values = mel()
+                mel = tasks.CACHE.log_mel(path, MAX_SECONDS, front_end)
             except audio.AudioError as error:
-                notes.append(f"Left out: {name}. {error}")
+                notes.append(f"Left out: {path.name}. {error}")
                 continue
             for one in measured:
-                one.add(values)
+                one.add(mel)
             if time.perf_counter() - said > UPDATE_SECONDS:
                 said = time.perf_counter()
-                status = f"{measured[0].clips} of {len(mels)} sounds · {said - began:.0f} s"
-                yield self.show(measured) | {self.status: status}
+                status = f"{measured[0].clips} of {len(paths)} sounds · {said - began:.0f} s"
+                yield self.show(measured, layer) | {self.status: status}
         if not measured[0].clips:
-            if stopping["asked"]:
-                raise refuse("Stopped before anything was measured.")
             raise refuse("None of these files is a sound that can be read.")
         status = f"{_count(measured[0].clips)} · {time.perf_counter() - began:.1f} s"
-        said = "\n\n".join([status, *notes[:NOTES]])
-        yield self.show(measured) | {self.measured: measured, self.status: said}
+        yield self.show(measured, layer) | {self.status: "\n\n".join([status, *notes[:NOTES]])}
 
-    def show(self, measured: list[BundleBalance]) -> dict:
-        """The meter of the first mixture, and all experts of all mixtures."""
+    def show(self, measured: list[BundleBalance], layer: int) -> dict:
+        """The meter of the first mixture, all experts of all mixtures, and the metrics."""
         shares = [[of.share for of in one.balances.values()] for one in measured]
         panels = {
             f"{one.title}: {meter(of)}": dict(zip(place_names([*one.balances]), of, strict=True))
@@ -174,41 +154,39 @@ class Balance:
         }
         first, of_first = measured[0], shares[0]
         return {
+            self.measured: measured,
             self.meter: f"## {meter(of_first)}\n{first.title}, over {_count(first.clips)}, mean of "
             f"{len(of_first)} layers: as uneven as {at_work(of_first):.1f} experts with equal "
             "shares of the combine weights. Dispatch says nothing about balance: it sums to 1 for "
             "every slot.",
             self.picture: chart(plots.shares(panels)),
+            self.table: metrics(measured, layer),
         }
 
 
+def _mixtures(seen: Attribution) -> dict[str, str]:
+    """Name and title of what can be compared: the model itself, and others of its task."""
+    own = seen.result.classifier.name
+    return same_task(own) or {own: own}
+
+
 def _opened(seen: Attribution, name: str) -> BundleBalance:
-    own = seen.result.classifier
-    titles = same_task(own.name)
-    if name not in {own.name, *titles}:  # a caller may not name any file on this machine
+    own, titles = seen.result.classifier, _mixtures(seen)
+    if name not in titles:  # a caller may not name any file on this machine
         raise BundleError("Choose mixtures from the list.")
-    opened = own if name == own.name else open_classifier(name)
-    return BundleBalance(opened, titles.get(name, name))
+    return BundleBalance(own if name == own.name else open_classifier(name), titles[name])
 
 
-def _sounds(
-    seen: Attribution, over: str, task: str, files: Sequence[str]
-) -> tuple[list[tuple[str, Callable[[], Tensor]]], str]:
-    """Name of each sound with what gives its log-mel, and a note if not all are used."""
+def _sounds(over: str, task: str, files: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files to measure, none for the sound that is seen, and a note if not all are used."""
     if over == "sound":
-        return [("", lambda: seen.result.mel)], ""
+        return [], []
     paths = [file.path for file in tasks.load(task).test] if over == "task" else map(Path, files)
     paths = list(paths)
     step = math.ceil(len(paths) / limits().balance_sounds)
-    chosen = paths[:: step or 1]
-    note = f"Of {len(paths)} sounds {len(chosen)} were used, at equal distances."
-    read = tasks.CACHE.log_mel if over == "task" else _log_mel
-    front_end = seen.result.classifier.model.config.front_end
-    return [(p.name, partial(read, p, MAX_SECONDS, front_end)) for p in chosen], note * (step > 1)
-
-
-def _log_mel(path: Path, max_seconds: float, front_end: audio.FrontEnd) -> Tensor:
-    return audio.log_mel(audio.load(path, max_seconds).waveform, front_end)
+    used = paths[:: step or 1]
+    note = f"Of {len(paths)} sounds {len(used)} were used, at equal distances."
+    return used, [note] * (step > 1)
 
 
 def _count(clips: int) -> str:

@@ -47,29 +47,19 @@ def redrawn(
     """Draw at every choice, and for a new value of `seen`, for which `offer` sets the choices."""
 
     def anew(new: Any, *now: Any) -> Any:
-        return draw(new, *chosen(offer(new), choice, now)) if new else gr.skip()
+        return draw(new, *offered(offer(new), choice, now)) if new else gr.skip()
 
     event |= {"inputs": [seen, *choice], "trigger_mode": "always_last"}
     seen.change(anew, **event)
     gr.on([control.input for control in choice], draw, **event)
 
 
-def chosen(offered: Mapping, choice: Sequence[Any], now: Sequence[Any]) -> list[Any]:
-    """What is chosen, or what is offered in its place where the page, which reports a new sound
-    before it has applied what came with it, still has nothing or what is no longer there."""
-    return [
-        _known(offered[control], value) if control in offered else value
-        for control, value in zip(choice, now, strict=True)
-    ]
-
-
-def _known(update: Any, now: Any) -> Any:
-    if not isinstance(update, Component):
-        return update if now is None else now
-    told = update.constructor_args  # within an event a component is no more than these
-    there = {value for _, value in told.get("choices", ())}
-    kept = now if isinstance(now, list) else [now]
-    return now if kept and there.issuperset(kept) else told.get("value")
+def offered(updates: Mapping, choice: Sequence[Any], now: Sequence[Any]) -> list[Any]:
+    """The values of some controls with the updates on their way to them: the page reports a new
+    sound before it has applied what came with it."""
+    values = [updates.get(control, value) for control, value in zip(choice, now, strict=True)]
+    # Within an event a component is no more than its arguments.
+    return [v.constructor_args["value"] if isinstance(v, Component) else v for v in values]
 
 
 def chart(figure: go.Figure) -> PlotData:

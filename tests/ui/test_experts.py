@@ -21,8 +21,8 @@ from softmoa.lens.task_bundles import same_task
 from softmoa.model import weights
 from softmoa.model.recording import expert_share
 from softmoa.ui import experts, favourites
-from softmoa.ui.balance import MEAN, Balance, metrics
-from softmoa.ui.figure import chosen
+from softmoa.ui.balance import Balance
+from softmoa.ui.figure import offered
 from softmoa.ui.hear import HearIt, passing
 from softmoa.ui.stage.stage import most_different
 from softmoa.ui.switchboard import Switchboard
@@ -256,10 +256,10 @@ def test_balance_over_a_test_set_can_be_stopped_and_over_own_sounds(page, tmp_pa
     page.get_by_role("option", name="Instrument families").click()
     expect(status).to_contain_text(re.compile(r"\d+ of \d+ sounds"), timeout=WAIT)
     page.locator("#balance-stop").click()
-    expect(status).to_contain_text("Stopped", timeout=WAIT)
+    page.wait_for_timeout(1000)
     text = status.text_content()
     time.sleep(2.5)
-    assert status.text_content() == text
+    assert status.text_content() == text and re.search(r"\d+ of \d+ sounds", text)
 
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"this is no sound")
@@ -333,16 +333,12 @@ def test_a_new_sound_is_drawn_by_what_is_offered_though_the_page_lags(result):
     with gr.Blocks():
         balance, which = Balance(gr.State()), experts.WhichMatter(gr.State())
     seen = Attribution(result)
-    *_, last = balance.measure_new(seen, None, [], None, None, {"asked": False})
+    *_, last = balance.measure_new(seen)
     assert len(last[balance.measured]) == len(same_task(result.classifier.name)) == 4
     controls, best = [*which.offered, which.mode], int(result.logits.argmax())
     most = [*divmod(int(seen.norms.argmax()), seen.experts)]
-    for now, expected in (
-        ([None, None, None, None, "zero"], ["causal", best, *most, "zero"]),
-        (["length", 3, 2, 1, "zero"], ["length", 3, 2, 1, "zero"]),  # a visitor was quicker
-        (["length", 400, 99, 1, "zero"], ["length", best, most[0], 1, "zero"]),  # the last sound's
-    ):
-        assert chosen(which.offer(seen), controls, now) == expected
+    for now in ([None, None, None, None, "zero"], ["length", 400, 99, 1, "zero"]):
+        assert offered(which.offer(seen), controls, now) == ["causal", best, *most, "zero"]
 
 
 def noise_through(name: str) -> Attribution:
@@ -370,9 +366,9 @@ def test_every_kind_of_mixture(family, name):
     assert "The answer" in said[board.verdict]
     said = heard.play(seen, 2, 3, 1, True)
     assert len(said[heard.players[1]][1]) == 16_000 and len(said[heard.picture].plot) < 60_000
-    *_, last = balance.measure(seen, "sound", [name, "x-soft"], None, None, {})
+    *_, last = balance.measure(seen, "sound", [name, "x-soft"])
     assert re.match(r"## [1-4]\.\d of 4 experts at work", last[balance.meter])
-    table = metrics(last[balance.measured], MEAN).value
+    table = last[balance.table].value
     assert len(table["data"]) == len(METRICS) and len(table["headers"]) >= 5
     with pytest.raises(gr.Error, match="from the list"):
-        list(balance.measure(seen, "sound", ["x-linear"], None, None, {}))
+        list(balance.measure(seen, "sound", ["x-linear"]))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 
+from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens import export
 from softmoa.lens.balance import at_work
 from softmoa.lens.classify import Classification
@@ -40,14 +43,11 @@ def patch_rows(result: Classification, row: int, token: int) -> tuple[str, list[
         (start, end), (low, high) = result.grid.seconds(column), result.grid.hertz(band)
         place = f"Patch at {start:.2f}\u2013{end:.2f} s, {low:.0f}\u2013{high:.0f} Hz"
     dispatch, combine = export.weights_of(record)
-    added = expert_outputs(record)[0, token].norm(dim=-1).tolist()
-    rows = [
-        [j + 1, k + 1, round(d, 6), round(c, 6), round(added[j], 6)]
-        for j in range(len(dispatch))
-        for k, (d, c) in enumerate(
-            zip(dispatch[j, :, token].tolist(), combine[j, :, token].tolist(), strict=True)
-        )
-    ]
+    added = expert_outputs(record)[0, token].norm(dim=-1)
+    rows = []
+    for j, k in product(*map(range, dispatch.shape[:2])):
+        values = dispatch[j, k, token], combine[j, k, token], added[j]
+        rows.append([j + 1, k + 1, *(round(value.item(), 6) for value in values)])
     return f"{place}, {row_names(result)[row].lower()}", rows
 
 
@@ -92,6 +92,11 @@ def report_png(result: Classification, choice: Choice) -> bytes:
         overall=bars["overall"],
         layers=bars["layers"],
     )
+
+
+def played(waveform: torch.Tensor) -> tuple[int, np.ndarray]:
+    """(samples,) at 16 kHz as a player takes them; floats it would raise to full loudness."""
+    return SAMPLE_RATE, (waveform.clamp(-1, 1) * 32767).round().short().numpy()
 
 
 def meter(shares: Sequence[torch.Tensor]) -> str:

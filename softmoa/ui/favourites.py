@@ -21,7 +21,7 @@ from softmoa.model.ast import AST
 from softmoa.ui import comparing
 from softmoa.ui.checks import check_room
 from softmoa.ui.collect_view import spectrogram
-from softmoa.ui.drawing import row_choices
+from softmoa.ui.drawing import played, row_choices
 from softmoa.ui.examples import example_clips
 from softmoa.ui.figure import QUIET, Gallery, Note, Player, redrawn
 from softmoa.ui.stage.stage import most_different
@@ -58,18 +58,16 @@ class Favourites:
         if seen is None:
             return {self.about: gr.skip()}
         classifier = seen.result.classifier
-        found, paths = of(classifier), sounds(classifier)
-        experts = found[min(row, len(found) - 1)]
         pictures = [
-            (_framed(paths[one.clip], one, classifier), f"E{j + 1}: {_name(paths[one.clip])}")
-            for place in zip(*experts, strict=True)
-            for j, one in enumerate(place)
+            (_framed(path, one, classifier), f"E{expert + 1}: {_name(path)}")
+            for expert, path, one in _in_order(classifier, row)
         ]
+        count = len(sounds(classifier))
         return {
-            self.about: f"Of {len(paths)} test sounds, the three with the patch that each expert "
+            self.about: f"Of {count} test sounds, the three with the patch that each expert "
             f"of **{classifier.name}** reads most, named by the bundle of sound tags. Press one to "
             "hear the framed patch.",
-            self.gallery: gr.Gallery(pictures, columns=len(experts)),
+            self.gallery: gr.Gallery(pictures, columns=seen.experts),
             self.player: None,
         }
 
@@ -79,16 +77,13 @@ class Favourites:
             return {self.player: None}
         check_room()
         classifier = seen.result.classifier
-        experts = of(classifier)[min(row, len(seen.places) - 1)]
-        place, expert = divmod(event.index, len(experts))
-        one = experts[expert][min(place, len(experts[expert]) - 1)]
-        path = sounds(classifier)[one.clip]
+        shown = _in_order(classifier, row)
+        expert, path, one = shown[min(event.index, len(shown) - 1)]
         sound = audio.load(path, SECONDS).waveform
         start, end = _grid(classifier, path).seconds(one.column)
         cut = slice(int(max(0, start - AROUND) * SAMPLE_RATE), int((end + AROUND) * SAMPLE_RATE))
-        samples = (sound[cut] * 32767).short().numpy()
         label = f"Expert {expert + 1} reads {start:.2f}\u2013{end:.2f} s, {one.times:.0f} × even"
-        return {self.player: gr.Audio((SAMPLE_RATE, samples), label=label)}
+        return {self.player: gr.Audio(played(sound[cut]), label=label)}
 
 
 def of(classifier: Classifier) -> list[list[list[Favourite]]]:
@@ -104,6 +99,13 @@ def sounds(classifier: Classifier) -> list[Path]:
         return list(example_clips().values())
     paths = [file.path for file in known.test]
     return paths[:: -(-len(paths) // SOUNDS)]
+
+
+def _in_order(classifier: Classifier, row: int) -> list[tuple[int, Path, Favourite]]:
+    """What the gallery shows, a row for the best of every expert, one for the second, ..."""
+    found, paths = of(classifier), sounds(classifier)
+    rows = zip(*found[min(row, len(found) - 1)], strict=True)
+    return [(expert, paths[one.clip], one) for best in rows for expert, one in enumerate(best)]
 
 
 @lru_cache(maxsize=4)

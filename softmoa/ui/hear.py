@@ -8,13 +8,12 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens.attribution import Attribution
 from softmoa.lens.classify import Classification
 from softmoa.lens.hearing import as_loud, hear
 from softmoa.plots import experts as plots
 from softmoa.ui.checks import check_room
-from softmoa.ui.drawing import row_choices
+from softmoa.ui.drawing import played, row_choices
 from softmoa.ui.figure import MATH, ON_MODEL, Chart, Note, chart, redrawn
 from softmoa.ui.texts import experts as texts
 
@@ -62,9 +61,8 @@ class HearIt:
         check_room()
         result, sound = seen.result, seen.result.clip.waveform
         mask = passing(result, min(row, len(seen.places) - 1), expert, slot)
-        masks = dict(zip(SOUNDS, (torch.ones_like(mask), mask, 1 - mask), strict=True))
         sounds, said = {SOUNDS[0]: sound}, []
-        for name, part in list(masks.items())[1:]:
+        for name, part in zip(SOUNDS[1:], (mask, 1 - mask), strict=True):
             masked = hear(sound, part, result.grid)
             energy = masked.square().sum() / sound.square().sum().clamp(min=1e-12)
             raised, gain = as_loud(masked, sound), ""
@@ -75,11 +73,10 @@ class HearIt:
             said.append(f"{name}: {100 * energy.item():.3g}% of the energy{gain}")
             sounds[name] = raised.waveform if loud else masked
         mels = {name: result.classifier.log_mel(one) for name, one in sounds.items()}
-        values = 100 * torch.stack([*masks.values()])
+        values = 100 * torch.stack([torch.ones_like(mask), mask, 1 - mask])
         picture = plots.spectrograms(mels, values, result.grid, unit="% passes", tint=False)
-        played = [(SAMPLE_RATE, _samples(one)) for one in sounds.values()]
         shown = {self.said: " · ".join(said) + ".", self.picture: chart(picture)}
-        return shown | dict(zip(self.players, played, strict=True))
+        return shown | dict(zip(self.players, map(played, sounds.values()), strict=True))
 
 
 def offer_experts(seen: Attribution, row: gr.Radio, expert: gr.Radio) -> dict:
@@ -98,8 +95,3 @@ def passing(result: Classification, row: int, expert: int, slot: int) -> Tensor:
     picture = result.grid.unfold(dispatch[0, :, expert, slot])
     top = picture.max()
     return picture / top if top > 0 else picture
-
-
-def _samples(waveform: Tensor):
-    """16-bit samples, as a player wants them."""
-    return (waveform.clamp(-1, 1) * 32767).round().to(torch.int16).numpy()

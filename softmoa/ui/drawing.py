@@ -59,17 +59,11 @@ def truth(result: Classification, patches: torch.Tensor, target: int) -> str:
         return classifier.probabilities(run(classifier, mels, record=False).logits)[:, target]
 
     found, random = faithfulness(probability, result.mel, patches, result.grid)
-    percent = {
-        name: f"{100 * getattr(found, name):.0f}%"
-        for name in ("whole", "kept", "rest", "drop", "gain")
-    }
     return (
-        f"Is it true? {classifier.labels[target]}, {percent['whole']}: with only the quarter of "
-        f"the patches that the map marks most {percent['kept']} (a random quarter "
-        f"{100 * random.kept:.0f}%), without them {percent['rest']} (random "
-        f"{100 * random.rest:.0f}%). AD {percent['drop']}, AI "
-        f"{'yes' if found.increase else 'no'}, AG {percent['gain']}, FF "
-        f"{100 * found.faithfulness:+.0f}%."
+        f"Is it true? {classifier.labels[target]}, {found.whole:.0%}: with only the quarter of the "
+        f"patches that the map marks most {found.kept:.0%} (a random quarter {random.kept:.0%}), "
+        f"without them {found.rest:.0%} (random {random.rest:.0%}). AD {found.drop:.0%}, AI "
+        f"{'yes' if found.increase else 'no'}, AG {found.gain:.0%}, FF {found.faithfulness:+.0%}."
     )
 
 

@@ -66,7 +66,7 @@ def build(explored: Explored, tab: gr.Tab) -> Linked:
         new, own = Attribution(result), result is opening()
         label, probability = result.top(1)[0]
         said = (
-            f"**{plain(label)}** ({100 * probability:.1f}%) · {result.clip.seconds:.2f} s of "
+            f"**{plain(label)}** ({probability:.1%}) · {result.clip.seconds:.2f} s of "
             f"sound · {result.classifier.name} on {result.classifier.backbone}. "
         )
         said += OPENS if own else "Another sound or bundle is chosen in **Explore**."
@@ -140,8 +140,8 @@ class WhichMatter:
         """The controls for a new sound."""
         result = seen.result
         order = result.probabilities.argsort(descending=True).tolist()
-        labels, sure = result.classifier.labels, 100 * result.probabilities
-        classes = [(f"{labels[c]} ({sure[c]:.1f}%)", c) for c in order]
+        labels, sure = result.classifier.labels, result.probabilities
+        classes = [(f"{labels[c]} ({sure[c]:.1%})", c) for c in order]
         quick = seen.causal_seconds < QUICK_SECONDS
         return offer_experts(seen, self.row, self.expert) | {
             self.view: "causal" if quick else "signed",

@@ -58,7 +58,7 @@ def expert(width: int, narrow: int) -> tuple[go.Figure, str]:
         adapter = _parameters(Experts(width, 1, narrow))
         block = _parameters(Block(ASTConfig(width=width, heads=width // 64, mlp=4 * width)))
     words = (
-        f"One adapter trains **{adapter:,}** numbers, {100 * adapter / block:.2f}% of the "
+        f"One adapter trains **{adapter:,}** numbers, {adapter / block:.2%} of the "
         f"{block:,} of the frozen block beside it. Its reduction rate, width over middle, is "
         f"{width / narrow:g}."
     )

@@ -75,9 +75,10 @@ class Balance:
             seen.change(self.measure_new, seen, **measuring),
             gr.on(changes, self.measure, [seen, *choice], **measuring),
         ]
-        self.stop.click(None, cancels=runs, **QUIET)
         self.over.input(self.offer_over, self.over, [self.task, self.files, self.stop], **QUIET)
-        self.layer.input(metrics, [self.measured, self.layer], self.table, **QUIET)
+        table: tuple = (metrics, [self.measured, self.layer], self.table)
+        self.layer.input(*table, **QUIET)
+        self.stop.click(*table, cancels=runs, **QUIET)
 
     def offer(self, seen: Attribution) -> dict:
         """The controls for a new sound."""
@@ -139,14 +140,15 @@ class Balance:
             if time.perf_counter() - said > UPDATE_SECONDS:
                 said = time.perf_counter()
                 status = f"{measured[0].clips} of {len(paths)} sounds · {said - began:.0f} s"
-                yield self.show(measured, layer) | {self.status: status}
+                yield self.show(measured) | {self.status: status}
         if not measured[0].clips:
             raise refuse("None of these files is a sound that can be read.")
         status = f"{_count(measured[0].clips)} · {time.perf_counter() - began:.1f} s"
-        yield self.show(measured, layer) | {self.status: "\n\n".join([status, *notes[:NOTES]])}
+        words = "\n\n".join([status, *notes[:NOTES]])
+        yield self.show(measured) | {self.status: words, self.table: metrics(measured, layer)}
 
-    def show(self, measured: list[BundleBalance], layer: int) -> dict:
-        """The meter of the first mixture, all experts of all mixtures, and the metrics."""
+    def show(self, measured: list[BundleBalance]) -> dict:
+        """The meter of the first mixture, and all experts of all mixtures."""
         shares = [[of.share for of in one.balances.values()] for one in measured]
         panels = {
             f"{one.title}: {meter(of)}": dict(zip(place_names([*one.balances]), of, strict=True))
@@ -160,7 +162,6 @@ class Balance:
             "shares of the combine weights. Dispatch says nothing about balance: it sums to 1 for "
             "every slot.",
             self.picture: chart(plots.shares(panels)),
-            self.table: metrics(measured, layer),
         }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import gradio as gr
 import torch
-from gradio import route_utils
+from gradio import route_utils, state_holder
 from gradio.themes import Default
 
 from softmoa.data import collection, folders
@@ -38,7 +38,7 @@ from softmoa.ui import (
 from softmoa.ui.compare import Compare
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import Note
-from softmoa.ui.guard import Guard, Upload, share_out
+from softmoa.ui.guard import Guard, Session, Upload, share_out
 from softmoa.ui.lesson import tab as lesson
 from softmoa.ui.links import Linked
 from softmoa.ui.texts.links import COPY
@@ -75,7 +75,7 @@ def build() -> gr.Blocks:
         api.build()
     demo.queue(api_open=False)  # else a direct call need not wait for its turn
     share_out(demo._queue)
-    route_utils.GradioUploadFile = Upload
+    route_utils.GradioUploadFile, state_holder.SessionState = Upload, Session
     return demo
 
 

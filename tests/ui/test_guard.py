@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from starlette.requests import Request
 
 from softmoa.data.limits import limits
 from softmoa.ui import checks, guard
-from softmoa.ui.guard import BUSY, FULL, HOSTS, Guard, Upload, _who, is_ours, share_out
+from softmoa.ui.guard import BUSY, FULL, HOSTS, Guard, Session, Upload, _who, is_ours, share_out
 
 
 def apart(work: Coroutine) -> Any:
@@ -216,6 +217,18 @@ def test_who_opens_many_sessions_loses_their_own_and_others_keep_theirs(monkeypa
     apart(flood())
     assert "visitor" in kept and f"junk {2 * limits().sessions - 1}" in kept
     assert len(kept) <= limits().sessions + 1
+
+
+def test_a_session_has_what_is_its_own_and_no_copy_of_the_page():
+    with gr.Blocks() as demo:
+        box, state = gr.Textbox("a"), gr.State([1])
+    one, other = Session(demo), Session(demo)
+    one[box._id] = gr.Textbox("b")
+    one[state._id].append(2)
+    one._update_value_in_config(box._id, "x" * 10**6)
+    assert (one[box._id].value, one[state._id]) == ("b", [1, 2])
+    assert (other[box._id].value, other[state._id]) == ("a", [1])
+    assert len(str(list(one.components))) < 10_000 and not list(other.components)
 
 
 def test_an_address_begins_few_sessions_in_a_minute():

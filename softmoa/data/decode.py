@@ -156,7 +156,8 @@ def _blocks(
         if following < 0:
             break
         try:
-            sound = _Sound(View(file, start := following))
+            end = max(behind(file, following)[0], 0)
+            sound, start = _Sound(View(file, following, end)), following
             alike = (sound.samplerate, sound.channels) == form
         except soundfile.LibsndfileError:
             alike = False
@@ -246,9 +247,13 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
         except breaks:
             notes.append(DAMAGED)
             return
-        of_ogg = head[:4] == b"OggS" and not behind(data.fileno(), 0)[1]
-        if of_ogg or got / rate < promised - 0.2:
+        following, whole = behind(data.fileno(), 0)
+        ogg = head[:4] == b"OggS"
+        if got / rate < promised - 0.2 or (ogg and not whole):
             notes.append(BREAKS_OFF)
+        # Of the links of Ogg and the parts of AVI it reads one after another.
+        if following > 0 and not ogg and head[8:12] != b"AVI ":
+            notes.append(LEFT_OUT)
 
     return Stream(rate, blocks(), notes)
 

@@ -57,6 +57,8 @@ def mended(file: int) -> tuple[int, View | None, bool]:
             return 0, View(file, place, head=front), False
         if (following := behind(file, 0)[0]) > 0:  # libsndfile reads none with two
             return 0, View(file, 0, following), False
+    elif head[:4] == b"FORM" and (following := behind(file, 0)[0]) > 0:
+        return 0, View(file, 0, following), False
     elif head[:4] == b"caff" and (place := _chunk(head, 8, b"data", "big", 8)):
         if size - place < int.from_bytes(head[place - 8 : place], "big") < 2**63:
             front = head[: place - 8] + (size - place).to_bytes(8, "big")
@@ -94,6 +96,11 @@ def behind(file: int, start: int) -> tuple[int, bool]:
         length = int.from_bytes(head[4:8], "little" if head[:1] == b"R" else "big")
         end = start + 8 + length + length % 2
         return end if os.pread(file, 4, end) == head[:4] else -1, True
+    if head[:4] == b".snd":
+        end = start + sum(int.from_bytes(head[k : k + 4], "big") for k in (4, 8))
+        return end if os.pread(file, 4, end) == head[:4] else -1, True
+    if head[:4] == b"caff" or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+        return _behind_boxes(file, start, size), True
     if head[:4] == b"OggS":
         return _behind_ogg(file, start)
     if head[:4] == b"fLaC":
@@ -111,6 +118,29 @@ def behind(file: int, start: int) -> tuple[int, bool]:
             at += step
         return -1, at <= len(rest) or len(rest) == 2**22
     return -1, True
+
+
+def _behind_boxes(file: int, place: int, size: int) -> int:
+    """Box after box, of CAF or MP4, up to the second of a kind of which a file has one."""
+    begun: set[bytes] = set()
+    for _ in range(2**16):  # an hour has some thousands
+        box = os.pread(file, 16, place) if place < size else b""
+        if b"caff" in begun and box[1:5] == b"caff":  # libsndfile pads the last box
+            return place + 1
+        if box[:4] == b"caff":
+            name, length = box[:4], 8
+        elif b"caff" in begun:
+            name, length = box[:4], 12 + int.from_bytes(box[4:12], "big")
+        else:
+            long = box[:4] == b"\0\0\0\1"
+            name, length = box[4:8], int.from_bytes(box[8:] if long else box[:4], "big")
+        if name in begun:
+            return place
+        if length < 8:
+            break
+        begun |= {name} & {b"caff", b"ftyp", b"moov"}
+        place += length
+    return -1
 
 
 def _behind_ogg(file: int, start: int) -> tuple[int, bool]:

@@ -13,6 +13,9 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # first letters that a spreadsh
 class InputError(ValueError):
     """Something from outside cannot be used; the message is one sentence for who gave it."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())  # it may quote a cell of several lines
+
 
 # Numbers that can have been counted, measured or chosen; of a share all digits but the last.
 Count = Annotated[int, Field(ge=0, le=10**12)]

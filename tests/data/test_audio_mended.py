@@ -8,7 +8,7 @@ from loading import refusal, spectral_peak
 from sounds import SOUNDFILE_FORMATS, noise, tone, write, write_libav
 
 from softmoa.data.audio import ANTIPHASE, SAMPLE_RATE, load
-from softmoa.data.decode import BREAKS_OFF
+from softmoa.data.decode import BREAKS_OFF, LEFT_OUT
 
 MP3 = SOUNDFILE_FORMATS["mp3"]
 ID3 = b"ID3\3\0\0\0\0\0\x64"  # a tag of 100 bytes
@@ -29,7 +29,7 @@ def two_seconds(path, hz: float = 1000, **form) -> bytes:
     ],
 )
 def test_bytes_before_the_first_frame_of_an_mp3(tmp_path, junk):
-    content = two_seconds(tmp_path / "a", **MP3)
+    content = two_seconds(tmp_path / "a", 1000, **MP3)
     (tmp_path / "a").write_bytes(junk + content)
     clip = load(tmp_path / "a")
     assert clip.seconds == pytest.approx(2, abs=0.1) and clip.notes == ()
@@ -37,17 +37,37 @@ def test_bytes_before_the_first_frame_of_an_mp3(tmp_path, junk):
 
 
 @pytest.mark.parametrize(
-    ("name", "between"),
-    [*((name, b"") for name in ("mp3", "vorbis", "wav-16", "flac")), ("mp3", ID3 + bytes(100))],
+    ("form", "between"),
+    [
+        *((SOUNDFILE_FORMATS[name], b"") for name in ("mp3", "vorbis", "wav-16", "flac")),
+        (MP3, ID3 + bytes(100)),
+        *(({"format": name}, b"") for name in ("AIFF", "CAF", "AU")),
+        ({"format": "AIFF", "subtype": "ULAW"}, b""),
+        ({"format": "CAF", "subtype": "ALAC_16"}, b""),
+    ],
+    ids=lambda of: " ".join(of.values()) if isinstance(of, dict) else "",
 )
-def test_joined_files_are_read_to_the_end(tmp_path, name, between):
-    one = two_seconds(tmp_path / "a", 1000, **SOUNDFILE_FORMATS[name])
-    other = two_seconds(tmp_path / "a", 500, **SOUNDFILE_FORMATS[name])
-    (tmp_path / "a").write_bytes(one + between + other)
+def test_joined_files_are_read_to_the_end(tmp_path, form, between):
+    one, *others = (two_seconds(tmp_path / "a", hz, **form) for hz in (1000, 500, 250))
+    (tmp_path / "a").write_bytes(one + b"".join(between + other for other in others))
     clip = load(tmp_path / "a")
-    assert clip.seconds == pytest.approx(4, abs=0.02) and clip.notes == ()
-    assert spectral_peak(clip.waveform[: 2 * SAMPLE_RATE]) == pytest.approx(1000, abs=2)
-    assert spectral_peak(clip.waveform[2 * SAMPLE_RATE :]) == pytest.approx(500, abs=2)
+    assert clip.seconds == pytest.approx(6, abs=0.02) and clip.notes == ()
+    for k, hz in enumerate((1000, 500, 250)):
+        part = clip.waveform[2 * k * SAMPLE_RATE : 2 * (k + 1) * SAMPLE_RATE]
+        assert spectral_peak(part) == pytest.approx(hz, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "seconds"),
+    [("aac", "mp4", 1), ("pcm_s16le", "mov", 1), ("g722", "wav", 1), ("mp3", "avi", 2)],
+)
+def test_what_libav_leaves_out_of_joined_files_is_noted(tmp_path, codec, form, seconds):
+    path = write_libav(tmp_path / "a", tone(500)[None], SAMPLE_RATE, codec, form)
+    assert load(path).notes == ()
+    path.write_bytes(2 * path.read_bytes())
+    clip = load(path)
+    assert clip.seconds == pytest.approx(seconds, abs=0.2)
+    assert clip.notes == ((LEFT_OUT,) if seconds == 1 else ())
 
 
 @pytest.mark.parametrize(

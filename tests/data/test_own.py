@@ -83,6 +83,7 @@ def test_a_zip_is_its_folder(birds, tmp_path, top):
         ("path,label\nb.wav,x", "clip 'b.wav' of t.csv is missing"),
         ("path,label\na.wav,", "'a.wav' of t.csv has no label"),
         ("path,label,split\na.wav,x,middle", "'middle' of a.wav is none of train, valid, test"),
+        ('path,label,split\na.wav,x,"mid\ndle"', "'mid dle' of a.wav is none of"),
         ("path,label\na.wav,x", "1 class cannot be told apart"),
     ],
 )

@@ -26,8 +26,15 @@ _PLAIN = frozenset(
 # Code pages that zips and tables come in, likeliest first, and how unlikely the others are.
 _PAGES = {
     "cp437": 0.0, "cp1252": 0.05, "cp850": 0.1, "cp1251": 0.2, "cp866": 0.2, "cp932": 0.2,
-    "gb18030": 0.0, "cp949": 0.35, "big5": 0.3, "cp1250": 0.3, "cp1253": 0.4, "cp1254": 0.4,
+    "gb18030": 0.0, "cp949": 0.35, "big5": 0.3, "cp1250": 0.1, "cp852": 0.15, "cp1253": 0.4,
+    "cp737": 0.4, "cp1254": 0.2, "cp857": 0.3, "cp1257": 0.3, "cp775": 0.4, "iso8859-2": 0.25,
 }  # fmt: skip
+# Letters beside a to z, language by language; the names of one archive are of one or two.
+_ALPHABETS = [set(letters) for letters in (
+    "äöüß", "àâæçéèêëîïôœùûü", "áéíñóúü", "àáâãçéêíóôõú", "àèéìòù", "æøåéó", "åäöé", "áæéíðóöúýþ",
+    "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ",
+    "çğıöşüâîû", "ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž",
+)]  # fmt: skip
 _COMMON = {  # first bytes of the letters that are common, in pages of two bytes a letter
     "gb18030": range(0xB0, 0xD8), "cp932": range(0x88, 0x98), "cp949": range(0xB0, 0xC9),
     "big5": range(0xA4, 0xC7),
@@ -99,7 +106,8 @@ def _oddness(content: bytes, page: str) -> float:
         text = content.decode(page)
     except UnicodeDecodeError:
         return 1e9
-    odd = 0.0
+    latin = {c for c in text.lower() if "\x7f" < c < "\u0250" and c.isalpha()}
+    odd = float(min(len(latin - alphabet) for alphabet in _ALPHABETS))
     for word in {w for w in re.split(r"[\s/\\.,;:_\"'()\[\]0-9-]+", text) if not w.isascii()}:
         scripts = {unicodedata.name(c, "?").split()[0] for c in word if not c.isdecimal()}
         scripts = {"CJK" if "KATAKANA" in s or s == "HIRAGANA" else s for s in scripts}

@@ -169,11 +169,15 @@ def test_tables_in_codes_of_other_systems(tmp_path, code, name):
     assert counts(tmp_path) == SPLITS_OF
 
 
-def test_a_table_in_the_code_page_of_a_spreadsheet(tmp_path):
+@pytest.mark.parametrize(
+    ("code", "one", "other"),
+    [("cp1252", "Krähe", "Käuzchen"), ("cp1250", "řeka", "kůň"), ("cp1257", "žąsis", "šuo")],
+)
+def test_a_table_in_the_code_page_of_a_spreadsheet(tmp_path, code, one, other):
     tree(tmp_path, CLIPS[:3] + ["k.wav"])
-    text = "path;label\n" + "".join(f"{clip};Krähe\n" for clip in CLIPS[:3]) + "k.wav;Käuzchen\n"
-    (tmp_path / "a.csv").write_bytes(text.encode("cp1252"))
-    assert counts(tmp_path) == {"Krähe": {"": 3}, "Käuzchen": {"": 1}}
+    text = "path;label\n" + "".join(f"{clip};{one}\n" for clip in CLIPS[:3]) + f"k.wav;{other}\n"
+    (tmp_path / "a.csv").write_bytes(text.encode(code))
+    assert counts(tmp_path) == {one: {"": 3}, other: {"": 1}}
 
 
 def test_metadata_of_audiofolder_in_json_lines(tmp_path):
@@ -208,6 +212,9 @@ def test_a_table_of_splits_beside_class_folders(tmp_path):
         ("cp437", ["Käuzchen", "mañana", "crow"]),
         ("cp1252", ["élan", "Vögel", "œuf"]),
         ("cp866", ["собака", "кошка"]),
+        ("cp852", ["kočka", "kůň", "řeka", "déšť"]),
+        ("cp1250", ["żaba", "wróbel", "ćma", "łoś"]),
+        ("cp857", ["kuş", "yağmur", "fırtına"]),
         ("shift-jis", ["猫", "カラス"]),
         ("gbk", ["猫", "乌鸦"]),
     ],

@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import tempfile
 import threading
 import time
@@ -138,6 +139,15 @@ def visits(client: Client, seconds: float) -> dict[str, float]:
     return found | {"visits": len(took["page"])}
 
 
+def settled(process: subprocess.Popen) -> float:
+    """Megabytes once they grow no more: an app that has started warms up for a while."""
+    before, now = 0.0, megabytes(process)
+    while now > before + 1:
+        time.sleep(10)
+        before, now = now, megabytes(process)
+    return now
+
+
 def attack(name: str, server: str, address: str, over: Any, tally: Any) -> None:
     """Go on with an attack until it is over; tally: requests taken and refused."""
     act, numbers, lock = attacks(Client(server, address))[name], count(), threading.Lock()
@@ -167,8 +177,9 @@ def run(seconds: float) -> dict:
         with running_app(os.environ | own) as (process, server, _):
             visitor = Client(server, VISITOR)
             visits(visitor, 1)  # warm
+            settled(process)
             found: dict[str, Any] = {"idle": visits(visitor, seconds)}
-            before = megabytes(process)
+            before = settled(process)
             for k, name in enumerate(attacks(visitor)):
                 over, tally = spawn.Event(), spawn.Array("i", 2)
                 address = f"9.9.9.{k + 1}"

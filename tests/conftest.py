@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -21,6 +22,7 @@ from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
 from analysis.bench.running_app import browser_options, running_app  # noqa: E402
 from softmoa.lens import classifier  # noqa: E402
+from softmoa.ui import page as the_page  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 PATIENCE = 120_000  # ms that a page may take for anything
@@ -39,9 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="see test_contracts.py")
 
 
+LONGEST = ("ui", "tests", "analysis")  # folders
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of the page take longest: they come first, so that all workers end together."""
-    items.sort(key=lambda item: item.path.parent.name != "ui")
+    """The files that take longest come first, so that all workers end together."""
+    folders = dict.fromkeys(LONGEST) | {item.path.parent.name: None for item in items}
+    items.sort(key=lambda item: list(folders).index(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +77,12 @@ def family(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def demo():
+    """The app's page as gradio's blocks; not to be changed."""
+    return the_page.build()
+
+
+@pytest.fixture(scope="session")
 def hub_server():
     """The Hub that the running app asks."""
     with HubServer() as hub:
@@ -97,29 +109,40 @@ def server(tmp_path_factory, hub_server):
         "HF_HUB_CACHE": str(tmp_path_factory.mktemp("hub")),
         "HF_HUB_OFFLINE": "0",
         "HF_TOKEN": "hf_owner",  # of the owner of the server: no visitor may profit from it
+        "GRADIO_MCP_SERVER": str(find_spec("mcp") is not None),
     }
     with running_app(environment) as (_, address, _):
         yield address, uploads
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    tone = tmp_path_factory.mktemp("microphone") / "tone.wav"
+def tone_file(tmp_path_factory) -> Path:
+    """What the browser's microphone plays, from its start at every recording."""
+    path = tmp_path_factory.mktemp("microphone") / "tone.wav"
     time_axis = np.arange(48_000 * 10) / 48_000
-    soundfile.write(tone, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * TONE_HZ * time_axis), 48_000)
+    return path
+
+
+@pytest.fixture
+def microphone(tone_file):
+    """That file, to be written anew by a test; afterwards it is the tone again."""
+    tone = tone_file.read_bytes()
+    yield tone_file
+    tone_file.write_bytes(tone)
+
+
+@pytest.fixture(scope="session")
+def visitor(tone_file):
+    """One browser's profile for all tests: what is fetched and compiled once is in its cache."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(**browser_options(tone))
-        yield browser
+        browser = playwright.chromium.launch(**browser_options(tone_file))
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, accept_downloads=True
+        )
+        context.set_default_timeout(PATIENCE)
+        yield context
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def visitor(browser):
-    """One browser's profile for all tests of a file: what is fetched once is in its cache."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    yield context
-    context.close()
 
 
 @pytest.fixture
@@ -141,12 +164,16 @@ def context(visitor, problems):
         visitor.on(event, listen)
     yield visitor
     for page in set(visitor.pages) - set(kept):
-        page.evaluate("localStorage.clear()")
-        page.close()
+        leave(page)
     for event, listen in heard.items():
         visitor.remove_listener(event, listen)
     assert problems == []
     assert {host for host in hosts if "." in host or host == "localhost"} <= {"127.0.0.1"}
+
+
+def leave(page: Page) -> None:
+    page.evaluate("localStorage.clear()")
+    page.close()
 
 
 def open_page(context, address: str) -> Page:
@@ -164,9 +191,11 @@ def page(context, server) -> Page:
 
 
 @pytest.fixture(scope="module")
-def page_of_file(visitor, server) -> Page:
+def page_of_file(visitor, server):
     """The app's page, the same for all tests of a file."""
-    return open_page(visitor, server[0])
+    page = open_page(visitor, server[0])
+    yield page
+    leave(page)
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Choosing a backbone in the app: fetched from the Hub, or the embedded one with the reason."""
+"""Models of the Hub in the app: a backbone, a bundle, or the embedded one with the reason."""
+
+import re
 
 import gradio as gr
 import pytest
@@ -7,6 +9,8 @@ from playwright.sync_api import Page, expect
 from test_app import pick_example
 from test_hub import NAME, TINY, checkpoint
 
+from softmoa.lens.classifier import bundles
+from softmoa.methods import bundle
 from softmoa.model.weights import WeightsError
 from softmoa.ui import backbones
 
@@ -16,9 +20,19 @@ def files(tmp_path_factory) -> dict[str, bytes]:
     return checkpoint(tmp_path_factory.mktemp("checkpoint"), **TINY)
 
 
-def name_backbone(page: Page, name: str) -> None:
+@pytest.fixture
+def page(page_of_file: Page, context) -> Page:
+    """One page for all tests, which say what they want to see."""
+    return page_of_file
+
+
+def open_model(page: Page) -> None:
     if not page.locator("#backbone").is_visible():
         page.locator("#model > button").click()
+
+
+def name_backbone(page: Page, name: str) -> None:
+    open_model(page)
     box = page.locator("#backbone input")
     box.fill(name)
     box.press("Enter")
@@ -51,6 +65,24 @@ def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(
     hub_server.tokens["hf_owner"] = "owner"
     name_backbone(page, "owner/secret")
     expect(page.locator("#backbone")).to_contain_text("or it is private", timeout=60_000)
+
+
+def test_a_visitor_loads_a_bundle_in_the_browser(page, hub_server):
+    hub_server.repositories["lab/pitches"] = {
+        "bundle.safetensors": bundles()["tones-soft-moa"].read_bytes()
+    }
+    pick_example(page, "dog bark")
+    open_model(page)
+    page.get_by_text("Bundles of the Hugging Face Hub").click()
+    page.locator("#hub-bundle textarea, #hub-bundle input").fill("lab/pitches")
+    page.locator("#load-bundle").click()
+    expect(page.locator("#hub-status")).to_contain_text("lab/pitches is loaded", timeout=60_000)
+    tone = bundle.read_info(bundles()["tones-soft-moa"]).labels[0].split()[0]
+    expect(page.locator("#stage h2")).to_contain_text(tone, timeout=60_000)
+    expect(page.locator("#bundle input")).to_have_value(re.compile("lab/pitches"))
+    page.locator("#hub-bundle textarea, #hub-bundle input").fill("lab/none")
+    page.locator("#load-bundle").click()
+    expect(page.locator("#hub-status")).to_contain_text("There is no 'lab/none'", timeout=60_000)
 
 
 def last(name: object) -> tuple[str, str]:

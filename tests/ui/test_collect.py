@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,6 @@ from test_compare_tab import rows
 from test_guard import apart
 from test_hostile import call, sent, upload
 
-from analysis.bench.running_app import browser_options
 from softmoa.data import archive, collection, own
 from softmoa.data.collection import Current
 from softmoa.lens.evaluation import Prediction
@@ -44,24 +44,17 @@ def sound(label: str, take: int, seconds: float = 6.0) -> np.ndarray:
 
 
 @pytest.fixture
-def microphone(tmp_path) -> Path:
-    """What the microphone hears; may be written anew between recordings."""
-    path = tmp_path / "microphone.wav"
-    soundfile.write(path, sound("low", 0), 48_000)
-    return path
-
-
-@pytest.fixture
-def tab(browser, server, microphone):
-    """The tab in a browser of its own, with `microphone`."""
-    own_browser = browser.browser_type.launch(**browser_options(microphone))
-    page = own_browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+def tab(page_of_file: Page) -> Iterator[Page]:
+    """The tab on one page for all tests, none of which leaves anything in it."""
     complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(server[0])
-    page.get_by_role("tab", name="Your sounds").click()
-    yield page
-    own_browser.close()
+
+    def hear(error: object) -> None:
+        complaints.append(str(error))
+
+    page_of_file.on("pageerror", hear)
+    page_of_file.get_by_role("tab", name="Your sounds").click()
+    yield page_of_file
+    page_of_file.remove_listener("pageerror", hear)
     assert complaints == []
 
 
@@ -95,6 +88,48 @@ def beeps(tmp_path) -> Path:
                 soundfile.write(clip, sound(label, k, 0.6), 48_000)
                 zipped.write(clip, f"Beeps/{label}/{k}.WAV")
     return path
+
+
+def test_a_zip_is_added_and_its_takes_chosen_recorded_and_deleted(tab, server, beeps):
+    with tab.expect_file_chooser() as chooser:
+        tab.locator("#upload-zip").click()
+    chooser.value.set_files(beeps)
+    expect(take(tab, "high", 5)).to_be_visible(timeout=SLOW)
+    expect(tab.locator("#collect-status")).to_contain_text("Added 10 clips of 2 classes")
+    assert not [path for path in server[1].rglob("*.zip") if path.name == beeps.name]
+    take(tab, "low", 2).click()
+    expect(tab.locator("#player")).to_be_visible(timeout=SLOW)
+    tab.locator("#take .record-button").click()
+    expect(tab.locator("#collect-status")).to_contain_text("Recording take 6", timeout=SLOW)
+    tab.wait_for_timeout(1000)
+    tab.locator("#take .stop-button:visible").first.click()
+    expect(tab.locator("#collect-status")).to_contain_text("Added take 6 of 'low'", timeout=SLOW)
+    take(tab, "high", 5).click()
+    expect(tab.locator("#collect-status")).to_contain_text("Take high 5", timeout=SLOW)
+    tab.locator("#delete-take").click()
+    expect(take(tab, "high", 5)).to_have_count(0, timeout=SLOW)
+    assert ["high", "2", "1", "1"] in rows(tab, 2, "division")
+    tab.locator("#race").click()  # takes the task along
+    expect(tab.locator("#task input")).to_have_value("Your sounds: high, low", timeout=SLOW)
+    expect(tab.locator("#preset").get_by_label("My sounds")).to_be_checked()
+    tab.get_by_role("tab", name="Your sounds").click()
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.locator("#take-class").get_by_text("low").click()
+    tab.locator("#remove-class").click()
+    expect(tab.locator("#remove-class")).to_have_text("Yes, remove 'low' (takes: 6)")
+    tab.locator("#take-class").get_by_text("high").click()
+    expect(tab.locator("#remove-class")).to_have_text("Remove this class")
+    tab.locator("#clear-takes").click()
+    expect(tab.locator("#clear-takes")).to_have_text("Yes, delete all classes (takes: 10)")
+    expect(take(tab, "low", 5)).to_be_visible()
+    tab.mouse.move(0, 0)
+    tab.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")  # colours
+    assert not [found for found in violations(tab) if "remove-class" in found or "clear" in found]
+    tab.locator("#clear-takes").click()
+    expect(tab.locator("#takes img")).to_have_count(0, timeout=SLOW)
+    expect(tab.locator("#take")).to_be_hidden()
 
 
 @pytest.mark.timeout(600)
@@ -143,47 +178,6 @@ def test_two_classes_of_five_takes_become_a_live_classifier(tab, server, microph
         assert mine.task.counts == {"train": (3, 3), "valid": (1, 1), "test": (1, 1)}
 
 
-def test_a_zip_is_added_and_its_takes_chosen_recorded_and_deleted(tab, server, beeps, microphone):
-    with tab.expect_file_chooser() as chooser:
-        tab.locator("#upload-zip").click()
-    chooser.value.set_files(beeps)
-    expect(take(tab, "high", 5)).to_be_visible(timeout=SLOW)
-    expect(tab.locator("#collect-status")).to_contain_text("Added 10 clips of 2 classes")
-    assert not [path for path in server[1].rglob("*.zip") if path.name == beeps.name]
-    take(tab, "low", 2).click()
-    expect(tab.locator("#player")).to_be_visible(timeout=SLOW)
-    tab.locator("#take .record-button").click()
-    expect(tab.locator("#collect-status")).to_contain_text("Recording take 6", timeout=SLOW)
-    tab.wait_for_timeout(1000)
-    tab.locator("#take .stop-button:visible").first.click()
-    expect(tab.locator("#collect-status")).to_contain_text("Added take 6 of 'low'", timeout=SLOW)
-    take(tab, "high", 5).click()
-    expect(tab.locator("#collect-status")).to_contain_text("Take high 5", timeout=SLOW)
-    tab.locator("#delete-take").click()
-    expect(take(tab, "high", 5)).to_have_count(0, timeout=SLOW)
-    assert ["high", "2", "1", "1"] in rows(tab, 2, "division")
-    tab.locator("#race").click()  # takes the task along
-    expect(tab.locator("#task input")).to_have_value("Your sounds: high, low", timeout=SLOW)
-    expect(tab.locator("#preset").get_by_label("My sounds")).to_be_checked()
-    tab.get_by_role("tab", name="Your sounds").click()
-    tab.set_viewport_size({"width": 390, "height": 844})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    tab.locator("#take-class").get_by_text("low").click()
-    tab.locator("#remove-class").click()
-    expect(tab.locator("#remove-class")).to_have_text("Yes, remove 'low' (takes: 6)")
-    tab.locator("#take-class").get_by_text("high").click()
-    expect(tab.locator("#remove-class")).to_have_text("Remove this class")
-    tab.locator("#clear-takes").click()
-    expect(tab.locator("#clear-takes")).to_have_text("Yes, delete all classes (takes: 10)")
-    expect(take(tab, "low", 5)).to_be_visible()
-    tab.mouse.move(0, 0)
-    tab.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")  # colours
-    assert not [found for found in violations(tab) if "remove-class" in found or "clear" in found]
-    tab.locator("#clear-takes").click()
-    expect(tab.locator("#takes img")).to_have_count(0, timeout=SLOW)
-    expect(tab.locator("#take")).to_be_hidden()
-
-
 @pytest.fixture
 def mine(beeps, tmp_path, monkeypatch):
     monkeypatch.setattr(collection, "ROOT", tmp_path / "collections")
@@ -191,7 +185,7 @@ def mine(beeps, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def demo():
+def demo():  # of this tab only
     with gr.Blocks() as demo:
         raced = SimpleNamespace(own_tasks=gr.State([]), race=lambda own: {}, raced=[gr.State()])
         demo.sounds = collect.Sounds(raced)

@@ -271,28 +271,6 @@ def test_balance_over_a_test_set_can_be_stopped_and_over_own_sounds(page, tmp_pa
     expect(page.locator("#balance-meter")).to_contain_text("over 2 sounds")
 
 
-def test_the_sound_sent_in_explore_is_the_one_looked_at_if_it_has_experts(go):
-    page = go("")
-    page.wait_for_function("window.softmoaLinkOpened")
-    page.locator("#examples button", has_text="bell").first.click()
-    page.wait_for_function("location.search.includes('clip=bell')", timeout=WAIT)
-    open_experts(page)
-    label = classify(open_classifier(), EXAMPLES / "bell.ogg").top(1)[0][0]
-    status = page.locator("#experts-status")
-    expect(status).to_contain_text(f"{label} (", timeout=WAIT)
-    expect(status).to_contain_text("tags on ast-small")
-    page.wait_for_function("location.search.includes('tab=experts&clip=bell&bundle=tags')")
-
-    page.get_by_role("tab", name="Explore").click()
-    page.locator("#model > button").click()
-    page.locator("#bundle input").click()
-    page.get_by_role("option", name="esc10: Bottleneck adapter").click()
-    expect(page.locator("#status")).to_contain_text("esc10-adapter", timeout=WAIT)
-    page.get_by_role("tab", name="Experts").click()
-    expect(status).to_contain_text("no mixture of experts", timeout=WAIT)
-    expect(page.get_by_role("tab", name="Switchboard")).to_be_hidden()
-
-
 def test_every_part_is_no_wider_than_the_page_and_a_link_opens_its_sound(go):
     page = go("?tab=experts&clip=rain&bundle=esc10-soft-moa")
     status = page.locator("#experts-status")
@@ -327,6 +305,27 @@ def test_the_gallery_plays_what_an_expert_reads_most(page, result):
     thumbs.nth(1).click()
     expect(page.locator("#favourites-sound")).to_contain_text("Expert 2 reads", timeout=WAIT)
     expect(page.locator("#favourites-sound")).to_contain_text(f"{best.times:.0f} \u00d7 even")
+
+
+def test_the_sound_sent_in_explore_is_the_one_looked_at_if_it_has_experts(page):
+    page.get_by_role("tab", name="Explore").click()
+    page.locator("#examples button", has_text="bell").first.click()
+    page.wait_for_function("location.search.includes('clip=bell')", timeout=WAIT)
+    open_experts(page)
+    label = classify(open_classifier(), EXAMPLES / "bell.ogg").top(1)[0][0]
+    status = page.locator("#experts-status")
+    expect(status).to_contain_text(f"{label} (", timeout=WAIT)
+    expect(status).to_contain_text("tags on ast-small")
+    page.wait_for_function("location.search.includes('tab=experts&clip=bell&bundle=tags')")
+
+    page.get_by_role("tab", name="Explore").click()
+    page.locator("#model > button").click()
+    page.locator("#bundle input").click()
+    page.get_by_role("option", name="esc10: Bottleneck adapter").click()
+    expect(page.locator("#status")).to_contain_text("esc10-adapter", timeout=WAIT)
+    page.get_by_role("tab", name="Experts").click()
+    expect(status).to_contain_text("no mixture of experts", timeout=WAIT)
+    expect(page.get_by_role("tab", name="Switchboard")).to_be_hidden()
 
 
 def test_a_new_sound_is_drawn_by_what_is_offered_though_the_page_lags(result):

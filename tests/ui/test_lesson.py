@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 import torch
 from playwright.sync_api import Page, expect
 from test_links import SLOW, wait_for_query
@@ -33,9 +32,36 @@ def clip(name: str):
     return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / f"{name}.ogg")
 
 
-def test_next_and_back_lead_through_all_steps_which_fit_a_phone(go):
-    page = go("?tab=lesson")
-    expect(page.locator("#lesson-1")).to_be_visible(timeout=SLOW)
+WATCH = """
+window.seen = [];
+const look = () => {
+  const line = document.querySelector('#lesson-line-top-1');
+  const step = line?.checkVisibility() ? /step (\\d+)/.exec(line.textContent)?.[1] : null;
+  if (step && +step !== window.seen.at(-1)) window.seen.push(+step);
+};
+new MutationObserver(look).observe(
+  document, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
+
+
+def watch(context, address: str, by_tab: bool) -> Page:
+    """The lesson, once its first training was watched: the picture grows to its end, once."""
+    page = context.new_page()
+    page.add_init_script(WATCH)
+    page.goto(address)
+    page.wait_for_function("window.softmoaLinkOpened")
+    if by_tab:
+        page.get_by_role("tab", name="Lesson").click()
+    page.wait_for_function("window.seen.at(-1) === 200", timeout=2 * SLOW)
+    page.wait_for_timeout(3000)  # in which a second training would begin
+    seen = page.evaluate("window.seen")
+    assert seen[0] <= 50 and len(seen) > 8
+    assert seen == sorted(set(seen))
+    return page
+
+
+def test_next_and_back_lead_through_all_steps_which_fit_a_phone(context, server):
+    page = watch(context, server[0], by_tab=True)
     page.set_viewport_size({"width": 390, "height": 844})
     expect(page.locator("#lesson-back")).to_be_disabled()
     for number in range(1, len(texts.STEPS) + 1):
@@ -55,8 +81,28 @@ def test_next_and_back_lead_through_all_steps_which_fit_a_phone(go):
     expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
 
 
-def test_a_slider_moves_every_number_that_hangs_on_it(go):
-    page = go("?tab=lesson&step=4")
+def test_top_1_collapses_the_toggle_cures_it_and_every_step_can_be_looked_at(context, server):
+    page = watch(context, server[0] + "?tab=lesson&step=1&seed=3", by_tab=False)
+    top, soft = page.locator("#lesson-line-top-1"), page.locator("#lesson-line-soft")
+    expect(top).to_contain_text("step 200")
+    dead = int(re.search(r"(\d) dead", top.inner_text())[1])
+    assert dead >= 2
+    expect(soft).to_contain_text("step 200: 0 dead")
+    shares = shown(page, "#lesson-shares-top-1", "y", 200)
+    assert shares.shape == (6, 200) and torch.allclose(shares.sum(dim=0), torch.ones(200))
+
+    at = page.locator("#lesson-at input[type=number]")
+    at.fill("10")
+    at.press("Enter")
+    expect(soft).to_contain_text("step 10:", timeout=SLOW)
+
+    page.locator("#lesson-balanced input").check()
+    expect(top).to_contain_text("top-1, balanced, step 200", timeout=2 * SLOW)
+    assert int(re.search(r"(\d) dead", top.inner_text())[1]) < dead
+
+
+def test_a_slider_the_balance_and_a_guess_are_what_the_package_computes(go):
+    page = go("?tab=lesson&step=4&clip=rain&layer=4")
     page.locator("#lesson-token label").nth(2).click()
     slider = page.locator("#lesson-logit-1 input[type=number]")
     expect(slider).to_have_value("-1", timeout=SLOW)
@@ -78,56 +124,7 @@ def test_a_slider_moves_every_number_that_hangs_on_it(go):
     expect(part.locator("tr", has_text="rain")).to_have_text(re.compile("\\s+".join(numbers)))
     expect(part.locator("table")).to_be_visible()
 
-
-WATCH = """
-window.seen = [];
-const look = () => {
-  const line = document.querySelector('#lesson-line-top-1');
-  const step = line?.checkVisibility() ? /step (\\d+)/.exec(line.textContent)?.[1] : null;
-  if (step && +step !== window.seen.at(-1)) window.seen.push(+step);
-};
-new MutationObserver(look).observe(
-  document, {subtree: true, childList: true, characterData: true, attributes: true});
-"""
-
-
-@pytest.mark.parametrize("by", ["tab", "link"])
-def test_the_reader_watches_one_training(context, go, by):
-    """By the tab and by a link: the picture is there and grows to its end, once."""
-    context.add_init_script(WATCH)
-    page = go({"tab": "", "link": "?tab=lesson&seed=3"}[by])
-    page.wait_for_function("window.softmoaLinkOpened")
-    if by == "tab":
-        page.get_by_role("tab", name="Lesson").click()
-    page.wait_for_function("window.seen.at(-1) === 200", timeout=2 * SLOW)
-    page.wait_for_timeout(3000)  # in which a second training would begin
-    seen = page.evaluate("window.seen")
-    assert seen[0] <= 50 and len(seen) > 8
-    assert seen == sorted(set(seen))
-
-
-def test_top_1_collapses_the_toggle_cures_it_and_every_step_can_be_looked_at(go):
-    page = go("?tab=lesson&step=1&seed=3")
-    top, soft = page.locator("#lesson-line-top-1"), page.locator("#lesson-line-soft")
-    expect(top).to_contain_text("step 200", timeout=2 * SLOW)
-    dead = int(re.search(r"(\d) dead", top.inner_text())[1])
-    assert dead >= 2
-    expect(soft).to_contain_text("step 200: 0 dead")
-    shares = shown(page, "#lesson-shares-top-1", "y", 200)
-    assert shares.shape == (6, 200) and torch.allclose(shares.sum(dim=0), torch.ones(200))
-
-    at = page.locator("#lesson-at input[type=number]")
-    at.fill("10")
-    at.press("Enter")
-    expect(soft).to_contain_text("step 10:", timeout=SLOW)
-
-    page.locator("#lesson-balanced input").check()
-    expect(top).to_contain_text("top-1, balanced, step 200", timeout=2 * SLOW)
-    assert int(re.search(r"(\d) dead", top.inner_text())[1]) < dead
-
-
-def test_balance_and_a_guess_are_what_the_package_measures(go):
-    page = go("?tab=lesson&step=5&clip=rain&layer=4")
+    page.locator("#lesson-next").click()
     expect(page.locator("#lesson-even")).to_contain_text("rain, layer 4", timeout=SLOW)
     share = expert_share(clip("rain").records[3])[0]
     assert torch.allclose(shown(page, "#lesson-bars", "x")[0], share, atol=1e-4)

@@ -7,9 +7,8 @@ import pytest
 import soundfile
 import soxr
 import torch
-from playwright.sync_api import TimeoutError, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
-from analysis.bench.running_app import browser_options
 from softmoa.data.audio import load
 from softmoa.model.weights import ASSETS
 from softmoa.ui import live
@@ -17,30 +16,27 @@ from softmoa.ui import live
 SLOW = 60_000  # ms, on a busy machine
 
 
-@pytest.fixture(scope="module")
-def dog_then_rain(tmp_path_factory):
-    """Barks for 6 s, then 6 s of rain, at 48 kHz as browsers want it."""
+@pytest.fixture
+def page(page_of_file: Page, context) -> Page:
+    """One page for all tests, which say what they want to see."""
+    return page_of_file
+
+
+def test_the_tab_opens_on_an_example(page):
+    page.get_by_role("tab", name="Live").click()
+    expect(page.locator("#live-status")).to_have_text(live.TRUMPET.replace("*", ""), timeout=SLOW)
+    assert bars(page)["Trumpet"] > 0.5
+    expect(page.locator("#live-said h3")).to_have_text("Trumpet")
+
+
+def test_labels_and_bars_follow_the_microphone_until_it_stops(go, microphone):
+    """It hears barks for 6 s, then 6 s of rain, over and over."""
     dog, rain = (
         load(ASSETS / "examples" / f"{name}.ogg").waveform.numpy() for name in ("dog_bark", "rain")
     )
     sound = np.concatenate([np.tile(dog, 4)[: 6 * 16_000], np.tile(rain, 4)[: 6 * 16_000]])
-    path = tmp_path_factory.mktemp("live") / "dog_then_rain.wav"
-    soundfile.write(path, soxr.resample(sound, 16_000, 48_000), 48_000)
-    return path
-
-
-@pytest.fixture
-def live_page(browser, server, dog_then_rain):
-    """The Live tab in a browser whose microphone hears the clips, over and over."""
-    own = browser.browser_type.launch(**browser_options(dog_then_rain))
-    page = own.new_page()
-    page.goto(server[0] + "?tab=live&bundle=esc10-soft-moa")
-    yield page
-    own.close()
-
-
-def test_labels_and_bars_follow_the_microphone_until_it_stops(live_page):
-    page = live_page
+    soundfile.write(microphone, soxr.resample(sound, 16_000, 48_000), 48_000)
+    page = go("?tab=live&bundle=esc10-soft-moa")
     start(page, "#live-sound")
     said, status = page.locator("#live-said h3"), page.locator("#live-status")
     expect(said).to_have_text("dog bark", timeout=SLOW)
@@ -75,17 +71,11 @@ def bars(page) -> dict[str, float]:
     )
 
 
-def test_the_tab_opens_on_an_example(page):
-    page.get_by_role("tab", name="Live").click()
-    expect(page.locator("#live-status")).to_have_text(live.TRUMPET.replace("*", ""), timeout=SLOW)
-    assert bars(page)["Trumpet"] > 0.5
-    expect(page.locator("#live-said h3")).to_have_text("Trumpet")
-
-
 def test_a_long_sound_gets_a_timeline(page, tmp_path):
     rain = load(ASSETS / "examples" / "rain.ogg").waveform
     path = tmp_path / "long.wav"
     soundfile.write(path, torch.cat([rain, rain, rain])[: 12 * 16_000].numpy(), 16_000)
+    page.get_by_role("tab", name="Explore").click()
     expect(page.locator("#over-time")).to_be_hidden()
     page.locator("#sound").get_by_label("Upload file").click()
     page.locator("#sound input[type=file]").set_input_files(path)
@@ -100,6 +90,7 @@ def test_what_goes_on_behind_the_stage_is_heard_to_its_end(page, tmp_path):
     rain = load(ASSETS / "examples" / "rain.ogg").waveform
     path = tmp_path / "long.flac"
     soundfile.write(path, rain.repeat(20)[: 40 * 16_000].numpy(), 16_000)
+    page.get_by_role("tab", name="Explore").click()
     page.locator("#sound").get_by_label("Clear").click()
     page.locator("#sound").get_by_label("Upload file").click()
     page.locator("#sound input[type=file]").set_input_files(path)

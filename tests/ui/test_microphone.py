@@ -2,17 +2,11 @@
 
 import gradio as gr
 import numpy as np
-import pytest
 import soundfile
 
-from softmoa.ui import microphone, page
+from softmoa.ui import microphone
 from softmoa.ui.figure import MODEL_QUEUE
 from softmoa.ui.microphone import Recent, listen, received
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return page.build()
 
 
 def test_no_stream_holds_the_queue_of_the_model(demo):

@@ -17,7 +17,7 @@ def open_compare(page: Page, methods: list[str], shots: str = "5", epochs: int =
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#task input")).to_have_value("Mandarin initials")
     page.locator("#task input").click()
-    page.get_by_role("option", name="Instrument families").click()
+    page.get_by_role("option", name="Mandarin tones").click()
     page.locator("#choose").get_by_text("Choose methods").click()
     boxes = page.locator("#methods label")
     expect(boxes).to_have_count(len(METHODS))  # they come when the accordion opens
@@ -87,101 +87,8 @@ def forgive_leaving(problems: list[str]) -> None:
     problems.clear()
 
 
-@pytest.mark.timeout(900)
-def test_a_race_from_start_to_explore(page, go, tmp_path):
-    names = {"Linear probe", "Bottleneck adapter", "Soft-MoA"}
-    open_compare(page, list(names), epochs=2)
-    expect(page.locator("#estimate")).to_contain_text("Soft-MoA 133,758", timeout=LONG)
-    expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
-    page.locator("#start").click()
-    expect(page.locator("#verdict")).to_contain_text("race is on", timeout=LONG)
-    wait_for_points(page, "Soft-MoA", 1)
-    expect(page.locator("#start")).to_be_disabled()
-    drawn = page.locator("#curves .main-svg").first.element_handle()
-    page.locator("#curves .legendtoggle").first.click()
-    wait_for_points(page, "Soft-MoA", 3)
-
-    expect(page.locator("#progress")).to_contain_text("Done: 3 of 3", timeout=LONG)
-    assert points(page) == dict.fromkeys(names, 3)
-    # The same picture grew, and what was hidden stays so.
-    assert drawn.evaluate("svg => svg.isConnected")
-    traces = chart(page, "curves")
-    hidden = [trace.get("name") for trace in traces if trace.get("visible") is not True]
-    assert "Linear probe" in hidden
-    table = rows(page, 3)
-    assert {row[0] for row in table} == names
-    assert [float(row[1].rstrip("%")) for row in table] == sorted(
-        (float(row[1].rstrip("%")) for row in table), reverse=True
-    )
-    assert all(15 < float(row[2].partition("%")[0]) <= 100 for row in table)  # chance is 9 %
-    assert ["Soft-MoA", "133,758 (1.2%)"] in [[row[0], row[3]] for row in table]
-    expect(page.locator("#verdict")).to_contain_text(re.compile("clear|ahead"))
-    expect(page.locator("#verdict")).to_contain_text("What would decide it")
-    choose_run(page, "Soft-MoA")
-    expect(page.locator("#worst-clip")).to_be_visible()
-    [matrix] = chart(page, "confusion")
-    assert sum(int(cell or 0) for row in matrix["text"] for cell in row) == 264
-    page.locator("#worst [role=gridcell]").first.click()
-    expect(
-        page.locator("#worst-clip audio, #worst-clip [data-testid*=waveform]").first
-    ).to_be_attached()
-
-    with download(page, "#table-file", tmp_path).open() as table:
-        assert {row["method"] for row in csv.DictReader(table)} == {"linear", "adapter", "soft-moa"}
-    assert download(page, "#make-figures", tmp_path).read_bytes().startswith(b"\x89PNG")
-    assert download(page, "#bundle-file", tmp_path).name == "instruments-soft-moa-seed0.safetensors"
-    everything = download(page, "#make-all", tmp_path)
-    assert len([n for n in zipfile.ZipFile(everything).namelist() if "safetensors" in n]) == 3
-
-    # The saved comparison opens again, on a page that knows nothing of it.
-    table = rows(page, 3)
-    [*_, (clip, _, said, _)] = page.evaluate(ROWS, "worst")
-    page.locator("#worst [role=gridcell]", has_text=clip).click()  # it comes along
-    page.locator("#send").click()
-    page.locator("#model > button").click()
-    expect(page.locator("#bundle input")).to_have_value(re.compile("yours: Soft-MoA, seed 0"))
-    expect(page.locator("#stage")).to_contain_text(said, timeout=LONG)  # as in the race
-    page = go("?tab=compare")
-    expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
-    page.locator("#saved").get_by_text("Open a saved comparison").first.click()
-    page.locator("#reopen input[type=file]").set_input_files(everything)
-    expect(page.locator("#progress")).to_contain_text("Done: 3 of 3", timeout=LONG)
-    assert rows(page, 3) == table and len(chart(page, "confusion")[0]["text"]) == 11
-
-
-@pytest.mark.timeout(600)
-def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page, go, problems):
-    # As long as can be asked for: a busy browser needs its time, and a stop ends it anyway.
-    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="10", epochs=30)
-    page.locator("#turns input").uncheck()  # the probe is over before the other one begins
-    page.locator("#start").click()
-    probe = page.locator("#results [role=row]", has_text="Linear probe")
-    expect(probe).to_contain_text("1 of 1", timeout=LONG)
-    page.reload()  # the address must survive what the page makes of it
-    expect(probe).to_contain_text("1 of 1", timeout=LONG)
-    page.wait_for_function("window.softmoaLinkOpened")
-    forgive_leaving(problems)
-    page.get_by_role("tab", name="Lesson").click()
-    page.wait_for_function("location.search.includes('tab=lesson')")
-    assert "run=" not in page.url
-    page.get_by_role("tab", name="Compare").click()
-    page.wait_for_function("/tab=compare&run=[\\w-]{12}/.test(location.search)")
-    wait_for_points(page, "Full fine-tuning", 1)  # it goes on
-
-    other = go("")
-    other.wait_for_selector("#examples button")
-    open_compare(other, ["Linear probe"])
-    expect(other.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
-    other.locator("#start").click()
-    expect(other.locator("#progress")).to_contain_text("Waiting: 1 before", timeout=LONG)
-    page.locator("#stop").click()  # it is still this browser's to stop
-    expect(page.locator("#progress")).to_contain_text("Stopped: 1 of 2", timeout=LONG)
-    expect(page.locator("#start")).to_be_enabled()
-    expect(page.locator("#run input")).to_have_value("Linear probe, seed 0")
-    expect(other.locator("#progress")).to_contain_text("Done: 1 of 1", timeout=LONG)
-
-
-def test_the_tab_opens_on_the_recorded_race(page):
+def test_the_tab_opens_on_the_recorded_race(page_of_file, context):
+    page = page_of_file
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
     expect(page.locator("#progress")).to_contain_text("Mandarin initials, all training clips.")
@@ -207,8 +114,9 @@ def test_the_tab_opens_on_the_recorded_race(page):
     assert "bundle=" not in page.url  # its key would open the comparison
 
 
-def test_the_form(page, tmp_path):
+def test_the_form(page_of_file, context, tmp_path):
     """Presets fill in the methods; what cannot be run or opened gets one sentence; a phone."""
+    page = page_of_file
     page.get_by_role("tab", name="Compare").click()
     page.locator("#choose").get_by_text("Choose methods").click()
     chosen = page.locator("#methods input:checked")
@@ -230,3 +138,97 @@ def test_the_form(page, tmp_path):
 
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.timeout(900)
+def test_a_race_from_start_to_explore(page, page_of_file, tmp_path):
+    names = {"Linear probe", "Bottleneck adapter", "Soft-MoA"}
+    open_compare(page, list(names), epochs=2)
+    expect(page.locator("#estimate")).to_contain_text("Soft-MoA 133,758", timeout=LONG)
+    expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
+    page.locator("#start").click()
+    expect(page.locator("#verdict")).to_contain_text("race is on", timeout=LONG)
+    wait_for_points(page, "Soft-MoA", 1)
+    expect(page.locator("#start")).to_be_disabled()
+    drawn = page.locator("#curves .main-svg").first.element_handle()
+    page.locator("#curves .legendtoggle").first.click()
+    wait_for_points(page, "Soft-MoA", 3)
+
+    expect(page.locator("#progress")).to_contain_text("Done: 3 of 3", timeout=LONG)
+    assert points(page) == dict.fromkeys(names, 3)
+    # The same picture grew, and what was hidden stays so.
+    assert drawn.evaluate("svg => svg.isConnected")
+    traces = chart(page, "curves")
+    hidden = [trace.get("name") for trace in traces if trace.get("visible") is not True]
+    assert "Linear probe" in hidden
+    table = rows(page, 3)
+    assert {row[0] for row in table} == names
+    assert [float(row[1].rstrip("%")) for row in table] == sorted(
+        (float(row[1].rstrip("%")) for row in table), reverse=True
+    )
+    assert all(40 < float(row[2].partition("%")[0]) <= 100 for row in table)  # chance is 25 %
+    assert ["Soft-MoA", "133,758 (1.2%)"] in [[row[0], row[3]] for row in table]
+    expect(page.locator("#verdict")).to_contain_text(re.compile("clear|ahead"))
+    expect(page.locator("#verdict")).to_contain_text("What would decide it")
+    choose_run(page, "Soft-MoA")
+    expect(page.locator("#worst-clip")).to_be_visible()
+    [matrix] = chart(page, "confusion")
+    assert sum(int(cell or 0) for row in matrix["text"] for cell in row) == 160
+    page.locator("#worst [role=gridcell]").first.click()
+    expect(
+        page.locator("#worst-clip audio, #worst-clip [data-testid*=waveform]").first
+    ).to_be_attached()
+
+    with download(page, "#table-file", tmp_path).open() as table:
+        assert {row["method"] for row in csv.DictReader(table)} == {"linear", "adapter", "soft-moa"}
+    assert download(page, "#make-figures", tmp_path).read_bytes().startswith(b"\x89PNG")
+    assert download(page, "#bundle-file", tmp_path).name == "tones-soft-moa-seed0.safetensors"
+    everything = download(page, "#make-all", tmp_path)
+    assert len([n for n in zipfile.ZipFile(everything).namelist() if "safetensors" in n]) == 3
+
+    # The saved comparison opens again, on a page that knows nothing of it.
+    table = rows(page, 3)
+    [*_, (clip, _, said, _)] = page.evaluate(ROWS, "worst")
+    page.locator("#worst [role=gridcell]", has_text=clip).click()  # it comes along
+    page.locator("#send").click()
+    page.locator("#model > button").click()
+    expect(page.locator("#bundle input")).to_have_value(re.compile("yours: Soft-MoA, seed 0"))
+    expect(page.locator("#stage")).to_contain_text(said, timeout=LONG)  # as in the race
+    page = page_of_file
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#reopen input[type=file]").set_input_files(everything)
+    expect(page.locator("#progress")).to_contain_text("Done: 3 of 3", timeout=LONG)
+    assert rows(page, 3) == table and len(chart(page, "confusion")[0]["text"]) == 4
+
+
+@pytest.mark.timeout(600)
+def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page, go, problems):
+    # As long as can be asked for: a busy browser needs its time, and a stop ends it anyway.
+    other = go("")
+    other.wait_for_selector("#examples button")
+    open_compare(other, ["Linear probe"])
+    expect(other.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
+    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="10", epochs=30)
+    page.locator("#turns input").uncheck()  # the probe is over before the other one begins
+    page.locator("#start").click()
+    probe = page.locator("#results [role=row]", has_text="Linear probe")
+    expect(probe).to_contain_text("1 of 1", timeout=LONG)
+    page.reload()  # the address must survive what the page makes of it
+    expect(probe).to_contain_text("1 of 1", timeout=LONG)
+    page.wait_for_function("window.softmoaLinkOpened")
+    forgive_leaving(problems)
+    page.get_by_role("tab", name="Lesson").click()
+    page.wait_for_function("location.search.includes('tab=lesson')")
+    assert "run=" not in page.url
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("/tab=compare&run=[\\w-]{12}/.test(location.search)")
+    wait_for_points(page, "Full fine-tuning", 1)  # it goes on
+
+    other.locator("#start").click()
+    expect(other.locator("#progress")).to_contain_text("Waiting: 1 before", timeout=LONG)
+    page.locator("#stop").click()  # it is still this browser's to stop
+    expect(page.locator("#progress")).to_contain_text("Stopped: 1 of 2", timeout=LONG)
+    expect(page.locator("#start")).to_be_enabled()
+    expect(page.locator("#run input")).to_have_value("Linear probe, seed 0")
+    expect(other.locator("#progress")).to_contain_text("Done: 1 of 1", timeout=LONG)

@@ -8,14 +8,14 @@ import csv
 import json
 import os
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
 from safetensors import safe_open
+
+from softmoa.cli import main
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "assets"
@@ -69,22 +69,24 @@ def kinds(value, key: str = ""):
     return type(value).__name__
 
 
-def run(*words: str | os.PathLike) -> subprocess.CompletedProcess:
-    """A command as a process of its own, on a machine without datasets."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("SOFTMOA_")}
-    environment["SOFTMOA_DATA"] = str(ROOT / "tests" / "golden")
-    command = [sys.executable, "-m", "softmoa", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+@pytest.fixture
+def answer(capsys, monkeypatch):
+    """The lines of JSON that a command prints, on a machine without datasets."""
+    for name in [name for name in os.environ if name.startswith("SOFTMOA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SOFTMOA_DATA", str(ROOT / "tests" / "golden"))
+    monkeypatch.chdir(ROOT)
+
+    def said(*words: str) -> list:
+        assert main([*words, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
+
+    return said
 
 
-def answer(*words: str | os.PathLike) -> list:
-    """The lines of JSON that a command prints."""
-    done = run(*words, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line, parse_constant=pytest.fail) for line in done.stdout.splitlines()]
-
-
-def test_classify(same):
+def test_classify(same, answer):
     reports = answer("classify", *CLIPS)
     assert [report["file"] for report in reports] == CLIPS
     reports += answer("classify", DOG, "--bundle", "esc10-soft-moa", "--top-k", "3")
@@ -94,9 +96,9 @@ def test_classify(same):
     same("classify", reports)
 
 
-def test_compare(same, tmp_path):
+def test_compare(same, answer, tmp_path):
     options = "--task tones --methods linear,soft-moa --shots 2 --steps 2 --seeds 0".split()
-    [rows] = answer("compare", *options, "--out", tmp_path)
+    [rows] = answer("compare", *options, "--out", str(tmp_path))
     with (tmp_path / "results.csv").open(newline="") as table:
         header, *lines = csv.reader(table)
     assert len(lines) == len(rows) == 2
@@ -119,7 +121,7 @@ def keys_of_events(log: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("command", ["tasks", "methods", "bundles", "backbones"])
-def test_inventory(same, command):
+def test_inventory(same, answer, command):
     [rows] = answer(command)
     same(command, [kinds(row) for row in rows])
 

@@ -17,17 +17,20 @@ def test_a_wheel_works_outside_the_repository(tmp_path):
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(tmp_path / "site")
 
-    def run(*words: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "softmoa", *words],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
     dog = tmp_path / "site" / "softmoa" / "assets" / "examples" / "dog_bark.ogg"
-    assert "dog bark" in run("classify", str(dog), "--bundle", "esc10-soft-moa").splitlines()[0]
-    assert '"name": "tones"' in run("tasks", "--json")
-    assert "--port" in run("app", "--help")
+    commands = (
+        ["classify", str(dog), "--bundle", "esc10-soft-moa"],
+        ["tasks", "--json"],
+        ["app", "--help"],
+    )
+    script = f"from softmoa.cli import main; print(*map(main, {commands!r}))"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "dog bark" in said.splitlines()[0] and said.endswith("\n0 0 0\n")
+    assert '"name": "tones"' in said and "--port" in said

@@ -18,6 +18,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Page, expect
 
+from softmoa.cli import main
 from softmoa.data import collection
 from softmoa.lens.classifier import DEFAULT_BUNDLE, open_classifier
 from softmoa.lens.classify import classify
@@ -172,40 +173,23 @@ def test_http_compare_refuses_bad_values_with_one_sentence(client, values, words
         client.predict(api_name="/compare", **values)
 
 
-@pytest.fixture
-def taken():
-    """A port that something else serves on."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        yield str(other.getsockname()[1])
-
-
-@pytest.mark.parametrize(
-    "front, port, words",
-    [
-        (
-            ["app.py"],
-            "99999",
-            "Invalid value for '--port': Input should be less than or equal to 65535",
-        ),
-        (
-            ["-m", "softmoa", "app"],
-            "TAKEN",
-            "Cannot serve on port TAKEN: choose another one with --port.",
-        ),
-    ],
-)
-def test_a_command_that_cannot_serve_ends_with_that_sentence(
-    taken, front, port, words, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("SOFTMOA_RUNS", str(tmp_path))  # else another server is told of
-    command = [sys.executable, *front, "--port", port.replace("TAKEN", taken)]
+def test_a_command_that_cannot_serve_ends_with_that_sentence(capsys, tmp_path, monkeypatch):
+    command = [sys.executable, "app.py", "--port", "99999"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == f"Error: {words.replace('TAKEN', taken)}\n"
+    words = "Invalid value for '--port': Input should be less than or equal to 65535"
+    assert ended.stderr == f"Error: {words}\n"
+
+    monkeypatch.setenv("SOFTMOA_RUNS", str(tmp_path))  # else another server is told of
+    monkeypatch.setattr(comparing, "_locks", [])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        assert main(["app", "--port", taken]) == 2
+    words = f"Cannot serve on port {taken}: choose another one with --port."
+    assert capsys.readouterr() == ("", f"Error: {words}\n")
 
 
-def test_the_examples_outlive_the_sweep_of_what_was_sent():
-    demo = the_page.build()
+def test_the_examples_outlive_the_sweep_of_what_was_sent(demo):
     [sound] = [block for block in demo.blocks.values() if block.elem_id == "sound"]
     copies = [Path(path) for path in sound.temp_files]
     assert len(copies) == len(example_clips()) and all(path.exists() for path in copies)

@@ -1,7 +1,6 @@
 """The endpoints as tools of the Model Context Protocol, called by a real client of it."""
 
 import ast
-import os
 
 import pytest
 
@@ -10,12 +9,9 @@ from mcp import ClientSession  # noqa: E402  (only where the extra is)
 from mcp.client.streamable_http import streamablehttp_client  # noqa: E402
 from test_guard import apart  # noqa: E402
 
-from analysis.bench.running_app import running_app  # noqa: E402
 
-
-def test_tools_are_listed_and_called():
-    with running_app(os.environ | {"GRADIO_MCP_SERVER": "True"}) as (_, address, _):
-        tools, answer = apart(session(address + "gradio_api/mcp/"))
+def test_tools_are_listed_and_called(server):
+    tools, answer = apart(session(server[0] + "gradio_api/mcp/"))
     described = {tool.name.removeprefix("app_"): tool for tool in tools}
     assert {"classify", "routing", "compare"} <= described.keys()
     shots = described["compare"].inputSchema["properties"]["shots"]

@@ -22,7 +22,6 @@ from playwright.sync_api import Page, expect, sync_playwright  # noqa: E402
 
 from analysis.bench.running_app import browser_options, running_app  # noqa: E402
 from softmoa.lens import classifier  # noqa: E402
-from softmoa.ui import page as the_page  # noqa: E402
 
 # Time limits belong to pytest-timeout: a shared machine is slow now and then.
 PATIENCE = 120_000  # ms that a page may take for anything
@@ -79,7 +78,9 @@ def family(tmp_path_factory):
 @pytest.fixture(scope="session")
 def demo():
     """The app's page as gradio's blocks; not to be changed."""
-    return the_page.build()
+    from softmoa.ui import page  # brings gradio, which most rooms do without
+
+    return page.build()
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def small(disk) -> Path:
 def app(disk: Path):
     """The running app, whose comparisons and uploads are on the disk, and whose runs are short."""
     folders = {"SOFTMOA_RUNS": f"{disk}/runs", "GRADIO_TEMP_DIR": f"{disk}/uploads"}
-    return running_app(os.environ | folders | {"SOFTMOA_MAX_RUN_SECONDS": "12"})
+    return running_app(os.environ | folders | {"SOFTMOA_MAX_RUN_SECONDS": "15"})
 
 
 @pytest.fixture(scope="module")

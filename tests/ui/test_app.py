@@ -181,7 +181,6 @@ def test_a_command_that_cannot_serve_ends_with_that_sentence(capsys, tmp_path, m
     assert ended.stderr == f"Error: {words}\n"
 
     monkeypatch.setenv("SOFTMOA_RUNS", str(tmp_path))  # else another server is told of
-    monkeypatch.setattr(comparing, "_locks", [])
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
         assert main(["app", "--port", taken]) == 2

@@ -173,6 +173,7 @@ def test_http_compare_refuses_bad_values_with_one_sentence(client, values, words
         client.predict(api_name="/compare", **values)
 
 
+@pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")  # gradio's
 def test_a_command_that_cannot_serve_ends_with_that_sentence(capsys, tmp_path, monkeypatch):
     command = [sys.executable, "app.py", "--port", "99999"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200)

@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from softmoa.plots import race
+from softmoa.training.cost import duration
 from softmoa.training.events import RunEvent
 from softmoa.training.scoreboard import Scoreboard, outlook
 from softmoa.ui import compare_form, comparing, jobs, standings
@@ -25,7 +26,6 @@ from softmoa.ui.explore import Explored
 from softmoa.ui.figure import ON_MODEL, PRIVATE, QUIET, Figure, Note, Table, growing, growth
 from softmoa.ui.jobs import Job
 from softmoa.ui.links import Linked
-from softmoa.ui.standings import duration
 
 LOOK_EVERY = 0.5  # seconds between two looks at a running comparison
 

@@ -13,11 +13,11 @@ from softmoa.data.tasks import Task, TaskError
 from softmoa.data.values import InputError
 from softmoa.methods import METHODS
 from softmoa.training import recipes
+from softmoa.training.cost import duration
 from softmoa.training.plan import Comparison, plan, title
 from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, refusing, text
 from softmoa.ui.figure import PRIVATE, QUIET, Note
-from softmoa.ui.standings import duration
 
 DEFAULT_TASK = "initials"  # half a minute a run, and one where methods can part from the probe
 SHOTS = {"5": 5, "10": 10, "20": 20, "all": 0}

@@ -52,8 +52,6 @@ def colours(board: Scoreboard) -> dict[str, str]:
     return found | {entry: next(free) for entry in entries if entry not in COLOUR}
 
 
-
-
 def verdict(board: Scoreboard) -> str:
     """Markdown: who won by how much or that it is too close, the cost, what would decide it."""
     plan, found = board.plan, sorted(board.rows(), key=lambda row: -row.test_accuracy)

@@ -36,9 +36,9 @@ class Compare:
     own_tasks: the visitor's own, a list of `Task`.
     """
 
-    def __init__(self, explored: Explored, tabs: gr.Tabs, tab: gr.Tab) -> None:
+    def __init__(self, explored: Explored, tabs: gr.Tabs, tab: gr.Tab, demo: gr.Blocks) -> None:
         self.tabs, self.own_tasks = tabs, gr.State([])
-        job_id = gr.Textbox(visible="hidden", elem_id="run-id")
+        self.job_id = job_id = gr.Textbox(visible="hidden", elem_id="run-id")
         # In the browser, so that a page that is loaded again can still stop what it began.
         began = gr.BrowserState([], storage_key="softmoa-began")
         with gr.Row():
@@ -60,32 +60,32 @@ class Compare:
         self.stage.lay_out_below()
         self.runs = Runs(job_id, explored, tabs)
         self.raced = [*self.form.chosen, tabs]  # the outputs of `race`
-        self.link = Linked("compare", tab, {"run": job_id})  # `first_look` opens it
+        self.link = Linked("compare", tab, {"run": job_id})  # `find_again` opens it
 
         asked, saved = [*self.form.controls, job_id, began], self.form.saved
-        self.start.click(compare_form.begin, asked, [job_id, began], **PRIVATE)
+        begun = self.start.click(compare_form.begin, asked, [job_id, began], **PRIVATE)
         opening = [saved, self.own_tasks, job_id, began]
-        saved.upload(compare_form.open_saved, opening, job_id, **PRIVATE)
+        events = [begun, saved.upload(compare_form.open_saved, opening, job_id, **PRIVATE)]
         for name, button in self.form.recorded.items():
             recorded = partial(compare_form.open_recorded, name)
-            button.click(recorded, [job_id, began], job_id, **PRIVATE)
-        named = Path(__file__).with_name("named_run.js").read_text(encoding="utf-8")
-        tab.select(first_look, job_id, job_id, js=named, **QUIET)
+            events.append(button.click(recorded, [job_id, began], job_id, **PRIVATE))
+        events.append(demo.load(self.find_again, None, [job_id, tabs], **PRIVATE))
         self.stop.click(compare_form.stop, [job_id, began], None, queue=False, **PRIVATE)
         choices = self.stage.choices
         # Changed in place for a watch that runs.
         view = gr.State({name: control.value for name, control in choices.items()})
-        watched = job_id.change(
-            self.follow,
-            [job_id, view],
-            [self.start, self.stop, *self.stage.outputs, *self.runs.outputs],
-            trigger_mode="multiple",
-            concurrency_limit=None,
-            **QUIET,
-        )
+        shown = [self.start, self.stop, *self.stage.outputs, *self.runs.outputs]
+        watching: dict[str, Any] = QUIET | {"concurrency_limit": None}
+        watched = [
+            event.success(self.follow, [job_id, view], shown, **watching) for event in events
+        ]
+        named = Path(__file__).with_name("named_run.js").read_text(encoding="utf-8")
+        first = {"inputs": [job_id, view], "outputs": [job_id, *shown], "js": named}
+        watched.append(tab.select(self.first_look, **first, **watching))
         making: dict[str, Any] = QUIET | {"concurrency_id": "files", "concurrency_limit": 1}
-        watched.success(self.runs.make_files, job_id, self.runs.files, **making)
-        watched.success(self.runs.suggest, [job_id, self.runs.run], self.runs.next, **ON_MODEL)
+        for event in watched:
+            event.success(self.runs.make_files, job_id, self.runs.files, **making)
+            event.success(self.runs.suggest, [job_id, self.runs.run], self.runs.next, **ON_MODEL)
         for choice in choices.values():
             chosen = [job_id, view, *choices.values()]
             choice.input(self.stage.turn, chosen, self.stage.drawn, queue=False, **PRIVATE)
@@ -116,10 +116,20 @@ class Compare:
                 **(runs.show(job, board) if over else {runs.after: gr.Column(visible=False)}),
             }
 
+    async def first_look(self, linked: str, view: dict[str, str]) -> AsyncIterator[dict]:
+        """The recorded comparison, where the page's address names none."""
+        if linked:
+            yield {self.start: gr.skip()}
+            return
+        job = comparing.example()
+        async for frame in self.follow(job.id, view):
+            yield frame | {self.job_id: job.id}
 
-def first_look(shown: str) -> str:
-    """The recorded comparison, where neither page nor address names one."""
-    return shown or comparing.example().id
+    def find_again(self, request: gr.Request) -> dict:
+        """The comparison that the page's address names, after a reload."""
+        identity = str(request.query_params.get("run") or "")
+        selected = {self.tabs: gr.Tabs(selected="compare")} if identity else {}
+        return {self.job_id: identity} | selected
 
 
 class Stage:

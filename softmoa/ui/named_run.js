@@ -1,1 +1,1 @@
-shown => [new URLSearchParams(location.search).get('run') || shown]
+(shown, ...rest) => [new URLSearchParams(location.search).get('run') || shown, ...rest]

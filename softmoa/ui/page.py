@@ -61,7 +61,7 @@ def build() -> gr.Blocks:
             with gr.Tab("Experts", id="experts") as tab:
                 looked = experts.build(explored, tab)
             with gr.Tab("Compare", id="compare") as race:
-                raced = Compare(explored, tabs, race)
+                raced = Compare(explored, tabs, race, demo)
             with gr.Tab("Your sounds", id="sounds") as sounds:
                 collect.Sounds(raced)
             with gr.Tab("Live", id="live") as tab:

@@ -210,7 +210,7 @@ def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page,
     other.wait_for_selector("#examples button")
     open_compare(other, ["Linear probe"])
     expect(other.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
-    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="10", epochs=30)
+    open_compare(page, ["Linear probe", "Full fine-tuning"], shots="all", epochs=30)
     page.locator("#turns input").uncheck()  # the probe is over before the other one begins
     page.locator("#start").click()
     probe = page.locator("#results [role=row]", has_text="Linear probe")

@@ -51,13 +51,14 @@ def unpack(
 ) -> None:
     """Unpack what is not hidden and has a name of one of the endings into the empty or new folder.
 
-    Raises TaskError if the archive is damaged, encrypted, too large or would write outside, and
-    OSError if the disk is full.
+    Raises TaskError if the archive is encrypted, too large or would write outside, all before there
+    is a folder, or if it is damaged, and OSError if the disk is full.
     """
-    target.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(archive, metadata_encoding=_page(archive)) as zipped:
-            for entry, path in _checked(zipped, limits):
+            entries = _checked(zipped, limits)
+            target.mkdir(parents=True, exist_ok=True)
+            for entry, path in entries:
                 if not path.name.endswith(endings):
                     continue
                 (target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -59,9 +59,6 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         refused = self._refused(scope) if scope["type"] in ("http", "websocket") else None
-        if refused == (411, NO_LENGTH) and b"transfer-encoding" in dict(scope["headers"]):
-            scope, receive = await _measured(scope, receive)
-            refused = self._refused(scope)
         if refused is None:
             await self.app(scope, self._counted(scope, receive), send)
         elif scope["type"] == "websocket":
@@ -113,26 +110,6 @@ class Guard:
             return message
 
         return counted
-
-
-async def _measured(scope: Scope, receive: Any) -> tuple[Scope, Any]:
-    """What comes in chunks, as some proxies send it, with its length; too much as it is."""
-    body, more, most = bytearray(), True, 1e6 * limits().upload_mb
-    while more and len(body) <= most:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", message["type"] == "http.disconnect")
-    if more or len(body) > most:
-        return scope, receive
-    known = (b"transfer-encoding", b"content-length")
-    headers = [pair for pair in scope["headers"] if pair[0] not in known]
-    headers.append((b"content-length", b"%d" % len(body)))
-    whole = iter([{"type": "http.request", "body": bytes(body)}])
-
-    async def again() -> Any:
-        return next(whole, None) or await receive()
-
-    return {**scope, "headers": headers}, again
 
 
 def _path(scope: Scope) -> str:

@@ -255,36 +255,13 @@ def test_a_full_queue_of_one_kind_of_work_refuses_no_other():
         ("/gradio_api/queue/join", {"content_length": "25000000"}, 200),
         ("/gradio_api/queue/join", {"content_length": "25000001"}, 413),
         ("/gradio_api/call/classify", {"content_length": "-1"}, 411),
+        ("/gradio_api/call/classify", {"transfer_encoding": "chunked"}, 411),
         ("/gradio_api/upload", {"content_length": "26000000"}, 200),
+        ("/gradio_api/upload", {"transfer_encoding": "chunked"}, 411),
     ],
 )
 def test_a_request_says_its_size_and_has_little(path, headers, code):
     assert status(path, "POST", **headers) == code
-
-
-@pytest.mark.parametrize(("pieces", "code"), [(3, 200), (26, 411)])
-def test_what_comes_in_pieces_is_measured_up_to_what_may_be_sent(pieces, code):
-    """And the app behind is told its length."""
-    found, left = [], [*range(pieces)]
-
-    async def behind(scope, receive, send):
-        found.append((dict(scope["headers"]), await receive()))
-        await send({"status": 200})
-
-    async def receive():
-        left.pop()
-        return {"type": "http.request", "body": bytes(10**6), "more_body": bool(left)}
-
-    async def send(message):
-        found.append(message)
-
-    headers = [(b"host", b"localhost"), (b"transfer-encoding", b"chunked")]
-    scope = {"type": "http", "path": "/gradio_api/upload", "method": "POST", "headers": headers}
-    apart(Guard(behind)(scope, receive, send))
-    assert found[code == 200]["status"] == code
-    if code == 200:
-        told, message = found[0]
-        assert int(told[b"content-length"]) == len(message["body"]) == pieces * 10**6
 
 
 def test_an_address_may_send_half_of_what_is_kept(monkeypatch):

@@ -292,15 +292,6 @@ def upload(address: str, content: bytes, name: str = "a.wav") -> str:
     return json.load(urllib.request.urlopen(request, timeout=120))[0]
 
 
-def test_a_call_in_chunks_is_answered(server):
-    """As a proxy may pass it on."""
-    pieces = iter([b'{"data": [', b"]}"])
-    request = urllib.request.Request(
-        f"{server[0]}gradio_api/call/classify", pieces, {"Content-Type": "application/json"}
-    )
-    assert "event_id" in json.load(urllib.request.urlopen(request, timeout=120))
-
-
 def sent(path: str) -> dict:
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 

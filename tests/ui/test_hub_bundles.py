@@ -7,7 +7,7 @@ import pytest
 from gradio import oauth
 from gradio.oauth import OAuthToken
 from hub_server import COMMIT
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from softmoa.data.limits import Limits
 from softmoa.lens.classifier import bundles, open_classifier
@@ -71,14 +71,13 @@ def test_only_names_of_the_hub_are_taken(remote, box, name):
     assert remote.log == [] and hub_bundles.name_of_key(f"hub/{name}") is None
 
 
-def test_a_bundle_that_names_a_strange_backbone(remote, box):
+def test_a_bundle_that_names_a_strange_backbone(remote, box, tmp_path):
     info = replace(bundle.read_info(ESC10), base="softmoa/ui", base_sha256="x")  # a folder here
-    content = save(load_file(ESC10), bundle.header(info))
-    remote.repositories[NAME] = {"bundle.safetensors": content}
+    bundle.save(file := tmp_path / "bundle.safetensors", load_file(ESC10), info)
+    remote.repositories[NAME] = {file.name: file.read_bytes()}
     assert "'softmoa/ui', which cannot be had here" in last(box, NAME)[box.status]
-    lying = replace(info, base="ast-small")
-    content = save(load_file(ESC10), bundle.header(lying))
-    remote.repositories["ann/lies"] = {"bundle.safetensors": content}
+    bundle.save(file, load_file(ESC10), replace(info, base="ast-small"))
+    remote.repositories["ann/lies"] = {file.name: file.read_bytes()}
     assert "not on these weights" in last(box, "ann/lies")[box.status]
 
 

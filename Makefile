@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
-# Three files at a time, each with one thread of torch: on two cores, of which tests of the page
-# leave much to spare. Files stay whole, for their tests share a page, models and sounds, and come
-# in the order of conftest.py.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Two files at a time, each with one thread of torch: more of them wait for each other on two cores.
+# Files stay whole, for their tests share a page, models and sounds, and come in the order of
+# conftest.py.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: app test test-all lint bench
 

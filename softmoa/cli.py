@@ -449,6 +449,11 @@ def compare(
 
     if folds and (test or valid):
         raise InputError("--folds tests one fold after another; leave --test and --valid away.")
+    tested = _listed(folds)
+    if folds == "all":
+        tested = list(tasks.folds(task)) if task in tasks.TASKS else []
+        if not tested:
+            raise InputError(f"'{task}' has no folds; its split is fixed.")
     if sum(map(bool, (epochs, steps, seconds))) > 1:
         raise InputError("A run is limited by one of --epochs, --steps and --seconds, not by two.")
     choose_device(device)
@@ -466,7 +471,7 @@ def compare(
         batch=batch,
         start=start or "",
         equal_parameters=equal_parameters,
-        folds=(tasks.folds(task) if folds == "all" else _listed(folds)) or [""],
+        folds=tested or [""],
     )
     out.mkdir(parents=True, exist_ok=True)  # before anybody waits for what cannot be kept
     with _opened(task, test or comparison.folds[0], valid, split_seed) as data:

@@ -117,6 +117,7 @@ def test_compare_with_every_seed(capsys, tmp_path):
         (["--task", "tones", "--preset", "paper"], "no recipe for 'tones', only for esc50"),
         (["--task", "tones", "--test", "ba"], "split of 'tones' is fixed"),
         (["--task", "initials", "--folds", "1,9"], "no '9' in 'initials'; there are 1, 2, 3, 4, 5"),
+        (["--task", "tones", "--folds", "all"], "'tones' has no folds; its split is fixed."),
         (["--task", "tones", "--methods", "soft-moa:experts=0"], "experts must be greater"),
         (["--task", "pyproject.toml"], "not a zip file"),
         (["--task", "tones", "--shots", "100000", "--methods", "linear"], "fewer than"),

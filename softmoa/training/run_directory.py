@@ -187,6 +187,8 @@ def read(folder: Path) -> list[ComparisonEvent]:
 def _event(line: Any) -> ComparisonEvent:
     """The event of a line; raises one of UNFIT if there is none such."""
     kind = line.pop("event")
+    if "warm_head" in line:  # in recordings of before there was a choice of two names
+        line["start"] = "probe" if line.pop("warm_head") else "cold"
     if kind not in _OF_A_RUN:
         return _KINDS[kind].validate_python(line)
     of_run = {name: line.pop(name) for name in ("run", "method", "seed")}

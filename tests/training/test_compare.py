@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import re
 import weakref
 import zipfile
 from dataclasses import replace
@@ -269,6 +270,15 @@ def test_a_packed_comparison_is_unpacked_and_nothing_else(base, task, tmp_path):
         with pytest.raises(TaskError, match="leads elsewhere"):
             run_directory.unpack(archive, tmp_path / "other")
         assert not list(tmp_path.rglob("outside*")) and not (tmp_path / "other").exists()
+
+
+def test_a_log_of_before_the_two_starts_had_names_opens(base, task, tmp_path):
+    events = recorded(base, task, tmp_path, "linear")
+    log = tmp_path / "events.jsonl"
+    old = re.sub(r'"start": ?"probe"', '"warm_head": true', log.read_text())
+    assert old.count("warm_head") == 1
+    log.write_text(old)
+    assert run_directory.read(tmp_path)[0].start == events[0].start == "probe"
 
 
 @pytest.mark.parametrize(

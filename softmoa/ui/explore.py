@@ -19,8 +19,10 @@ from softmoa.data.values import InputError
 from softmoa.lens.ablation import signed_contribution
 from softmoa.lens.classifier import DEFAULT_BUNDLE, FRESH, bundles, open_classifier
 from softmoa.lens.classify import Classification, classify
-from softmoa.methods.bundle import read_info
-from softmoa.model.recording import expert_share
+from softmoa.methods.bundle import BundleError
+from softmoa.model.moa import SoftRouter
+from softmoa.model.recording import expert_share, mixtures
+from softmoa.model.weights import WeightsError
 from softmoa.plots import explore as plots
 from softmoa.ui.backbones import ModelChoice, bundle_choices, first_model, opened_name
 from softmoa.ui.changed import Changed
@@ -192,20 +194,34 @@ class Explored:
         return {self.place: place, self.patch: rows}
 
     def open_link(self, query: Query) -> dict[Component, Any]:
-        """Bundle and choice that a link asks for; what it does not name stays as it is, and what
-        the bundle does not have the stage takes for the nearest that it has."""
+        """Bundle and choice that a link asks for; what it does not name stays as it is."""
         clip = query.one_of("clip", example_clips())
         name = query.one_of("bundle", bundles())
         choice: dict[str, Any] = {
             "site": query.one_of("site", ("mhsa", "ffn")),
             "view": query.one_of("view", get_args(Choice.model_fields["view"].annotation)),
-            **{key: query.whole(key, 1, 999) for key in ("layer", "expert", "slot")},
         }
+        try:
+            classifier = open_classifier(name or DEFAULT_BUNDLE)
+        except (BundleError, WeightsError) as error:
+            query.problems.append(str(error))
+            return {}
+        if found := mixtures(classifier.model):
+            layers = [layer + 1 for layer, _ in found]
+            router = next(iter(found.values())).router
+            slots = router.phi.shape[2] if isinstance(router, SoftRouter) else 1
+            choice |= {
+                "layer": query.whole("layer", min(layers), max(layers)),
+                "expert": query.whole("expert", 1, router.phi.shape[1]),
+                "slot": query.whole("slot", 1, slots),
+            }
         updates: dict[Component, Any] = {self.stage: {key: v for key, v in choice.items() if v}}
         if name:
-            backbone = read_info(bundles()[name]).base
-            choices = bundle_choices(backbone)
-            updates |= {self.backbone: backbone, self.bundle: gr.Dropdown(choices, value=name)}
+            choices = bundle_choices(classifier.backbone)
+            updates |= {
+                self.backbone: classifier.backbone,
+                self.bundle: gr.Dropdown(choices, value=name),
+            }
             if name != DEFAULT_BUNDLE and clip in (None, OPENING):  # the sound is there: no change
                 updates[self.again] = time.time()
         return updates

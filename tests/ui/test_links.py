@@ -24,11 +24,12 @@ def wait_for_query(page: Page, **wanted: str) -> None:
 
 
 def test_bad_values_are_ignored_with_a_sentence_and_the_address_follows_choices(go):
-    page = go("?tab=lesson&step=99&seed=5&clip=../etc")
+    page = go("?tab=lesson&step=99&seed=5&clip=../etc&layer=99")
     expect(page.locator("#lesson-1")).to_be_visible(timeout=SLOW)
     toast = page.locator(".toast-body")
     expect(toast).to_contain_text("step was ignored: it must be a whole number from 1 to 8")
     expect(toast).to_contain_text("clip was ignored")
+    expect(toast).to_contain_text("layer was ignored: it must be a whole number from 1 to 6")
     page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
     page.locator("#lesson-next").click()
     wait_for_query(page, tab="lesson", step="2", seed="5")

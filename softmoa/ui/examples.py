@@ -5,6 +5,9 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
+from softmoa.data.tasks import EMBEDDED
+from softmoa.lens.classifier import bundles
+from softmoa.methods.bundle import read_info
 from softmoa.model.weights import ASSETS
 
 EXAMPLES = ASSETS / "examples"
@@ -13,6 +16,21 @@ EXAMPLES = ASSETS / "examples"
 def example_clips() -> dict[str, Path]:
     """The example clips by name."""
     return {p.stem: p for p in sorted(EXAMPLES.iterdir()) if p.suffix in (".ogg", ".flac")}
+
+
+def gallery(bundle: str) -> dict[str, Path]:
+    """What there is to try on a bundle: of an embedded one that knows the classes of a task a clip
+    of each that it never heard, else the example clips."""
+    info = read_info(bundles()[bundle]) if bundle in bundles() else None
+    if info is None or info.multilabel:
+        return {name.replace("_", " "): path for name, path in example_clips().items()}
+    shipped, tested = EXAMPLES / info.task, EMBEDDED / info.task / "test"
+    return {
+        label: min(shipped.glob(f"{label.replace(' ', '_')}.*"))
+        if shipped.exists()
+        else min((tested / label).iterdir())
+        for label in info.labels
+    }
 
 
 def clip_name(path: str | None) -> str:

@@ -29,7 +29,7 @@ from softmoa.ui.changed import Changed
 from softmoa.ui.checks import refusing, warn
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import contributions, meter, patch_rows, truth
-from softmoa.ui.examples import clip_name, example_clips
+from softmoa.ui.examples import clip_name, example_clips, gallery
 from softmoa.ui.explore_files import make_file
 from softmoa.ui.figure import MATH, ON_MODEL, PRIVATE, QUIET, Chart, Note, chart
 from softmoa.ui.flow import Flow
@@ -81,15 +81,14 @@ class Explored:
                 self.status = Note(said(first), elem_id="status")
                 self.over_time = OverTime()
             with gr.Column(elem_classes="more"):
-                gr.Examples(
-                    [[str(path)] for path in example_clips().values()],
-                    [self.sound],
+                self.examples = gr.Dataset(
+                    components=["textbox"],
+                    samples=_names(DEFAULT_BUNDLE),
+                    type="index",
                     label="Or try one of these",
-                    example_labels=[name.replace("_", " ") for name in example_clips()],
-                    examples_per_page=30,
+                    samples_per_page=30,
                     elem_id="examples",
                 )
-                self.sound.keep_in_cache.update(self.sound.temp_files)  # copied there once
                 with gr.Accordion("Model", open=False, elem_id="model"):
                     model = ModelChoice()
                     self.bundle, self.backbone, self.own = model.bundle, model.backbone, model.own
@@ -111,6 +110,10 @@ class Explored:
                 self.patch = gr.Dataframe([], headers=columns, interactive=False, elem_id="patch")
             makers = gr.Row()
         self.clip = gr.Textbox(OPENING, visible="hidden", elem_id="clip")  # its name, for the link
+        self.examples.click(example, [self.examples, self.bundle], self.sound, **QUIET)
+        self.bundle.change(
+            lambda bundle: gr.Dataset(samples=_names(bundle)), self.bundle, self.examples, **QUIET
+        )
         self.sound.change(clip_name, self.sound, self.clip, queue=False, **PRIVATE)
         event: dict[str, Any] = ON_MODEL | {"show_progress": "full"}
         self.run = gr.on(
@@ -231,6 +234,16 @@ def linked_clip(query: Query):
     """The sound that a link asks for; without one it stays as it is."""
     clip = query.one_of("clip", example_clips())
     return str(example_clips()[clip]) if clip else gr.skip()
+
+
+def _names(bundle: str) -> list[list[str]]:
+    return [[name] for name in gallery(bundle)]
+
+
+def example(number: int, bundle: str):
+    """The clip of a bundle's gallery that was pressed."""
+    clips = list(gallery(bundle).values())
+    return str(clips[number]) if 0 <= number < len(clips) else gr.skip()
 
 
 @lru_cache(maxsize=1)

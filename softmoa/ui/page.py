@@ -19,6 +19,7 @@ from gradio.themes import Default
 
 from softmoa.data import collection, folders
 from softmoa.data.limits import limits
+from softmoa.data.tasks import EMBEDDED
 from softmoa.data.values import InputError
 from softmoa.lens.hearing import hear
 from softmoa.methods.card import CITATION
@@ -28,6 +29,7 @@ from softmoa.ui import (
     collect,
     compare_form,
     comparing,
+    examples,
     experts,
     explore_files,
     favourites,
@@ -148,8 +150,8 @@ def launch(demo: gr.Blocks, **options):
         max_file_size=int(1e6 * limits().upload_mb),
         state_session_capacity=limits().sessions,
         max_threads=limits().queue + 40,  # who watches a race has one; page loads need some too
-        # Each folder there has a name that cannot be guessed.
-        allowed_paths=[str(comparing.runs())],
+        # Clips to try, and runs: each folder of those has a name that cannot be guessed.
+        allowed_paths=[str(examples.EXAMPLES), str(EMBEDDED), str(comparing.runs())],
         ssr_mode=False,
         app_kwargs={"middleware": [(Guard, (), {})]},  # as starlette unpacks its own Middleware
         _frontend=False,  # its look at its own page fails on a busy machine, and ends the start

@@ -13,19 +13,18 @@ import gradio as gr
 import numpy as np
 import pytest
 import soundfile
-from gradio.route_utils import delete_files_created_by_app
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Page, expect
 
 from softmoa.cli import main
 from softmoa.data import collection
-from softmoa.lens.classifier import DEFAULT_BUNDLE, open_classifier
+from softmoa.lens.classifier import DEFAULT_BUNDLE, bundles, open_classifier
 from softmoa.lens.classify import classify
 from softmoa.model.weights import ASSETS
 from softmoa.ui import comparing, explore, explore_files
 from softmoa.ui import page as the_page
-from softmoa.ui.examples import clip_name, example_clips
+from softmoa.ui.examples import clip_name, gallery
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ASSETS / "examples"
@@ -189,12 +188,27 @@ def test_a_command_that_cannot_serve_ends_with_that_sentence(capsys, tmp_path, m
     assert capsys.readouterr() == ("", f"Error: {words}\n")
 
 
-def test_the_examples_outlive_the_sweep_of_what_was_sent(demo):
-    [sound] = [block for block in demo.blocks.values() if block.elem_id == "sound"]
-    copies = [Path(path) for path in sound.temp_files]
-    assert len(copies) == len(example_clips()) and all(path.exists() for path in copies)
-    delete_files_created_by_app(demo, 0)
-    assert all(path.exists() for path in copies)
+def test_every_bundle_has_clips_of_its_own_to_try(go):
+    page = go("?tab=explore&bundle=digits-soft-moa")
+    names = page.locator("#examples button")
+    expect(names.first).to_have_text("zero", timeout=WAIT)
+    assert names.all_inner_texts() == list(open_classifier("digits-soft-moa").labels)
+    with new_clip(page):
+        names.get_by_text("seven").click()
+    expect(page.locator("#stage h2")).to_contain_text("seven")
+
+
+def test_the_clips_to_try_are_what_their_bundles_hear_in_them():
+    """Of the sounds and digits that are no part of the tasks' own folders."""
+    for task, most in (("esc10", 9), ("digits", 8)):
+        classifier = open_classifier(f"{task}-soft-moa")
+        heard = [
+            classify(classifier, path).top(1)[0][0] for path in gallery(f"{task}-soft-moa").values()
+        ]
+        assert sum(map(str.__eq__, heard, classifier.labels)) >= most
+    for bundle in bundles():
+        assert all(path.exists() for path in gallery(bundle).values())
+    assert gallery("nobody's").keys() == gallery("tags").keys() >= {"dog bark", "rooster"}
 
 
 def test_a_sound_that_was_swept_away_is_said(tmp_path):

@@ -17,13 +17,26 @@ from analysis.bench.features import features
 from analysis.bench.inference import explore, inference, recording
 from analysis.bench.measure import Result, Setting, markdown, merge
 from analysis.bench.moa import growth, moa
-from analysis.bench.train import train
+from analysis.bench.train import attention, train
 from softmoa.model.device import DeviceError, use
 
 RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).parent / "tried.md"
 # `explore` first: it measures what is opened for the first time.
-ALL = (explore, inference, engines, long, busy, recording, features, moa, growth, train, app)
+ALL = (
+    explore,
+    inference,
+    engines,
+    long,
+    busy,
+    recording,
+    features,
+    moa,
+    growth,
+    attention,
+    train,
+    app,
+)
 STUDIES = {study.__name__: study for study in ALL}
 
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +17,11 @@ from analysis.bench.measure import Result, Setting, alternate, equal, in_turns
 from analysis.bench.naive import make_naive
 from analysis.bench.peers import base_pair
 from softmoa.data import audio
-from softmoa.methods import attach, share
+from softmoa.methods import METHODS, attach, share
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.methods.lora import LoRAOptions
 from softmoa.methods.mixtures import SoftMoAOptions
-from softmoa.model import weights
+from softmoa.model import ast, weights
 from softmoa.model.ast import AST
 from softmoa.model.moa import MoA
 from softmoa.model.precision import Precision, autocast
@@ -158,6 +159,27 @@ def _against_an_adapter(setting: Setting) -> Result:
         stepper("adapter", matched),
         1.15,
     )
+
+
+def attention(setting: Setting) -> list[Result]:
+    """Steps in bfloat16 by `ast.attend` and by torch's attention alone."""
+    base = weights.load("ast-small").model.to(setting.device)
+    rows = []
+    for seconds in (0.4, 1.5, 5):
+        mel = torch.randn(16, int(100 * seconds), 128, generator=torch.Generator().manual_seed(0))
+        labels = torch.arange(len(mel), device=setting.device) % CLASSES
+        for method in ("soft-moa", "adapter"):
+            model = share(base)
+            attach(model, method, METHODS[method].options(), CLASSES)
+            step = _stepper(setting, model, lambda mel=mel: mel, labels, "bf16")
+
+            def by_torch(step: Callable[[], None] = step) -> None:
+                with patch.object(ast, "SHORT", 0):
+                    step()
+
+            what = f"training step, ast-small, {method}, {len(mel)} clips of {seconds:g} s, bf16"
+            rows.append(in_turns(setting, what, "the same by torch's attention", step, by_torch))
+    return rows
 
 
 def _lora(setting: Setting) -> list[Result]:

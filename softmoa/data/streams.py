@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from typing import Literal
+
+# How a file begins that does not say where it ends.
+_BEGINS = {b"fLaC": re.compile(rb"fLaC\0\0\0\x22"), b"TTA1": re.compile(rb"TTA1[\1-\3]\0")}
 
 
 class View(io.RawIOBase):
@@ -103,11 +107,11 @@ def behind(file: int, start: int) -> tuple[int, bool]:
         return _behind_boxes(file, start, size), True
     if head[:4] == b"OggS":
         return _behind_ogg(file, start)
-    if head[:4] == b"fLaC":
+    if begins := _BEGINS.get(head[:4]):
         place, rest = start + 4, b""
         while piece := os.pread(file, 2**20, place):
-            if (found := (rest + piece).find(b"fLaC\0\0\0\x22")) >= 0:
-                return place - len(rest) + found, True
+            if found := begins.search(rest + piece):
+                return place - len(rest) + found.start(), True
             place, rest = place + len(piece), piece[-7:]
     elif length := _info_bytes(file, start):
         end = start + length

@@ -31,6 +31,7 @@ from softmoa.data.audio import AUDIOSET_MEAN, AUDIOSET_STD, FrontEnd
 
 Frames = Tensor | Sequence[int] | None  # of each clip of a batch; None: all are of full length
 SPECIAL_TOKENS = 2  # class and distillation token
+SHORT = 256  # tokens
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,22 @@ class Attention(nn.Module):
             if mask is not None:
                 mask = F.pad(mask, (prefix_k.shape[2], 0), value=True)
         mask = None if mask is None else mask[:, None, None, :]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(y.transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention of (b, h, m, d / h) each; mask: (b, 1, 1, m), True for real tokens.
+
+    By torch's own function, but where its backward pass is slow: in bfloat16 on a processor, for a
+    short clip (`python -m analysis.bench attention`).
+    """
+    short = q.requires_grad and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT
+    if not short or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = q * q.shape[-1] ** -0.5 @ k.mT
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1, dtype=q.dtype) @ v
 
 
 class MLP(nn.Module):

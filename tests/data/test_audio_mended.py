@@ -59,7 +59,10 @@ def test_joined_files_are_read_to_the_end(tmp_path, form, between):
 
 @pytest.mark.parametrize(
     ("codec", "form", "seconds"),
-    [("aac", "mp4", 1), ("pcm_s16le", "mov", 1), ("g722", "wav", 1), ("mp3", "avi", 2)],
+    [
+        *(("aac", "mp4", 1), ("pcm_s16le", "mov", 1), ("g722", "wav", 1), ("mp3", "avi", 2)),
+        *(("tta", "tta", 1), ("flac", "matroska", 2), ("libopus", "webm", 2)),
+    ],
 )
 def test_what_libav_leaves_out_of_joined_files_is_noted(tmp_path, codec, form, seconds):
     path = write_libav(tmp_path / "a", tone(500)[None], SAMPLE_RATE, codec, form)

@@ -7,7 +7,7 @@ from transformers import ASTConfig as HubConfig
 from transformers import ASTForAudioClassification
 
 from softmoa.model import weights
-from softmoa.model.ast import AST, ASTConfig, plugins
+from softmoa.model.ast import AST, ASTConfig, attend, plugins
 from softmoa.model.weights import hub_state
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -133,3 +133,20 @@ def test_prefix_adds_keys_and_values(model):
     expected = attention.out(value[:, 0])
     x, mask = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
     assert torch.allclose(attention(x, mask), expected.expand(2, 5, 8), atol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_attention_of_short_clips_in_training_is_that_of_torch(masked):
+    """In bfloat16, whose products have three digits; and its gradients."""
+    mask = torch.arange(40).expand(3, 40)[:, None, None] < 30 if masked else None
+    wide = torch.randn(3, 3, 4, 40, 16, generator=torch.Generator().manual_seed(0))
+    exact = [part.requires_grad_() for part in wide.unbind()]
+    short = [part.detach().bfloat16().requires_grad_() for part in exact]
+    truth = nn.functional.scaled_dot_product_attention(*exact, attn_mask=mask)
+    found = attend(*short, mask)
+    assert found.grad_fn.name().startswith("UnsafeView")  # a product, not torch's own function
+    assert torch.allclose(found.float(), truth, atol=2e-2)
+    (truth**2).sum().backward()
+    (found.float() ** 2).sum().backward()
+    for one, other in zip(exact, short, strict=True):
+        assert torch.allclose(other.grad.float(), one.grad, atol=0.1)

@@ -340,7 +340,7 @@ def _run(
         *of_run,
         trained_parameters=trained_parameters(model),
         train_clips=len(task.train),
-        epochs=evaluated.epoch if evaluated else 0,
+        epochs=math.ceil(finished.step / math.ceil(len(task.train) / options.batch)),
         seconds=finished.seconds,
         clips_per_second=finished.clips_per_second,
         peak_memory_mb=finished.step_memory_mb,

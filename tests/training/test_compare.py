@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import math
 import re
 import weakref
 import zipfile
@@ -75,6 +76,12 @@ def test_runs_take_turns_and_end_with_results(base, task):
         assert len(result.predicted) == 16 and result.train_clips == 16
         assert result.test_accuracy > 0.8 and result.epochs == 2
         assert result.peak_memory_mb > 0 and result.clips_per_second > 0
+
+
+def test_without_validation_clips_the_epochs_are_counted_all_the_same(base, task):
+    events = run(base, replace(task, train=task.train[:15], valid=()), "adapter")
+    [result] = events_of(events, RunFinished)
+    assert result.epochs == 2 and math.isnan(result.val_accuracy)
 
 
 def test_seeds_repeat_exactly_and_differ_from_each_other(base, task):

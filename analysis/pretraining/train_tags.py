@@ -80,12 +80,12 @@ def started(base: weights.Loaded, begin: Path | None) -> AST:
 def solve_head(model: AST, drawn: Iterator[Sounds], anew: bool = False) -> Tensor:
     """Give the model the head of the lowest loss on its own features of HEAD_BATCHES batches, near
     the head that it has if not `anew`; the mean of each tag over the sounds, (tags,)."""
-    model.eval()
     features, tags = [], []
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(model.train(), "auto"):  # no layer behaves otherwise
         for mel, frames, said in islice(drawn, HEAD_BATCHES):
-            features.append(model.pool(*model.features(mel, frames)))
+            features.append(model.pool(*model.features(mel, frames)).float())
             tags.append(said)
+    model.eval()
     said, linear = torch.cat(tags), linear_of(model)
     near = None if anew else (linear.weight.detach(), linear.bias.detach())
     model.set_head(*solve(torch.cat(features), said, near))

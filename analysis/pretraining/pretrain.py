@@ -196,7 +196,7 @@ class Run:
         self.student, self.average = start, copy.deepcopy(start)
         depth = start.encoder.config.depth
         self.optimiser = torch.optim.AdamW(
-            parameter_groups(start, depth, options), betas=(0.9, 0.98), fused=True
+            parameter_groups(start, depth, options), betas=(0.9, 0.98)
         )
         self.scales: dict[str, Scale] = {}
         self.seconds, self.steps, self.audio = 0.0, 0, 0.0
@@ -268,8 +268,9 @@ class Run:
             # Early steps count for little, or the average would remember the start for long.
             keep = min(options.average, (1 + self.steps) / (10 + self.steps))
             with torch.no_grad():
-                slow, fast = list(self.average.parameters()), list(self.student.parameters())
-                torch._foreach_lerp_(slow, fast, 1 - keep)
+                pairs = zip(self.average.parameters(), self.student.parameters(), strict=True)
+                for slow, fast in pairs:
+                    slow.lerp_(fast, 1 - keep)
             losses.append(loss.detach())  # a number of it would have a GPU waited for
             self.seconds = slowest(self.seconds + time.monotonic() - began)
         return torch.stack(losses).mean().item()

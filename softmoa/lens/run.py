@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -50,9 +50,10 @@ def run(
     Passes that several threads ask for take turns. Raises DeviceError if the device has too little
     memory.
     """
-    forward = _on_lent_gpu if is_large(classifier.model) else _forward
-    asked = copy_context()  # ZeroGPU wants to know whose request it is
-    return _worker.submit(asked.run, forward, classifier, mels, record, change, precision).result()
+    lent = _on_lent_gpu if is_large(classifier.model) else _forward
+    forward = partial(lent, classifier, mels, record, change, precision)
+    # In the context of who asked: ZeroGPU wants to know whose request it is.
+    return _worker.submit(copy_context().run, forward).result()
 
 
 def _forward(

@@ -89,6 +89,9 @@ class Explored:
                     samples_per_page=30,
                     elem_id="examples",
                 )
+                for clip in {clip for bundle in bundles() for clip in gallery(bundle).values()}:
+                    self.sound.move_resource_to_block_cache(clip)
+                self.sound.keep_in_cache.update(self.sound.temp_files)  # copied there once
                 with gr.Accordion("Model", open=False, elem_id="model"):
                     model = ModelChoice()
                     self.bundle, self.backbone, self.own = model.bundle, model.backbone, model.own

@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import soundfile
+from gradio.route_utils import delete_files_created_by_app
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Page, expect
@@ -209,6 +210,15 @@ def test_the_clips_to_try_are_what_their_bundles_hear_in_them():
     for bundle in bundles():
         assert all(path.exists() for path in gallery(bundle).values())
     assert gallery("nobody's").keys() == gallery("tags").keys() >= {"dog bark", "rooster"}
+
+
+def test_the_examples_outlive_the_sweep_of_what_was_sent(demo):
+    [sound] = [block for block in demo.blocks.values() if block.elem_id == "sound"]
+    copies = [Path(path) for path in sound.temp_files]
+    clips = {clip for bundle in bundles() for clip in gallery(bundle).values()}
+    assert len(copies) == len(clips) and all(path.exists() for path in copies)
+    delete_files_created_by_app(demo, 0)
+    assert all(path.exists() for path in copies)
 
 
 def test_a_sound_that_was_swept_away_is_said(tmp_path):

@@ -47,7 +47,7 @@ def test_a_visitor_names_a_model_of_the_hub(page, hub_server, files):
     expect(page.locator("#status")).to_contain_text(NAME)
     expect(page.locator("#stage .experts button").first).to_be_visible()
     name_backbone(page, "ast-small")
-    expect(page.locator("#stage h2")).to_contain_text("Bow-wow", timeout=60_000)
+    expect(page.locator("#stage h2")).to_contain_text("Bark", timeout=60_000)
 
 
 def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(
@@ -58,7 +58,7 @@ def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(
     notice = page.locator("#backbone")
     expect(notice).to_contain_text("There is no 'lab/nothing' on the Hub", timeout=60_000)
     expect(notice).to_contain_text("The embedded backbone is used instead.")
-    expect(page.locator("#stage h2")).to_contain_text("Bow-wow")
+    expect(page.locator("#stage h2")).to_contain_text("Bark")
     # Nor is the token of the server lent to visitors.
     hub_server.repositories["owner/secret"] = files
     hub_server.private.add("owner/secret")

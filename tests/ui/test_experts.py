@@ -82,7 +82,7 @@ def shown(page: Page, values) -> None:
 def test_the_map_shows_what_the_computation_gives(page, result):
     open_experts(page)
     target, model = int(result.logits.argmax()), result.classifier.model
-    expect(page.locator("#experts-status")).to_contain_text("reed (92.", timeout=WAIT)
+    expect(page.locator("#experts-status")).to_contain_text("reed (99.8", timeout=WAIT)
     causal = causal_contribution(model, result.mel)
     shown(page, causal.delta[..., target])
 
@@ -94,11 +94,11 @@ def test_the_map_shows_what_the_computation_gives(page, result):
     expect(page.locator("#experts-mode")).to_be_hidden()
 
     # Beside it, on the spectrogram, the expert that is chosen.
-    expect(page.locator("#experts-one")).to_contain_text("Where expert 3 of layer 5", timeout=WAIT)
+    expect(page.locator("#experts-one")).to_contain_text("Where expert 5 of layer 5", timeout=WAIT)
     values = drawn(page, "experts-detail", "Array.from(gd.calcdata[0][0].z, r => Array.from(r))")
-    tokens = result.grid.unfold(signed[4, :, 2])
+    tokens = result.grid.unfold(signed[4, :, 4])
     assert np.array(values) == pytest.approx(tokens.numpy(), abs=1e-3)
-    expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 93%: with only")
+    expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 100%: with only")
 
     choose(page, "experts-view", "Share")
     shown(page, torch.cat([expert_share(record) for record in result.records]))

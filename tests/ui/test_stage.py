@@ -200,7 +200,7 @@ def test_the_keyboard_walks_over_the_patches(stage, rooster):
 def test_a_link_opens_the_exact_view(go):
     page = go("?clip=dog_bark&layer=3&expert=2&view=combine")
     pressed = page.locator("#stage .experts [aria-pressed=true]")
-    expect(page.locator("#stage h2")).to_contain_text("Bow-wow", timeout=WAIT)
+    expect(page.locator("#stage h2")).to_contain_text("Bark", timeout=WAIT)
     expect(pressed).to_contain_text("E2")
     expect(page.locator("#stage .layer output")).to_have_text("Layer 3")
     expect(page.locator("#stage [data-view=combine]")).to_have_attribute("aria-pressed", "true")

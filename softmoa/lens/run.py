@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,9 +15,6 @@ from softmoa.model import device
 from softmoa.model.ast import AST
 from softmoa.model.precision import Precision, autocast, is_large, stored_in_bf16, wants_bf16
 from softmoa.model.recording import Changes, LayerRecord, hooked
-
-# Every thread that computes keeps 2 MB of torch's own for good, and a server asks from hundreds.
-_worker = ThreadPoolExecutor(1, "model")
 
 
 @dataclass(frozen=True)
@@ -47,13 +42,10 @@ def run(
 
     Clips of different lengths are padded, which changes no answer. change: what becomes of the
     routing at some mixtures, see `hooked`; on ZeroGPU it must be possible to pickle it.
-    Passes that several threads ask for take turns. Raises DeviceError if the device has too little
-    memory.
+    Raises DeviceError if the device has too little memory.
     """
-    lent = _on_lent_gpu if is_large(classifier.model) else _forward
-    forward = partial(lent, classifier, mels, record, change, precision)
-    # In the context of who asked: ZeroGPU wants to know whose request it is.
-    return _worker.submit(copy_context().run, forward).result()
+    forward = _on_lent_gpu if is_large(classifier.model) else _forward
+    return forward(classifier, mels, record, change, precision)
 
 
 def _forward(

@@ -1,8 +1,5 @@
 """One way to run a classifier: every door of the lab gives a clip the same logits."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 
@@ -66,17 +63,3 @@ def test_clips_of_a_padded_batch_are_answered_as_alone():
     assert together.logits.shape == (2, 10) and not together.logits.requires_grad
     assert torch.allclose(together.logits, alone, atol=1e-4)
     assert together.records[0].routing.mask is not None
-
-
-def test_one_thread_computes_for_all_and_a_fault_reaches_who_asked():
-    """A server asks from hundreds, and each that computes would keep megabytes for good."""
-    classifier = open_classifier("esc10-soft-moa")
-    mel, by = torch.randn(40, 128), set()
-    note = classifier.model.register_forward_pre_hook(lambda *_: by.add(threading.get_ident()))
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: run(classifier, [mel]).logits, range(8)))
-    note.remove()
-    assert len(by) == 1 and threading.get_ident() not in by
-    assert all(torch.equal(answer, answers[0]) for answer in answers)
-    with pytest.raises(ValueError, match="127"):
-        run(classifier, [torch.randn(40, 127)])

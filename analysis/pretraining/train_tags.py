@@ -44,7 +44,7 @@ from analysis.pretraining.train_bundles import save_half
 from analysis.pretraining.validation import HELD_OUT_SHARDS
 from softmoa.data import tasks
 from softmoa.data.audio import load, log_mel
-from softmoa.lens.headline import headline
+from softmoa.lens.headline import ancestors, headline
 from softmoa.methods import attach, bundle, share, trained_state
 from softmoa.methods.mixtures import SoftMoAOptions
 from softmoa.model import weights
@@ -271,11 +271,13 @@ def evaluate(model: AST) -> dict[str, float]:
         said = tag_probabilities(model, [sound])[0]
         title = headline(names, said, sound, multilabel=True)
         first = [names[i] for i in said.topk(3).indices.tolist()]
+        wider = frozenset().union(*map(ancestors, accepted))
         right = not set(accepted).isdisjoint(title.labels)
+        true = right or not wider.isdisjoint(title.labels)
         named = not set(accepted).isdisjoint(first)
-        found.append((named, title.sure and right, title.sure and not right))
+        found.append((named, right, title.sure and right, title.sure and not true))
         typer.echo(f"{stem}: {title} ({', '.join(first)})")
-    in_first, right, wrong = (sum(column) for column in zip(*found, strict=True))
+    in_first, heard, right, wrong = (sum(column) for column in zip(*found, strict=True))
     top3, loudest = on_esc10(model)
     return {
         "household_top3": on_household(model),
@@ -285,6 +287,7 @@ def evaluate(model: AST) -> dict[str, float]:
         "household_top3_without_experts": on_household(by_itself),
         "gallery_top3": in_first / len(ACCEPTED),
         "gallery_headline_right": right / len(ACCEPTED),
+        "gallery_headline_right_or_guessed": heard / len(ACCEPTED),
         "gallery_headline_wrong": wrong / len(ACCEPTED),
         "esc10_top3": top3,
         "esc10_loudest": loudest,
@@ -354,8 +357,9 @@ def write_results(m: dict[str, float]) -> None:
         "household, a right tag in the first three": f"{m['household_top3']:.1%}; without the "
         f"experts {m['household_top3_without_experts']:.1%}",
         "gallery, a right tag in the first three": f"{m['gallery_top3']:.1%}",
-        "gallery, headline right; wrong; the rest says that it is not sure": (
-            f"{m['gallery_headline_right']:.1%}; {m['gallery_headline_wrong']:.1%}"
+        "gallery, headline right; right or among its guesses; wrong": (
+            f"{m['gallery_headline_right']:.1%}; {m['gallery_headline_right_or_guessed']:.1%}; "
+            f"{m['gallery_headline_wrong']:.1%}"
         ),
         "ESC-10, a right tag in the first three": f"{m['esc10_top3']:.1%}",
         "ESC-10, among ten": f"{m['esc10_loudest']:.1%}",
@@ -366,8 +370,9 @@ def write_results(m: dict[str, float]) -> None:
         f"{m['clips']:g} clips of {SHORTEST:g} s at least, of {len(TEST_PACKAGES)} packages that "
         "neither the backbone nor the bundle was trained on; the average precision is the mean "
         f"over the {m['tags_counted']:g} tags to which YAMNet gives {PRESENT:g} or more on at "
-        f"least {FEWEST} clips. Gallery: {len(ACCEPTED)} clips of `assets/examples`. ESC-10: all "
-        "400 clips, none of them ever trained on; among ten: the tag of the right class is the "
+        f"least {FEWEST} clips. Gallery: {len(ACCEPTED)} clips of `assets/examples`; a headline "
+        "that is sure of a wider kind alone is neither right nor wrong. ESC-10: all 400 clips, "
+        "none of them ever trained on; among ten: the tag of the right class is the "
         "loudest of the tags of all ten. Household: 18 folders of noise-of-life, never trained on; "
         "by them the part was chosen by which rare tags are raised, and the probabilities were "
         "calibrated. Without the experts: the same head on the backbone alone. One seed. Written "

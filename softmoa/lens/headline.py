@@ -1,8 +1,10 @@
 """One headline for one sound, from the probabilities of all labels.
 
 AudioSet's labels form a tree, in which "Animal" is true of every "Bark". The headline is the most
-specific label that is probable enough; where none is, up to two guesses; of a sound below SILENT
-none, whatever the model says of it. Page, command line and HTTP interface all say this one.
+probable label, or the most specific label of its kind that is probable enough; where that says
+hardly anything ("Music", "Animal"), guesses of its kind follow; where no label is probable enough,
+it is up to two guesses; of a sound below SILENT none, whatever the model says of it. Page, command
+line and HTTP interface all say this one.
 """
 
 from __future__ import annotations
@@ -26,16 +28,20 @@ NEVER = "Silence"  # told by the level
 
 @dataclass(frozen=True)
 class Headline:
-    """labels: one if sure; else up to GUESSES, best first, none of silence."""
+    """labels: one if sure; else up to GUESSES, best first, none of silence. within: what they are
+    kinds of, where that is sure and they are not."""
 
     labels: tuple[str, ...]
     sure: bool
+    within: str = ""
 
     @property
     def before(self) -> str:
         """What is said before the labels."""
         if not self.labels:
             return "Silence"
+        if self.within:
+            return f"{self.within}, perhaps "
         return "" if self.sure else "Not sure: perhaps "
 
     def __str__(self) -> str:
@@ -53,22 +59,34 @@ def headline(
     """probabilities: (labels,); waveform: (samples,) at 16 kHz; multilabel: whether several labels
     may be true, else no label is a kind of another; sure: probability from which one is said.
 
-    Of the labels above the bar those stay that no other of them is a kind of; the most probable of
-    these is said. The bar is `sure`, or GUESS times the highest probability where that is below.
+    A label that is not sure is guessed if it has at least GUESS times the probability that would
+    be enough, or of the highest where that is below.
     """
     if loudest(waveform) < SILENT:
         return Headline((), True)
     kinds = {label: ancestors(label) if multilabel else frozenset() for label in labels}
-    order: list[int] = probabilities.argsort(descending=True, stable=True).tolist()
+    order = [labels[i] for i in probabilities.argsort(descending=True, stable=True).tolist()]
+    probable = dict(zip(labels, probabilities.tolist(), strict=True))
     if multilabel:
-        told = [i for i in order if labels[i] != NEVER and PLACES not in kinds[labels[i]]]
+        told = [label for label in order if label != NEVER and PLACES not in kinds[label]]
         order = told or order
-    highest = probabilities[order[0]].item()
-    bar = sure if highest >= sure else GUESS * highest
-    above = [labels[i] for i in order if probabilities[i].item() >= bar]
-    general = frozenset().union(*(kinds[label] for label in above))
-    specific = [label for label in above if label not in general]
-    return Headline(tuple(specific[: 1 if highest >= sure else GUESSES]), highest >= sure)
+    said, highest = order[0], probable[order[0]]
+    guessed = [label for label in order if probable[label] >= GUESS * min(sure, highest)]
+    if highest < sure:
+        return Headline(_specific(guessed, kinds), False)
+    while below := [label for label in guessed if said in kinds[label]]:
+        if probable[below[0]] < sure:
+            break
+        said = below[0]
+    if below and not kinds[said]:
+        return Headline(_specific(below, kinds), False, said)
+    return Headline((said,), True)
+
+
+def _specific(order: Sequence[str], kinds: dict[str, frozenset[str]]) -> tuple[str, ...]:
+    """The first GUESSES of those labels that no other of them is a kind of."""
+    general = frozenset().union(*(kinds[label] for label in order))
+    return tuple(label for label in order if label not in general)[:GUESSES]
 
 
 @cache

@@ -177,6 +177,35 @@ TRAINING = (
         axis="training clips per class",
     ),
     Training(
+        "form",
+        "Form of Soft-MoA",
+        vary.form,
+        (
+            Claim(
+                "Seven experts beat a wide one of their size", SOFT_MOA, SOFT, "more", vary.ONE_WIDE
+            ),
+            Claim("64 experts beat seven", SOFT_MOA, vary.MANY, "more", SOFT),
+            Claim(
+                "64 experts beat one adapter as large as seven",
+                SOFT_MOA,
+                vary.MANY,
+                "more",
+                "Bottleneck adapter, matched",
+            ),
+            Claim(
+                "Normalising the logits matters little at a small width",
+                SOFT_MOE,
+                f"{SOFT}, normalised",
+                "equal",
+                SOFT,
+            ),
+            Claim("Several slots an expert change little", SOFT_MOE, "p = 4", "equal", SOFT),
+        ),  # fmt: skip
+        minutes=60,
+        tasks=("initials", "instruments", "tones", "esc10"),
+        measures=("val_accuracy",),
+    ),
+    Training(
         "placement",
         "Place of the mixtures",
         vary.placement,

@@ -16,6 +16,8 @@ SHOTS = (1, 2, 4, 8)  # training clips per class
 BUDGET = 16  # n r of mixtures that are compared at equal size
 SLOTS = 16  # n p of mixtures whose slots are shared out otherwise
 SOFT, DENSE, TOP1 = "Soft-MoA", "Dense-MoA", "Top-1 MoA"
+WIDTH = 21  # n r of Soft-MoA by default
+ONE_WIDE, MANY = "n = 1, r = 21", "n = 64"
 SLOTTED = "Soft-MoA, n = 4, p = 4"
 CONVOLVED = f"{SLOTTED}, convolutional experts"
 MIXTURES = {SOFT: "soft-moa", DENSE: "dense-moa", TOP1: "topk-moa"}
@@ -94,6 +96,32 @@ def shots(config: ASTConfig) -> list[Condition]:
         Condition(f"{title}, {n} a class", arm, title, n, shots=n)
         for title, arm in arms.items()
         for n in SHOTS
+    ]
+
+
+def form(config: ASTConfig) -> list[Condition]:
+    """Soft-MoA otherwise, as large as its default and larger; and what it has to equal."""
+    soft, wide = Arm("soft-moa"), config.width / WIDTH
+
+    def otherwise(**options: Any) -> Arm:
+        return replace(soft, options=tuple(options.items()))
+
+    budget = parameters_of(config, YARDSTICK, METHODS[YARDSTICK].options())
+    as_large = changed(matched_options(config, "adapter", budget))
+    return [
+        Condition(SOFT, soft),
+        Condition(ONE_WIDE, otherwise(experts=1, reduction=wide)),
+        Condition(f"{ONE_WIDE}, p = 7", otherwise(experts=1, reduction=wide, slots=7)),
+        Condition("n = 3, r = 7", otherwise(experts=3, reduction=3 * wide)),
+        Condition("n = 21, r = 1", otherwise(experts=21, reduction=21 * wide)),
+        Condition(f"{SOFT}, normalised", otherwise(normalize=True)),
+        Condition(f"{SOFT}, sharper routing", replace(soft, departure="sharp")),
+        Condition(f"{SOFT}, experts left out", replace(soft, departure="dropped")),
+        Condition("p = 4", otherwise(slots=4)),
+        Condition("n = 16", otherwise(experts=16)),
+        Condition(MANY, otherwise(experts=64)),
+        Condition(DENSE, Arm("dense-moa")),
+        Condition("Bottleneck adapter, matched", Arm("adapter", as_large)),
     ]
 
 

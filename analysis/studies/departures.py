@@ -1,4 +1,5 @@
-"""What the public reference code does otherwise, to be switched on in our encoder one at a time.
+"""What the public reference code does otherwise, and what else may help the experts, to be switched
+on in our encoder one at a time.
 
 Nothing is copied from there: each departure is written from its description. `base` changes the
 bare encoder, `plugged` the one that carries the method.
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from softmoa.methods.adapters import ConvAdapter
 from softmoa.model.ast import AST, Block
 from softmoa.model.moa import Experts, MoA, Slots, SoftRouter
+
+SHARPER = 4.0
+DROPPED = 0.1
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,22 @@ def kill_convolution(model: AST) -> None:
         block.beside_attn = dead.to(old.up.weight.device)
 
 
+def sharpen_routing(model: AST) -> None:
+    for mixture in _mixtures(model):
+        assert isinstance(mixture.router, SoftRouter)
+        mixture.router.phi.data *= SHARPER
+
+
+def drop_experts(model: AST) -> None:
+    def drop(module: nn.Module, inputs: object, y: Tensor) -> Tensor:
+        """y: (b, n, p, d); an expert is left out of a clip, the others speak up for it."""
+        kept = torch.rand(y.shape[:2], device=y.device) >= DROPPED
+        return y * kept[..., None, None] / (1 - DROPPED) if module.training else y
+
+    for mixture in _mixtures(model):
+        mixture.experts.register_forward_hook(drop)
+
+
 DEPARTURES = {
     "twice": Departure("the mixture is added again after the FFN", plugged=add_twice),
     "no positions": Departure("position embeddings are all zero", base=drop_positions),
@@ -138,5 +158,9 @@ DEPARTURES = {
     ),
     "dead convolution": Departure(
         "the convolution of the adapter is left out", plugged=kill_convolution
+    ),
+    "sharp": Departure(f"φ starts {SHARPER:g} times as long", plugged=sharpen_routing),
+    "dropped": Departure(
+        f"each expert is left out of {DROPPED:.0%} of the clips in training", plugged=drop_experts
     ),
 }

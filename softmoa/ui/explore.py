@@ -40,7 +40,7 @@ from softmoa.ui.stage import stage
 from softmoa.ui.stage.stage import Choice
 from softmoa.ui.texts import explore as texts
 
-OPENING = "rooster"  # the clip that the page opens on
+OPENING = "trumpet"  # the clip that the page opens on
 GONE = "This sound is no longer on the server; please record or upload it again."
 PICK = "Press a patch in the picture to read its exact weights."
 

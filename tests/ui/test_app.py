@@ -34,7 +34,7 @@ WAIT = 60_000
 
 
 def pick_example(page: Page, name: str) -> None:
-    """Press an example and wait until the stage shows it; the page opens on the rooster."""
+    """Press an example and wait until the stage shows it; the page opens on the trumpet."""
     clip, stage = page.locator("#clip textarea"), page.locator("#stage .stage")
     expect(stage).to_have_attribute("data-opened", re.compile("[1-9]"), timeout=WAIT)
     if clip.input_value() != name.replace(" ", "_"):
@@ -63,7 +63,7 @@ def page(page_of_file: Page, context) -> Page:
 
 
 def test_the_page_opens_on_an_answer(page):
-    result = classify(open_classifier(), EXAMPLES / "rooster.ogg")
+    result = classify(open_classifier(), EXAMPLES / "trumpet.ogg")
     expect(page.locator("#stage h2")).to_contain_text(str(result.headline()))
     expect(page.locator("#stage .experts button")).to_have_count(7)
     assert page.locator("#stage .area").bounding_box()["y"] < 500

@@ -62,7 +62,9 @@ def choose(page: Page, layer: int | None = None, view: str = "", expert: int = 0
     if view:
         page.locator(f"#stage [data-view={view}]").click()
     if expert:
-        page.locator("#stage .experts button").nth(expert - 1).click()
+        button = page.locator("#stage .experts button").nth(expert - 1)
+        if button.get_attribute("aria-pressed") != "true":  # pressed again it lets go
+            button.click()
 
 
 # What is sent

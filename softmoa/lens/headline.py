@@ -65,7 +65,8 @@ def headline(
     if loudest(waveform) < SILENT:
         return Headline((), True)
     kinds = {label: ancestors(label) if multilabel else frozenset() for label in labels}
-    order = [labels[i] for i in probabilities.argsort(descending=True, stable=True).tolist()]
+    ranked: list[int] = probabilities.argsort(descending=True, stable=True).tolist()
+    order = [labels[i] for i in ranked]
     probable = dict(zip(labels, probabilities.tolist(), strict=True))
     if multilabel:
         told = [label for label in order if label != NEVER and PLACES not in kinds[label]]

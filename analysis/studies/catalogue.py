@@ -192,15 +192,8 @@ TRAINING = (
                 "more",
                 "Bottleneck adapter, matched",
             ),
-            Claim(
-                "Normalising the logits matters little at a small width",
-                SOFT_MOE,
-                f"{SOFT}, normalised",
-                "equal",
-                SOFT,
-            ),
             Claim("Several slots an expert change little", SOFT_MOE, "p = 4", "equal", SOFT),
-        ),  # fmt: skip
+        ),
         minutes=60,
         tasks=("initials", "instruments", "tones", "esc10"),
         measures=("val_accuracy",),

@@ -138,8 +138,10 @@ def sharpen_routing(model: AST) -> None:
 def drop_experts(model: AST) -> None:
     def drop(module: nn.Module, inputs: object, y: Tensor) -> Tensor:
         """y: (b, n, p, d); an expert is left out of a clip, the others speak up for it."""
+        if not module.training:
+            return y
         kept = torch.rand(y.shape[:2], device=y.device) >= DROPPED
-        return y * kept[..., None, None] / (1 - DROPPED) if module.training else y
+        return y * kept[..., None, None] / (1 - DROPPED)
 
     for mixture in _mixtures(model):
         mixture.experts.register_forward_hook(drop)

@@ -75,10 +75,10 @@ def headline(
     guessed = [label for label in order if probable[label] >= GUESS * min(sure, highest)]
     if highest < sure:
         return Headline(_specific(guessed, kinds), False)
-    while below := [label for label in guessed if said in kinds[label]]:
-        if probable[below[0]] < sure:
-            break
-        said = below[0]
+    for label in guessed:
+        if said in kinds[label] and probable[label] >= sure:
+            said = label
+    below = [label for label in guessed if said in kinds[label]]
     if below and not kinds[said]:
         return Headline(_specific(below, kinds), False, said)
     return Headline((said,), True)

@@ -25,6 +25,7 @@ from softmoa.training.statistics import spread
 UNSHOWN = ("right", "groups", "curve")  # of a result, too long for a table
 PERCENT = ("test_accuracy", "val_accuracy")
 NAMES = {
+    "val_accuracy": "validation, %",
     "test_accuracy": "accuracy, %",
     "seconds": "seconds",
     "change_at_start": "change at start, %",

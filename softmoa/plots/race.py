@@ -181,7 +181,7 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
     few = max(len(course[-1][1][0]) for course in shares.values()) <= LEGEND_EXPERTS
     height = (64 if few else 32) + 80 * rows
     picture = figure(height).set_subplots(rows, 1, vertical_spacing=0.58 / rows)
-    picture.update_layout(uirevision="kept", barmode="stack", bargap=0, showlegend=few)
+    picture.update_layout(uirevision="kept", showlegend=few)
     picture.update_layout(margin={"l": 0, "t": 52 if few else 20, "b": 30}, legend_y=1.08)
     picture.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
     for row, (name, course) in enumerate(shares.items(), 1):
@@ -190,16 +190,18 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
         rest = share[..., MOST_EXPERTS - 1 :].sum(axis=-1, keepdims=True)
         if share.shape[2] > MOST_EXPERTS:
             share = np.concatenate([share[..., : MOST_EXPERTS - 1], rest], axis=-1)
-        gaps = np.vstack([share, np.full_like(share[:1], np.nan)])  # one beside each layer
         layers = np.arange(share.shape[1])
+        steps = np.vstack([*share.transpose(1, 0, 2), share[-1, -1:]]).round(3)  # layer by layer
         for j in range(share.shape[2]):
-            picture.add_bar(
-                y=[None if np.isnan(v) else round(v, 3) for v in gaps[:, :, j].T.flat],
-                x0=0.5 / len(gaps), dx=1 / len(gaps), marker_color=expert_colour(j),
-                marker_line_width=0, name=f"E{j + 1}", legendgroup=f"E{j + 1}",
+            picture.add_scatter(
+                y=steps[:, j].tolist(), x0=0, dx=1 / len(share),
+                stackgroup="one", mode="lines", line_shape="hv", line_width=0,
+                fillcolor=expert_colour(j), name=f"E{j + 1}", legendgroup=f"E{j + 1}",
                 showlegend=row == 1, hovertemplate=f"E{j + 1} %{{y:.1%}}<extra>{name}</extra>",
                 row=row, col=1,
             )  # fmt: skip
+        for layer in layers[1:]:
+            picture.add_vline(layer, line_width=4, line_color=QUIET, row=row, col=1)
         working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
         picture.update_xaxes(
             tickvals=(layers + 0.5).tolist(),

@@ -37,9 +37,9 @@ def test_balance_stacks_to_one_and_counts_the_experts_at_work():
     shares = {"Top-k": [(0, [[0.5, 0.5], [0.25, 0.75]]), (7, [[1.0, 0.0], [0.5, 0.5]])]}
     figure = race.balance(shares)
     first, second = figure.data
-    assert first.y == (0.5, 1, None, 0.25, 0.5, None)
-    assert [a + b for a, b in zip(first.y, second.y, strict=True) if a is not None] == [1] * 4
-    assert first.x0 + 3 * first.dx == pytest.approx(1 + first.x0)  # the second layer
+    assert first.y == (0.5, 1, 0.25, 0.5, 0.5)  # the last one lasts until its layer ends
+    assert [a + b for a, b in zip(first.y, second.y, strict=True)] == [1] * 5
+    assert first.x0 + 2 * first.dx == 1  # the second layer
     assert figure.layout.xaxis.ticktext == ("layer 1<br>1.0", "layer 2<br>2.0")
     assert not race.balance({}).data
 

@@ -9,7 +9,6 @@ import csv
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, fields
 from itertools import chain
 from pathlib import Path
@@ -166,16 +165,19 @@ def read(folder: Path) -> list[ComparisonEvent]:
 
     Raises TaskError if it holds no comparison.
     """
-    log = folder / "events.jsonl"
+    log, events = folder / "events.jsonl", []
     try:
         if log.stat().st_size > MOST_LOG_BYTES:
             raise TaskError(f"{folder.name} is larger than any comparison.")
-        *lines, last = log.read_text(encoding="utf-8").splitlines()
-        if max(map(len, (*lines, last))) > MOST_LINE:  # what it unpacks to is not bounded yet
-            raise TaskError(f"A line of {folder.name} is longer than any of a comparison.")
-        events = [_event(json.loads(line)) for line in lines]
-        with suppress(json.JSONDecodeError):
-            events.append(_event(json.loads(last)))
+        with log.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                if len(line) > MOST_LINE:  # what it unpacks to is not bounded yet
+                    raise TaskError(f"A line of {folder.name} is longer than any of a comparison.")
+                try:
+                    events.append(_event(json.loads(line)))
+                except json.JSONDecodeError:
+                    if line.endswith("\n"):
+                        raise
         _check(events)
     except TaskError:
         raise

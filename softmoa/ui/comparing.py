@@ -174,7 +174,7 @@ def example(name: str = "initials") -> Job:
     return job
 
 
-@lru_cache(maxsize=MOST_REOPENED)
+@lru_cache(maxsize=4)  # the largest take some 6 MB each; the others are read again
 def _saved(folder: Path) -> Job:
     """What a folder holds; raises TaskError if that is no comparison."""
     saved = run_directory.read(folder)

@@ -136,8 +136,8 @@ class Stage:
     """What the tab shows of a comparison while it runs, laid out where it is made."""
 
     def __init__(self) -> None:
-        verdict = f"### {standings.NO_VERDICT}"
-        self.verdict = gr.Markdown(verdict, container=True, elem_id="verdict")
+        question = "### Who learns most, and at what cost?"  # until a race is opened
+        self.verdict = gr.Markdown(question, container=True, elem_id="verdict")
         self.progress = Figure(elem_id="progress")
         self.lanes = growing("lanes")
         with gr.Row():

@@ -4,13 +4,13 @@
     python -m analysis.studies.tune_rates --tasks digits --shots 50 --epochs 4 \\
         --methods linear,full,bitfit,lora,prefix,adapter,conv-adapter,dense-moa,topk-moa,soft-moa
 
-Each method trains from the warm head at the same factors of its paper's rate, few-shot, and is
-asked on at most 120 validation clips; the test clips are never looked at. Chosen is the factor of
-FACTORS with the highest validation accuracy after the last epoch, mean over tasks and seeds; ties
-go to the lower loss. The best epoch would favour rates that leap about: the best of several noisy
-values is high. Other `--factors` show whether the grid ends too early. Runs of the same backbone
-that are in rates.csv already are not run again, and rates.md is of one backbone. The two prompts
-take minutes a run on short clips and were tuned on tones alone.
+Each method, or an entry such as `soft-moa:experts=16`, trains from the warm head at the same
+factors of its paper's rate, few-shot, and is asked on validation clips; the test clips are never
+looked at. Chosen is the factor of FACTORS with the highest validation accuracy after the last
+epoch, mean over tasks and seeds; ties go to the lower loss. The best epoch would favour rates that
+leap about: the best of several noisy values is high. Other `--factors` show whether the grid ends
+too early. Runs of the same backbone that are in rates.csv already are not run again, and rates.md
+is of one backbone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from softmoa.methods import METHODS
 from softmoa.model import weights
 from softmoa.model.weights import Loaded
 from softmoa.training.compare import compare
-from softmoa.training.events import RunEvent, RunFailed
+from softmoa.training.events import Planned, RunEvent, RunFailed
 from softmoa.training.fit import Evaluated, Finished, TrainingOptions
 from softmoa.training.plan import Choice, Comparison
 
@@ -87,7 +87,7 @@ def tune(
                     missing = [m for m in methods if (*key, m, f"{factor:g}") not in done]
                     if not missing:
                         continue
-                    choices = tuple(Choice.of(m, factor) for m in missing)
+                    choices = tuple(Choice.parse(m, factor) for m in missing)
                     comparison = Comparison(
                         choices,
                         TrainingOptions(epochs=epochs),
@@ -95,19 +95,25 @@ def tune(
                         shots,
                         interleave=False,
                     )
+                    entries: dict[str, tuple[str, Choice]] = {}  # of runs
                     last: dict[str, Evaluated] = {}
                     for event in compare(base, task, comparison):
+                        if isinstance(event, Planned):
+                            runs = [run.run for run in event.runs]
+                            entries = dict(
+                                zip(runs, zip(missing, choices, strict=True), strict=True)
+                            )
                         if not isinstance(event, (RunEvent, RunFailed)):
                             continue
-                        rate = factor * METHODS[event.method].learning_rate
-                        row = dict(zip(KEY, (*key, event.method, f"{factor:g}"), strict=True))
-                        row["rate"] = f"{rate:g}"
+                        entry, choice = entries[event.run]
+                        row = dict(zip(KEY, (*key, entry, f"{factor:g}"), strict=True))
+                        row["rate"] = f"{choice.learning_rate:g}"
                         if isinstance(event, RunFailed):
                             rows.writerow(row | {"accuracy": FAILED, "loss": FAILED})
                         elif isinstance(event.event, Evaluated):
-                            last[event.method] = event.event
+                            last[event.run] = event.event
                         elif isinstance(event.event, Finished):
-                            result = last[event.method].accuracy, last[event.method].loss
+                            result = last[event.run].accuracy, last[event.run].loss
                             row |= dict(
                                 zip(("accuracy", "loss"), map("{:.4f}".format, result), strict=True)
                             )
@@ -151,10 +157,8 @@ def report(rows: Sequence[Row]) -> str:
         "| method | paper's rate | " + " | ".join(f"× {f:g}" for f in factors) + " | chosen |",
         "|---|---|" + "---|" * (len(factors) + 1),
     ]
-    for method in METHODS:
+    for method in _entries(rows):
         found = scores(rows, method)
-        if not found:
-            continue
         best = _chosen(found)
         cells = [
             ("**{:.1f}**" if f == best else "{:.1f}").format(100 * found[f][0])
@@ -162,10 +166,16 @@ def report(rows: Sequence[Row]) -> str:
             else ""
             for f in factors
         ]
-        rate = METHODS[method].learning_rate
+        rate = Choice.parse(method, 1).learning_rate
         chosen = "" if best is None else f"{best * rate:.2g}"
         lines.append(f"| {method} | {rate:g} | " + " | ".join([*cells, chosen]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _entries(rows: Sequence[Row]) -> list[str]:
+    """What was tuned, in the order of METHODS, each method before its entries with options."""
+    there, order = {row["method"] for row in rows}, list(METHODS)
+    return sorted(there, key=lambda entry: (order.index(entry.partition(":")[0]), entry))
 
 
 def _chosen(found: dict[float, tuple[float, float]]) -> float | None:
@@ -176,7 +186,7 @@ def _chosen(found: dict[float, tuple[float, float]]) -> float | None:
 def _beyond(rows: Sequence[Row]) -> str:
     """What the factors that cannot be chosen would have gained."""
     gains = []
-    for method in METHODS:
+    for method in _entries(rows):
         found = scores(rows, method)
         best = _chosen(found)
         gains += [

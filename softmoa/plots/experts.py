@@ -8,7 +8,6 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
@@ -149,6 +148,8 @@ def spectrograms(
 
 def _image(values: np.ndarray, colours: str) -> str:
     """Values from 0 to 1 as a data URI of a small picture."""
+    import matplotlib  # slow to import
+
     picture = matplotlib.colormaps[colours](np.clip(values, 0, 1), bytes=True)[..., :3]
     image = Image.fromarray(picture).resize((min(picture.shape[1], 480), picture.shape[0]))
     image.save(packed := io.BytesIO(), "JPEG", quality=75)

@@ -10,7 +10,6 @@ import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from scipy.stats import spearmanr
 
 from softmoa.data import audio
 from softmoa.lens.ablation import causal_contribution
@@ -208,6 +207,8 @@ def reveal(question: Question, bundle: str, clip: str, layer: int, guess: int):
 
 def measure(bundle: str, clip: str) -> tuple[str, go.Figure]:
     """Length of what every expert adds against what its removal does to the first label's logit."""
+    from scipy.stats import spearmanr  # half a second to import
+
     result, _ = heard(bundle, clip, 1)
     target = int(result.logits.argmax())
     effect = causal_contribution(result.classifier.model, result.mel).delta[..., target].abs()

@@ -69,14 +69,9 @@ def unpack(
     except (FileExistsError, NotADirectoryError):
         raise TaskError("The zip holds two files of one name.") from None
     except DAMAGE as error:
-        if not_writable(error):
+        if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
             raise
         raise TaskError("This is not a zip file that can be read, or it is damaged.") from None
-
-
-def not_writable(error: BaseException) -> bool:
-    """Whether it is the disk, and not the zip, that cannot be used."""
-    return isinstance(error, OSError) and error.errno in NOT_WRITABLE
 
 
 def _page(archive: Path) -> str:

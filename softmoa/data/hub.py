@@ -109,12 +109,11 @@ def cached(
     return Path(str(found[0]).removesuffix(files[0])) if needed and None not in found else None
 
 
-def listing(repository: Repository, token: str | bool | None = None) -> list[str]:
+def listing(repository: Repository) -> list[str]:
     """Names of all files of a repository; raises HubError."""
     _check_reachable(repository)
     with one_sentence(repository):
-        api = HfApi(endpoint=constants.ENDPOINT)
-        return api.list_repo_files(token=token, **repository.of_client)
+        return HfApi(constants.ENDPOINT).list_repo_files(**repository.of_client)
 
 
 def fetch(

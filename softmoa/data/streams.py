@@ -22,18 +22,9 @@ class View(io.RawIOBase):
         self.file, self.start, self.head, self.at = file, start, head, 0
         self.end = end or os.fstat(file).st_size
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = 0) -> int:
         size = len(self.head) + max(self.end - self.start, 0)
         self.at = max((0, self.at, size)[whence] + offset, 0)
-        return self.at
-
-    def tell(self) -> int:
         return self.at
 
     def readinto(self, buffer) -> int:
@@ -52,7 +43,7 @@ def mended(file: int) -> tuple[int, View | None, bool]:
     size = os.fstat(file).st_size
     head = os.pread(file, 2**16, 0)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        place = _chunk(head, 12, b"data", "little", 4)
+        place = _data(head, 12, "little", 4)
         # Of no sound but another chunk up to the end it may be true.
         chunk = place + 8 + int.from_bytes(head[place + 4 : place + 8], "little")
         if place and head[place - 4 : place] == bytes(4) and chunk != size:
@@ -63,7 +54,7 @@ def mended(file: int) -> tuple[int, View | None, bool]:
             return 0, View(file, 0, following), False
     elif head[:4] == b"FORM" and (following := behind(file, 0)[0]) > 0:
         return 0, View(file, 0, following), False
-    elif head[:4] == b"caff" and (place := _chunk(head, 8, b"data", "big", 8)):
+    elif head[:4] == b"caff" and (place := _data(head, 8, "big", 8)):
         if size - place < int.from_bytes(head[place - 8 : place], "big") < 2**63:
             front = head[: place - 8] + (size - place).to_bytes(8, "big")
             return 0, View(file, place, head=front), True
@@ -79,13 +70,11 @@ def mended(file: int) -> tuple[int, View | None, bool]:
     return 0, None, False
 
 
-def _chunk(
-    head: bytes, place: int, name: bytes, order: Literal["little", "big"], width: int
-) -> int:
-    """Where the content of the chunk of this name begins, 0 if there is none."""
+def _data(head: bytes, place: int, order: Literal["little", "big"], width: int) -> int:
+    """Where the content of the chunk "data" begins, 0 if there is none."""
     while place + 4 + width <= len(head) and head[place : place + 4].isascii():
         content = place + 4 + width
-        if head[place : place + 4] == name:
+        if head[place : place + 4] == b"data":
             return content
         length = int.from_bytes(head[place + 4 : content], order)
         place = content + length + (length % 2 if order == "little" else 0)

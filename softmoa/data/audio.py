@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,23 +150,20 @@ class Heard:
 
 
 def hear(
-    opening: Callable[[], AbstractContextManager[Stream]],
-    max_seconds: float,
-    keep: bool = True,
-    channel: int | None = None,
+    source: Source, max_seconds: float, keep: bool = True, channel: int | None = None
 ) -> Heard:
     """Go through a sound once, or again for its loudest channel if they cancel each other.
 
     keep: whether `mono` is wanted. Raises AudioError.
     """
     mix, kept = Mix(channel), [np.zeros(0, np.float32)]
-    with opening() as stream:
+    with _opening(source, max_seconds) as stream:
         for block in stream.first(max_seconds):
             mono = mix(block)
             if keep:
                 kept.append(mono)
     if mix.cancelled:
-        return hear(opening, max_seconds, keep, int(mix.channels.argmax()))
+        return hear(source, max_seconds, keep, int(mix.channels.argmax()))
     return Heard(stream.rate, np.concatenate(kept), mix, stream.notes)
 
 
@@ -181,7 +178,7 @@ def load(source: Source, max_seconds: float | None = None) -> Clip:
     Raises AudioError, with one sentence, for anything that is not a usable sound.
     """
     max_seconds = limits().audio_seconds if max_seconds is None else max_seconds
-    heard = hear(lambda: _opening(source, max_seconds), max_seconds)
+    heard = hear(source, max_seconds)
     rate, notes = heard.rate, [*heard.notes, *heard.mix.notes()]
     mono = heard.mix.turned_down(heard.mono)
     seconds = len(mono) / rate

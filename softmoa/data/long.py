@@ -49,6 +49,6 @@ def _piece(mono: np.ndarray) -> Tensor:
 
 def survey(path: Path, max_seconds: float) -> LongSound:
     """Go through a file once, up to `max_seconds`. Raises AudioError if it cannot be used."""
-    heard = hear(lambda: opened(path), max_seconds, keep=False)
+    heard = hear(path, max_seconds, keep=False)
     notes = (*heard.notes, *heard.mix.notes())
     return LongSound(path, max_seconds, heard.rate, heard.mix, notes)

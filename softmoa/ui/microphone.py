@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,7 +18,6 @@ import numpy as np
 from gradio.components import Component
 
 from softmoa.data.audio import AudioError, hear
-from softmoa.data.decode import opened
 from softmoa.ui.figure import ON_MODEL, QUIET
 
 SECONDS = 3.0  # of sound that are kept
@@ -48,7 +46,7 @@ def received(path: str | None, recent: Recent) -> Recent:
     """Keep a file of what came from the microphone, or of what a stranger sent in its place: read
     by our own decoder, and never by gradio's, which knows no bounds."""
     try:
-        heard = hear(lambda: opened(Path(path or "")), SECONDS)
+        heard = hear(path or "", SECONDS)
     except AudioError:
         return recent
     return listen((heard.rate, heard.mono), recent)

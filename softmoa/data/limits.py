@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from softmoa.data.values import InputError, sentence
 
@@ -28,16 +28,15 @@ def _bound(default: float, least: float, most: float, says: str) -> Any:
     return Field(default, ge=least, le=most, description=says)
 
 
-class Limits(BaseModel):
+class Limits(
+    BaseModel,
+    frozen=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    alias_generator=lambda name: PREFIX + name.upper(),
+    validate_by_name=True,
+):
     """The bounds, each with its default, its own range and what it means."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        alias_generator=lambda name: PREFIX + name.upper(),
-        validate_by_name=True,
-    )
 
     audio_seconds: float = _bound(30.0, 1, 600, "{} s of a sound are used")
     timeline_seconds: float = _bound(3600.0, 1, 1e6, "{} s of a long sound are put on a timeline")

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -29,16 +29,16 @@ from softmoa.model import weights
 from softmoa.model.ast import AST
 
 FORMAT = "softmoa-bundle-1"
-_FEATURES = {
-    "sample_rate": audio.SAMPLE_RATE,
-    "frame_shift": audio.FRAME_SHIFT,
-    "frame_length": audio.FRAME_LENGTH,
-}
 
 
 def features(front_end: audio.FrontEnd = audio.AUDIOSET) -> dict[str, int | float]:
     """How the sounds of a backbone become log-mels."""
-    return _FEATURES | asdict(front_end)
+    return {
+        "sample_rate": audio.SAMPLE_RATE,
+        "frame_shift": audio.FRAME_SHIFT,
+        "frame_length": audio.FRAME_LENGTH,
+        **asdict(front_end),
+    }
 
 
 class BundleError(InputError):
@@ -107,11 +107,7 @@ def write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> Non
 def read_info(path: str | os.PathLike) -> BundleInfo:
     """The header alone; raises BundleError if the file is not a bundle."""
     name = Path(path).name
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except weights.UNREADABLE:
-        raise BundleError(f"{name} cannot be read as a safetensors file.") from None
+    _, metadata = weights.read_safetensors(path, meta=True, refusal=BundleError)
     if metadata.get("format") != FORMAT:
         raise BundleError(f"{name} is not an adapter bundle of this version ({FORMAT}).")
     try:
@@ -139,10 +135,7 @@ def load(path: str | os.PathLike, base: weights.Loaded) -> tuple[AST, BundleInfo
         raise BundleError(f"The bundle {name} uses the method '{info.method}', unknown here.")
     if info.features != features(base.model.config.front_end):
         raise BundleError(f"The bundle {name} was trained on other audio features than these.")
-    try:
-        state, _ = weights.read_safetensors(path)
-    except weights.WeightsError as error:
-        raise BundleError(str(error)) from None
+    state, _ = weights.read_safetensors(path, refusal=BundleError)
     # The header is a stranger's word: it must agree with the file before it may ask for memory.
     with torch.device("meta"):
         _check_fit(_attached(AST(base.model.config), info, name), state, name)

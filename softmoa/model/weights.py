@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -30,9 +30,6 @@ from softmoa.data.limits import limits
 from softmoa.data.values import InputError, sentence
 from softmoa.model import device
 from softmoa.model.ast import AST, ASTConfig
-
-# What safetensors and torch raise at a file that is damaged, or made to look possible and be none.
-UNREADABLE = (SafetensorError, OSError, RuntimeError, TypeError)
 
 
 class WeightsError(InputError):
@@ -117,11 +114,9 @@ def load(name: str | Repository) -> Loaded:
             ) from None
     try:
         folder = fetch(repository)
-    except HubOffline as error:
-        advice = "; use 'ast-small', which is embedded."
-        raise WeightsError(str(error).removesuffix(".") + advice) from None
     except HubError as error:
-        raise WeightsError(str(error)) from None
+        advice = "; use 'ast-small', which is embedded." if isinstance(error, HubOffline) else "."
+        raise WeightsError(str(error).removesuffix(".") + advice) from None
     return load_hub_folder(folder, str(name))
 
 
@@ -251,10 +246,8 @@ class Index(BaseModel):
 Size = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class HubConfig(BaseModel):
+class HubConfig(BaseModel, strict=True):
     """The fields of a transformers ASTConfig that shape the network, by our names."""
-
-    model_config = ConfigDict(strict=True)
 
     model_type: Literal["audio-spectrogram-transformer"]
     hidden_act: Literal["gelu"] = "gelu"
@@ -297,10 +290,8 @@ class HubConfig(BaseModel):
         return len(self.labels) == AUDIOSET_CLASSES
 
 
-class FrontEndConfig(BaseModel):
+class FrontEndConfig(BaseModel, strict=True):
     """The fields of a transformers ASTFeatureExtractor, with its defaults."""
-
-    model_config = ConfigDict(strict=True)
 
     mean: float = Field(AUDIOSET_MEAN, allow_inf_nan=False)
     std: float = Field(AUDIOSET_STD, gt=0, allow_inf_nan=False)
@@ -378,10 +369,10 @@ def _check_fit(model: AST, state: dict[str, Tensor], source: str) -> None:
 
 
 def read_safetensors(
-    path: str | os.PathLike, meta: bool = False
+    path: str | os.PathLike, meta: bool = False, refusal: type[InputError] = WeightsError
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors and the metadata of a file; meta: of the tensors the shapes alone. Raises
-    WeightsError."""
+    `refusal`."""
     try:
         with safe_open(path, framework="pt") as file:
             if meta:
@@ -390,5 +381,6 @@ def read_safetensors(
             else:
                 state = {key: file.get_tensor(key) for key in file.keys()}
             return state, file.metadata() or {}
-    except UNREADABLE:
-        raise WeightsError(f"{Path(path).name} cannot be read as a safetensors file.") from None
+    # At a file that is damaged, or made to look possible and be none.
+    except (SafetensorError, OSError, RuntimeError, TypeError):
+        raise refusal(f"{Path(path).name} cannot be read as a safetensors file.") from None

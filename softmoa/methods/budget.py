@@ -52,8 +52,5 @@ def _solved(config: ASTConfig, method: str, parameters: int, options: Any) -> An
     def sized(size: int) -> Any:
         return replace(options, **{name: config.width / size if name == "reduction" else size})
 
-    def count(size: int) -> int:
-        return parameters_of(config, method, sized(size))
-
-    one, step = count(1), count(2) - count(1)
-    return sized(max(1, 1 + round((parameters - one) / step)))
+    one, two = (parameters_of(config, method, sized(size)) for size in (1, 2))
+    return sized(max(1, 1 + round((parameters - one) / (two - one))))

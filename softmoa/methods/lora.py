@@ -52,11 +52,11 @@ class LoRAOptions(Options):
 class LowRank(nn.Module):
     """x -> (alpha / rank) up(down(x)), without biases."""
 
-    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float):
+    def __init__(self, linear: Linear, rank: int, alpha: float):
         super().__init__()
         self.scale = alpha / rank
-        self.down = nn.Linear(inputs, rank, bias=False)
-        self.up = nn.Linear(rank, outputs, bias=False)
+        self.down = nn.Linear(linear.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, linear.out_features, bias=False)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class LowRankLength(LowRank):
     """
 
     def __init__(self, linear: Linear, rank: int, alpha: float):
-        super().__init__(linear.in_features, linear.out_features, rank, alpha)
+        super().__init__(linear, rank, alpha)
         self.length = nn.Parameter(linear.weight.detach().norm(dim=1))
         self.linear = (linear,)  # in a tuple: its weights are not this module's
 
@@ -82,14 +82,9 @@ class LowRankLength(LowRank):
         return (ratio - 1) * (y - linear.bias) + ratio * correction
 
 
-def plug_lora(model: AST, options: LoRAOptions) -> None:
+def plug(correction: type[LowRank], model: AST, options: LoRAOptions) -> None:
     for linear in projections(model, TARGETS[options.targets]):
-        linear.delta = LowRank(linear.in_features, linear.out_features, options.rank, options.alpha)
-
-
-def plug_dora(model: AST, options: LoRAOptions) -> None:
-    for linear in projections(model, TARGETS[options.targets]):
-        linear.delta = LowRankLength(linear, options.rank, options.alpha)
+        linear.delta = correction(linear, options.rank, options.alpha)
 
 
 row = partial(
@@ -107,13 +102,13 @@ register(
         title="LoRA",
         about="Adds a small low-rank correction to projections of the attention.",
         paper="arXiv 2106.09685",
-        plug=plug_lora,
+        plug=partial(plug, LowRank),
     ),
     row(
         name="dora",
         title="DoRA",
         about="LoRA that also trains how long every row of a projection is.",
         paper="arXiv 2402.09353",
-        plug=plug_dora,
+        plug=partial(plug, LowRankLength),
     ),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants
@@ -36,13 +35,6 @@ def fetch(
     path = hub.fetch(repository, [FILE], most_mb, progress, token, newest=True) / FILE
     read_info(path)
     return path
-
-
-def fetch_in_steps(
-    repository: Repository, most_mb: float
-) -> Generator[tuple[int, int], None, Path]:
-    """`fetch` without a token, a generator of (bytes done, bytes in all). Its value: the path."""
-    return (yield from hub.in_steps(lambda progress: fetch(repository, most_mb, progress, False)))
 
 
 def cached(repository: Repository) -> Path | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import gradio as gr
 from gradio.utils import get_space
 
-from softmoa.data.hub import HubError, Repository
+from softmoa.data.hub import HubError, Repository, in_steps
 from softmoa.data.limits import limits
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.task_bundles import title
@@ -62,8 +62,11 @@ class HubBundles:
                 raise HubError(
                     f"This server has fetched its {limits().bundles} bundles from the Hub."
                 )
+            steps = in_steps(
+                lambda progress: sharing.fetch(asked, limits().bundle_mb, progress, token=False)
+            )
             try:
-                for words in said(sharing.fetch_in_steps(asked, limits().bundle_mb), str(asked)):
+                for words in said(steps, str(asked)):
                     yield {self.status: words}
             except BundleError:  # what was fetched takes its place on the disk all the same
                 _fetched.add(asked)

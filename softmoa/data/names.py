@@ -89,9 +89,7 @@ def decoded(content: bytes) -> str:
 def page_of(content: bytes) -> str:
     """The likeliest code page of a text: UTF-8, this machine's, or the one in which its words look
     most like words. A detector of whole texts, charset-normalizer, is wrong on names."""
-    own = locale.getpreferredencoding(False).lower().replace("_", "-")
-    first = ["utf-8"] if own in ("utf-8", "utf8", "ascii", "ansi-x3.4-1968") else ["utf-8", own]
-    for page in first:
+    for page in ("utf-8", locale.getpreferredencoding(False)):
         try:
             content.decode(page)
         except (UnicodeDecodeError, LookupError):

@@ -43,16 +43,16 @@ def assign(rows: Sequence[Row], seed: int = 0) -> list[Row]:
     """
     totals = Counter(row.label for row in rows)
     units = _units(rows)
-    fixed = bool(rows) and all(row.split for row in rows)
+    fixed = all(row.split for row in rows)
     for label, count in totals.items():
         if count < LEAST and not fixed:
             raise TaskError(
                 f"The class '{label}' has {many(count, 'clip')}; at least {LEAST} are needed: one "
                 "to train on, one to validate, one to test."
             )
-    tries = (_give_out(units, totals, seed, attempt) for attempt in range(ATTEMPTS))
     best, covered = [], set()
-    for splits in tries:
+    for attempt in range(ATTEMPTS):
+        splits = _give_out(units, totals, seed, attempt)
         now = {(s, label) for s, unit in zip(splits, units, strict=True) for label in unit.classes}
         if not best or _worth(now) > _worth(covered):
             best, covered = splits, now
@@ -90,11 +90,10 @@ def _units(rows: Sequence[Row]) -> list[_Unit]:
         own = ("group", row.group) if row.group else ("clip", path)
         # A split that a row names counts more than its group.
         together[(row.split, *own)].append(i)
+    may_go_to = {"": SPLITS, "train": ("train", *missing)}
     units = []
     for (split, *own), members in together.items():
-        allowed = SPLITS if not split else (split,)
-        if split == "train":
-            allowed = (split, *missing)
+        allowed = may_go_to.get(split, (split,))
         classes = Counter(rows[i].label for i in members)
         units.append(_Unit("/".join(own), tuple(members), classes, allowed))
     places = Counter(label for unit in units for label in unit.classes)

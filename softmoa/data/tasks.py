@@ -16,6 +16,7 @@ the Hub, by `from_hub.fetch`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from softmoa import ASSETS
@@ -42,8 +43,6 @@ __all__ = (
 )  # fmt: skip
 
 EMBEDDED = ASSETS / "tasks"
-
-
 FIELD = "Field recordings; takes of one recording stay in one fold, and one fold is tested."
 SYLLABLES = "that training never heard, not on other speakers."
 
@@ -193,10 +192,8 @@ def available() -> dict[str, Task]:
     """The tasks whose data are at hand, in the order of TASKS."""
     found = {}
     for name in TASKS:
-        try:
+        with suppress(TaskError):
             found[name] = load(name)
-        except TaskError:
-            continue
     return found
 
 

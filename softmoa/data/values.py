@@ -43,15 +43,8 @@ def of_cell(cell: str) -> str:
 
 
 def sentence(error: ValidationError) -> str:
-    """The first problem that pydantic found, as one plain sentence for a person.
-
-    `experts must be greater than or equal to 1, not 0.` Raise your own error with it:
-
-        try:
-            info = TypeAdapter(Info).validate_json(text)
-        except ValidationError as error:
-            raise InfoError(f"The header is damaged: {sentence(error)}") from None
-    """
+    """The first problem that pydantic found, as one plain sentence for a person, such as
+    `experts must be greater than or equal to 1, not 0.`"""
     problem = error.errors(include_url=False)[0]
     name = ".".join(map(str, problem["loc"])) or "the whole"
     message, value = problem["msg"].partition(", unable to parse")[0], repr(problem["input"])

@@ -21,17 +21,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, errors, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]  (of httpx or httpx2: the client's own)
-    LocalEntryNotFoundError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils import get_session, tqdm, validate_repo_id
 
@@ -67,7 +59,7 @@ class Repository:
         name, at, revision = text.strip().partition("@")
         try:
             validate_repo_id(name)
-        except HFValidationError:
+        except errors.HFValidationError:
             name = ""
         if name.count("/") != 1 or not name.isascii():
             raise HubError("A repository of the Hub is written user/name or user/name@revision.")
@@ -152,7 +144,7 @@ def fetch(
                 # None for small files that are compressed on their way.
                 size += hf_hub_download(filename=file, dry_run=True, **options).file_size or 0
                 there.append(file)
-            except RemoteEntryNotFoundError:
+            except errors.RemoteEntryNotFoundError:
                 if file in files:
                     raise
         if size > 1e6 * most_mb:
@@ -263,26 +255,26 @@ def one_sentence(repository: Repository) -> Iterator[None]:
     """Turns what the Hub's client raises into a HubError."""
     try:
         yield
-    except (HTTPError, OSError, EntryNotFoundError) as error:
+    except (HTTPError, OSError) as error:
         raise HubError(_sentence(error, f"'{repository}'")) from None
 
 
 def _sentence(error: Exception, name: str) -> str:
     match error:
-        case GatedRepoError():
+        case errors.GatedRepoError():
             return f"{name} is for those its owner let in; use a token of your own."
-        case RevisionNotFoundError():
+        case errors.RevisionNotFoundError():
             return f"{name} is not on the Hub in this revision."
-        case RepositoryNotFoundError():
+        case errors.RepositoryNotFoundError():
             return f"There is no {name} on the Hub, or it is private."
-        case LocalEntryNotFoundError() | HTTPError() if not isinstance(error, HfHubHTTPError):
-            return f"The connection to the Hub broke at {name}; please try again."
-        case EntryNotFoundError():
+        case errors.RemoteEntryNotFoundError():
             return f"{name} on the Hub lacks a file that is needed; only safetensors are read."
-        case HfHubHTTPError() if error.response.status_code in (401, 403):
+        case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
             return f"The Hub does not allow this for {name}; please check the token."
-        case HfHubHTTPError():
+        case errors.HfHubHTTPError():
             return f"The Hub answered {error.response.status_code} for {name}; please try later."
+        case errors.LocalEntryNotFoundError() | HTTPError():
+            return f"The connection to the Hub broke at {name}; please try again."
         case OSError():
             return f"{name} cannot be stored here: {os.strerror(error.errno or errno.EIO)}."
     raise error

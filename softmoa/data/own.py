@@ -114,7 +114,7 @@ def rows_of(folder: Path, limits: DataLimits) -> tuple[list[Row], list[Remark]]:
     rows, merged = _one_spelling(rows)
     _check(rows, limits)
     kept, remarks = without_unusable(rows)
-    lost = {row.label: "" for row in rows}.keys() - {row.label for row in kept}
+    lost = {row.label for row in rows} - {row.label for row in kept}
     remarks += [Remark("unreadable", f"No sound of '{label}' is left.") for label in sorted(lost)]
     return kept, [*merged, *remarks, *ignored]
 

@@ -254,9 +254,9 @@ class AST(nn.Module):
         """
         if mel.ndim != 3 or mel.shape[2] != self.config.mels:
             raise ValueError(f"expected mel (b, frames, {self.config.mels}), got {(*mel.shape,)}")
-        if not self.config.columns(mel.shape[1]):
-            raise ValueError(f"{mel.shape[1]} frames are fewer than one patch")
         width = self.config.columns(mel.shape[1])
+        if not width:
+            raise ValueError(f"{mel.shape[1]} frames are fewer than one patch")
         lengths = [width] * len(mel)
         if frames is not None:
             frames = frames.tolist() if isinstance(frames, Tensor) else frames

@@ -89,7 +89,7 @@ def hooked(
     resumed on another thread. Raises ValueError for a change at a place without a mixture.
     """
     thread, trace, change = threading.get_ident(), Trace(), change or {}
-    found: dict[Place, MoA] = mixtures(model)
+    found = mixtures(model)
     decided: dict[Place, Routing] = {}
     if unknown := change.keys() - found.keys():
         raise ValueError(f"there is no mixture at {', '.join(map(str, sorted(unknown)))}")

@@ -36,9 +36,6 @@ class WeightsError(InputError):
     """A checkpoint that cannot be used; the message is one sentence for its owner."""
 
 
-AUDIOSET_CLASSES = 527
-
-
 @dataclass(frozen=True)
 class Backbone:
     """A frozen encoder one can choose by name.
@@ -89,6 +86,7 @@ class Loaded:
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FRONT_END = "preprocessor_config.json"
+AUDIOSET_CLASSES = 527
 
 
 def load(name: str | Repository) -> Loaded:
@@ -98,9 +96,9 @@ def load(name: str | Repository) -> Loaded:
     first, unless it is given as a Repository, as names from strangers must be. Raises WeightsError
     if there is none of that name or it cannot be had here.
     """
-    if isinstance(name, str) and (backbone := BACKBONES.get(name)):
+    if backbone := BACKBONES.get(str(name)):
         if backbone.embedded:
-            return load_embedded(ASSETS / backbone.file, name)
+            return load_embedded(ASSETS / backbone.file, backbone.name)
         repository = Repository(backbone.hub)
     elif isinstance(name, str) and Path(name).is_dir():
         return load_hub_folder(Path(name))

@@ -50,10 +50,9 @@ def mended(file: int) -> tuple[int, View | None, bool]:
             there = min(size - place, 2**31).to_bytes(4, "little")
             front = head[:4] + b"\xff" * 4 + head[8 : place - 4] + there
             return 0, View(file, place, head=front), False
+    if head[:4] in (b"RIFF", b"FORM"):
         if (following := behind(file, 0)[0]) > 0:  # libsndfile reads none with two
             return 0, View(file, 0, following), False
-    elif head[:4] == b"FORM" and (following := behind(file, 0)[0]) > 0:
-        return 0, View(file, 0, following), False
     elif head[:4] == b"caff" and (place := _data(head, 8, "big", 8)):
         if size - place < int.from_bytes(head[place - 8 : place], "big") < 2**63:
             front = head[: place - 8] + (size - place).to_bytes(8, "big")

@@ -204,12 +204,7 @@ def inspect_hub_folder(folder: Path) -> tuple[ASTConfig, tuple[str, ...]]:
         config, labels = replace(config, classes=0), ()
     if config.depth > len(state):  # before the blocks are built, if only in outline
         raise WeightsError("The config.json of this checkpoint asks for more layers than it holds.")
-    try:
-        with torch.device("meta"):
-            model = AST(config)
-    except RuntimeError:
-        raise WeightsError("The config.json of this checkpoint has impossible sizes.") from None
-    _check_fit(model, hub_state(state, config.bands), folder.name)
+    _outline(config, hub_state(state, config.bands), folder.name)
     return config, labels
 
 
@@ -342,16 +337,20 @@ def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
 
 def _model(config: ASTConfig, state: dict[str, Tensor], source: str) -> AST:
     """The encoder with every tensor in its place, in float32."""
-    with torch.device("meta"):
-        model = AST(config)
-    _check_fit(model, state, source)
+    model = _outline(config, state, source)
     state = {key: value.to(torch.float32, copy=True) for key, value in state.items()}
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 
-def _check_fit(model: AST, state: dict[str, Tensor], source: str) -> None:
-    """Raises WeightsError if a tensor is missing, extra or of another shape."""
+def _outline(config: ASTConfig, state: dict[str, Tensor], source: str) -> AST:
+    """The encoder on the meta device, of shapes alone. Raises WeightsError if the sizes are
+    impossible, or a tensor is missing, extra or of another shape."""
+    try:
+        with torch.device("meta"):
+            model = AST(config)
+    except RuntimeError:
+        raise WeightsError("The config.json of this checkpoint has impossible sizes.") from None
     own = model.state_dict()
     if wrong := sorted(own.keys() ^ state.keys()):
         kind = "lacks" if wrong[0] in own else "has an extra tensor,"
@@ -364,6 +363,7 @@ def _check_fit(model: AST, state: dict[str, Tensor], source: str) -> None:
                 f"In the checkpoint {source}, {key} has shape {(*value.shape,)} where the "
                 f"configuration asks for {(*own[key].shape,)}."
             )
+    return model
 
 
 def read_safetensors(

@@ -1,5 +1,4 @@
-"""Figures of the Experts tab: experts of all layers, an answer before and after a change, values on
-the spectrogram, and how mixtures share the work."""
+"""Figures of the Experts tab."""
 
 from __future__ import annotations
 

@@ -156,16 +156,10 @@ def over_time(
                 row=2,
                 col=1,
             )
-    menu = [
-        {
-            "label": name,
-            "method": "update",
-            "args": [
-                {"visible": [True, *np.repeat(np.arange(len(places)) == k, experts).tolist()]}
-            ],
-        }
-        for k, name in enumerate(places)
-    ]
+    menu = []
+    for k, name in enumerate(places):
+        shown = [True, *np.repeat(np.arange(len(places)) == k, experts).tolist()]
+        menu.append({"label": name, "method": "update", "args": [{"visible": shown}]})
     drawn.update_layout(
         barmode="stack",
         bargap=0,

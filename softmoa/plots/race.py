@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -185,6 +186,7 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
     picture.update_layout(margin={"l": 0, "t": 52 if few else 20, "b": 30}, legend_y=1.08)
     picture.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
     for row, (name, course) in enumerate(shares.items(), 1):
+        panel: dict[str, Any] = {"row": row, "col": 1}
         kept = np.unique(np.linspace(0, len(course) - 1, MOST_STEPS).round().astype(int))
         share = np.array([course[k][1] for k in kept])  # (steps, mixtures, experts)
         rest = share[..., MOST_EXPERTS - 1 :].sum(axis=-1, keepdims=True)
@@ -198,19 +200,19 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
                 stackgroup="one", mode="lines", line_shape="hv", line_width=0,
                 fillcolor=expert_colour(j), name=f"E{j + 1}", legendgroup=f"E{j + 1}",
                 showlegend=row == 1, hovertemplate=f"E{j + 1} %{{y:.1%}}<extra>{name}</extra>",
-                row=row, col=1,
+                **panel,
             )  # fmt: skip
         for layer in layers[1:]:
-            picture.add_vline(layer, line_width=4, line_color=QUIET, row=row, col=1)
+            picture.add_vline(layer, line_width=4, line_color=QUIET, **panel)
         working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
         picture.update_xaxes(
             tickvals=(layers + 0.5).tolist(),
             ticktext=[f"layer {k + 1}<br>{n:.1f}" for k, n in enumerate(working)],
-            tickfont_size=10, tickangle=0, showgrid=False, row=row, col=1,
+            tickfont_size=10, tickangle=0, showgrid=False, **panel,
         )  # fmt: skip
         picture.add_annotation(
             text=name, x=0, xref="x domain", xanchor="left", y=1.02, yref="y domain",
-            yanchor="bottom", font_size=11, row=row, col=1,
+            yanchor="bottom", font_size=11, **panel,
         )  # fmt: skip
     return picture
 
@@ -252,10 +254,8 @@ def report(
     conclusion: str,
     dpi: int = 150,
 ) -> bytes:
-    """PNG of validation accuracy and loss, and of test accuracy against each of two costs, by their
-    titles."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
+    """PNG of validation accuracy and loss, and of test accuracy against two costs, by title."""
+    from matplotlib.figure import Figure  # slow to import
 
     page = Figure(figsize=(11, 8), dpi=dpi, layout="constrained")
     text = {"parse_math": False}  # a label may hold dollar signs
@@ -281,5 +281,5 @@ def report(
         place.margins(x=0.25, y=0.2)
         place.set(xlabel=f"{what} (logarithmic)", ylabel="test accuracy")
     file = io.BytesIO()
-    FigureCanvasAgg(page).print_png(file)
+    page.savefig(file, format="png")
     return file.getvalue()

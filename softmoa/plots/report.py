@@ -35,9 +35,8 @@ def report_png(
     `titles`. cells: size of a patch, stride along time and along frequency, in frames and bins.
     contribution: (layers, n). overall: (n,).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import
 
     mel, maps = np.asarray(mel), np.asarray(maps)
     whole, (patch, step, rise) = len(mel) / 100, cells
@@ -45,7 +44,6 @@ def report_png(
     down = math.ceil(len(maps) / across)
     heights = [2.6, (5.0 / across + 0.2) * down + 0.6, 0.26 * len(layers) + 1.1]
     page = Figure(figsize=(10, sum(heights) + 0.7), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(page)
     page.suptitle(fill(heading, 80), fontweight="bold", fontsize=13, **TEXT)
     sound, experts, bars = page.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
 

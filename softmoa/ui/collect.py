@@ -13,10 +13,10 @@ from softmoa.data.collection import Collection, Current
 from softmoa.data.limits import LimitError, limits
 from softmoa.data.own import DataLimits
 from softmoa.data.tasks import Row, TaskError
-from softmoa.ui import collect_view
 from softmoa.ui.checks import not_stored, plain, refuse, warn
-from softmoa.ui.collect_train import Training, expired, titled
+from softmoa.ui.collect_train import Training, expired, takes, titled
 from softmoa.ui.compare import Compare
+from softmoa.ui.drawing import spectrogram
 from softmoa.ui.examples import clip_name
 from softmoa.ui.figure import QUIET, Gallery, Note, Player, Recorder, Table
 
@@ -142,7 +142,7 @@ class Sounds:
         return {
             self.mine: mine,
             self.label: gr.Radio(list(now.labels), value=label),
-            self.gallery: collect_view.pictures(now),
+            self.gallery: [(spectrogram(row.path), name) for row, name in takes(now)],
             self.chosen: chosen,
             self.named: gr.Column(visible=bool(now.labels)),
             self.one: gr.Column(visible=chosen is not None),
@@ -169,7 +169,6 @@ class Sounds:
         return {**self.show(mine, now.labels[-1], says), self.name: ""}
 
     def add_take(self, mine: Current, label: str, path: str | None) -> dict:
-        """A new recording."""
         if path is None:
             return {self.mine: mine}
         try:
@@ -221,7 +220,7 @@ class Sounds:
     def choose(self, mine: Current, event: gr.SelectData) -> dict:
         """A press on a take: play it, or delete it."""
         caption = event.value.get("caption") if isinstance(event.value, dict) else None
-        for row, name in collect_view.takes(mine.now):
+        for row, name in takes(mine.now):
             if name == caption:
                 return self.show(mine, row.label, f"Take {plain(name)}.", row)
         return {self.mine: mine}

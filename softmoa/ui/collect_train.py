@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from softmoa.data.audio import AudioError
-from softmoa.data.collection import Current
+from softmoa.data.collection import Collection, Current
 from softmoa.data.limits import limits
-from softmoa.data.tasks import Task, TaskError
+from softmoa.data.tasks import Row, Task, TaskError
 from softmoa.data.values import InputError
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
@@ -20,7 +20,6 @@ from softmoa.training.plan import Choice, Comparison, title
 from softmoa.training.scoreboard import Scoreboard, conclusion
 from softmoa.ui import compare, comparing, standings
 from softmoa.ui.checks import refuse, refusing
-from softmoa.ui.collect_view import takes
 from softmoa.ui.compare import Compare
 from softmoa.ui.figure import ON_MODEL, QUIET, Figure, Note, Recorder, Stream, Table
 from softmoa.ui.jobs import Job
@@ -30,6 +29,7 @@ from softmoa.ui.take_next import take_next
 METHODS_TRAINED = ("linear", "soft-moa")
 RUN_SECONDS = 20.0
 FEW = 20  # test clips that say little
+PICTURED = 24  # takes of a class that have a picture
 WINDOW = 1.5  # seconds of the microphone that each live answer is about
 
 
@@ -138,6 +138,15 @@ def expired() -> str:
         f"Your earlier takes were deleted: none was added for {limits().upload_minutes} minutes. "
         "The names of your classes are kept."
     )
+
+
+def takes(now: Collection | None) -> list[tuple[Row, str]]:
+    """The takes that are shown, class by class, each with its caption."""
+    return [
+        (row, f"{label} {k}")
+        for label in (now.labels if now else ())
+        for k, row in enumerate(now.of(label)[:PICTURED] if now else (), 1)
+    ]
 
 
 def titled(task: Task) -> Task:

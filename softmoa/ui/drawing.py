@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from softmoa.data import audio
 from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens import export
 from softmoa.lens.balance import at_work
@@ -19,6 +23,7 @@ from softmoa.lens.run import run
 from softmoa.model.moa import Gates
 from softmoa.model.recording import LayerRecord, Place, expert_share
 from softmoa.plots import report as plots
+from softmoa.plots.style import grey
 from softmoa.ui.stage.stage import Choice
 
 
@@ -91,6 +96,18 @@ def report_png(result: Classification, choice: Choice) -> bytes:
 def played(waveform: torch.Tensor) -> tuple[int, np.ndarray]:
     """(samples,) at 16 kHz as a player takes them; floats it would raise to full loudness."""
     return SAMPLE_RATE, (waveform.clamp(-1, 1) * 32767).round().short().numpy()
+
+
+def spectrogram(path: Path) -> Image.Image:
+    """A small picture of a sound: time to the right, pitch upwards."""
+    return _spectrogram(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _spectrogram(path: Path, written: int) -> Image.Image:
+    del written  # part of the key: a take may be replaced
+    mel = audio.log_mel(audio.load(path).waveform).numpy().T[::-1]
+    return Image.fromarray(grey(mel)).resize((120, 64))
 
 
 def meter(shares: Sequence[torch.Tensor]) -> str:

@@ -20,8 +20,7 @@ from softmoa.lens.favourites import Favourite, favourites
 from softmoa.model.ast import AST
 from softmoa.ui import comparing
 from softmoa.ui.checks import check_room
-from softmoa.ui.collect_view import spectrogram
-from softmoa.ui.drawing import played, row_choices
+from softmoa.ui.drawing import played, row_choices, spectrogram
 from softmoa.ui.examples import example_clips
 from softmoa.ui.figure import QUIET, Gallery, Note, Player, redrawn
 from softmoa.ui.stage.stage import most_different
@@ -33,8 +32,6 @@ AROUND = 0.4  # seconds before and after the patch that are played, too
 
 
 class Favourites:
-    """Laid out when it is made."""
-
     def __init__(self, seen: gr.State) -> None:
         self.about = gr.Markdown(elem_id="favourites-about")
         self.row = gr.Radio([], label="Layer", elem_id="favourites-layer")
@@ -50,7 +47,6 @@ class Favourites:
         self.gallery.select(self.play, [seen, self.row], self.player, **QUIET)
 
     def offer(self, seen: Attribution) -> dict:
-        """The controls for a new sound."""
         return {self.row: gr.Radio(row_choices(seen.result), value=most_different(seen.result))}
 
     def show(self, seen: Attribution | None, row: int) -> dict:
@@ -125,7 +121,7 @@ def _grid(classifier: Classifier, path: Path) -> PatchGrid:
 
 def _framed(path: Path, one: Favourite, classifier: Classifier):
     """The spectrogram of a clip with a frame around a patch."""
-    picture = spectrogram(path, path.stat().st_mtime_ns).copy()
+    picture = spectrogram(path).copy()
     grid, frames = _grid(classifier, path), len(_log_mel(classifier, path))
     wide, high = picture.width / frames, picture.height / grid.mels
     left, low = one.column * grid.stride_time, one.band * grid.stride_frequency

@@ -16,7 +16,10 @@ import gradio as gr
 from gradio.components import Component
 
 from softmoa.ui.figure import QUIET
-from softmoa.ui.texts import links as texts
+
+COPY, COPIED = "Copy link", "Copied"
+NO_NUMBER = "The link's {key} was ignored: it must be a whole number from {low} to {high}."
+NO_NAME = "The link's {key} was ignored: it must be one of {names}."
 
 
 @dataclass
@@ -30,21 +33,19 @@ class Query:
     problems: list[str] = field(default_factory=list)
 
     def whole(self, key: str, low: int, high: int) -> int | None:
-        """A whole number from low to high, or None."""
         text = self.values.get(key)
         if text is None:
             return None
         if text.isascii() and text.isdigit() and len(text) < 7 and low <= int(text) <= high:
             return int(text)
-        self.problems.append(texts.NO_NUMBER.format(key=key, low=low, high=high))
+        self.problems.append(NO_NUMBER.format(key=key, low=low, high=high))
         return None
 
     def one_of(self, key: str, names: Collection[str]) -> str | None:
-        """One of some names, or None."""
         text = self.values.get(key)
         if text is None or text in names:
             return text
-        self.problems.append(texts.NO_NAME.format(key=key, names=", ".join(names)))
+        self.problems.append(NO_NAME.format(key=key, names=", ".join(names)))
         return None
 
 
@@ -84,7 +85,7 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     gr.on(changes, None, components, None, js=script(), **QUIET)
     for one in linked:
         one.tab.select(None, components, None, js=script(tab=one.name), **QUIET)
-    copy.click(None, components, None, js=script(copied=texts.COPIED), **QUIET)
+    copy.click(None, components, None, js=script(copied=COPIED), **QUIET)
 
     def read(request: gr.Request) -> tuple[Query, Linked]:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})

@@ -43,7 +43,6 @@ from softmoa.ui.figure import Note
 from softmoa.ui.guard import Guard, Session, Upload, share_out
 from softmoa.ui.lesson import tab as lesson
 from softmoa.ui.links import Linked
-from softmoa.ui.texts.links import COPY
 
 SWEPT_EVERY = 60  # seconds
 M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -56,7 +55,7 @@ def build() -> gr.Blocks:
     with gr.Blocks(title="Soft-MoA Lab", analytics_enabled=False, delete_cache=swept) as demo:
         with gr.Row(elem_classes="head"):
             gr.Markdown("# Soft-MoA Lab\nSee which expert hears what.")
-            copy = gr.Button(COPY, size="sm", elem_id="copy-link")
+            copy = gr.Button(links.COPY, size="sm", elem_id="copy-link")
         with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore") as tab:
                 explored = Explored(tab)
@@ -112,10 +111,8 @@ def _about() -> None:
 def warm_up() -> None:
     """What the first visitor of each tab would otherwise wait for."""
     opened = experts.opening()
-    grid = opened.grid
-    hear(
-        opened.clip.waveform, torch.ones(grid.bands, grid.columns), grid
-    )  # librosa is slow to come
+    everything = torch.ones(opened.grid.bands, opened.grid.columns)
+    hear(opened.clip.waveform, everything, opened.grid)  # librosa is slow to come
     favourites.of(opened.classifier)
     compare_form.warm_up()
 

@@ -110,7 +110,7 @@ class Form:
         self.chosen = [self.preset, self.task, self.methods, self.shots]
         # In the queue, since a warning reaches the page no other way.
         self.preset.input(self.choose, [self.preset, own_tasks], self.chosen, **QUIET)
-        unit.input(_range, unit, amount, queue=False, **PRIVATE)
+        unit.input(lambda unit: gr.Slider(*budget(unit)), unit, amount, queue=False, **PRIVATE)
         own_tasks.change(_offer, [own_tasks, self.task], self.task, queue=False, **PRIVATE)
         changes = [control.change for control in self.controls if control is not own_tasks]
         one: dict[str, Any] = QUIET | {"concurrency_id": "estimate", "concurrency_limit": 1}
@@ -141,11 +141,6 @@ def _offer(own: list[Task], chosen: str) -> gr.Dropdown:
     choices = task_choices(own)
     there = chosen in (name for _, name in choices)
     return gr.Dropdown(choices, value=chosen if there else DEFAULT_TASK)
-
-
-def _range(unit: str) -> gr.Slider:
-    low, high, usual = budget(unit)
-    return gr.Slider(low, high, value=usual)
 
 
 def asked_for(

@@ -17,6 +17,7 @@ from softmoa.training.scoreboard import Scoreboard
 from softmoa.ui import comparing, standings
 from softmoa.ui.backbones import Own, bundle_choices, keep_own
 from softmoa.ui.checks import check_room, refuse
+from softmoa.ui.drawing import played
 from softmoa.ui.explore import Explored
 from softmoa.ui.figure import PRIVATE, Chart, Note, Player, Table, chart
 from softmoa.ui.jobs import Job
@@ -191,7 +192,6 @@ def _sound(job_id: str, name: str) -> tuple[int, np.ndarray]:
     check_room()
     of_name = {clip_name(file): file.path for file in job.task.files}
     try:
-        sound = audio.load(of_name[name]).waveform.numpy()
+        return played(audio.load(of_name[name]).waveform)
     except audio.AudioError:
         raise refuse(NO_CLIP) from None
-    return audio.SAMPLE_RATE, (32767 * sound).astype(np.int16)

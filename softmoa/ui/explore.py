@@ -131,7 +131,7 @@ class Explored:
         for chosen in (model.chosen, loaded):
             chosen.then(lambda: time.time(), None, self.again, **QUIET)
         self.over_time.follow(self.run, self.result, self.sound)
-        flow.follow([self.run], self.result)
+        flow.follow(self.run, self.result)
         shown = [self.result, self.stage]
         self.stage.pick(self.pick_patch, shown, [self.place, self.patch], **QUIET)
         self.stage.explain(explain, self.result, self.stage, **ON_MODEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -43,11 +42,10 @@ class Flow:
         self.picture = Chart(chart(first), elem_id="flow-picture")
         Note(texts.FLOW_NOTE)
 
-    def follow(self, runs: Sequence[Dependency], result: gr.State) -> None:
+    def follow(self, run: Dependency, result: gr.State) -> None:
         """Draw anew after every run and for every choice."""
         queue: dict[str, Any] = ON_MODEL | {"trigger_mode": "always_last"}
-        for run in runs:
-            run.then(self.renew, [result, self.by], [self.seen, self.row, self.picture], **queue)
+        run.then(self.renew, [result, self.by], [self.seen, self.row, self.picture], **queue)
         gr.on(
             [self.by.input, self.row.input],
             self.draw,
@@ -61,8 +59,7 @@ class Flow:
         if not (result and result.records):
             return {self.seen: None, self.picture: None}
         choices, row = _rows(result)
-        drawn = self.draw(result, None, by, row)
-        return drawn | {self.row: gr.Radio(choices, value=row)}
+        return self.draw(result, None, by, row) | {self.row: gr.Radio(choices, value=row)}
 
     @refusing
     def draw(self, result: Classification | None, seen: Attribution | None, by, row) -> dict:

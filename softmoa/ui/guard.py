@@ -80,7 +80,7 @@ class Guard:
         if scope.get("method", "GET") in ("GET", "HEAD", "OPTIONS"):
             return None
         origin = headers.get(b"origin")
-        if origin is not None and not (_name(urlsplit(origin).netloc) == host):
+        if origin is not None and _name(urlsplit(origin).netloc) != host:
             return 403, "Pages of other sites may not use this server."
         size = headers.get(b"content-length", "0")
         if b"transfer-encoding" in headers or not size.isdecimal():

@@ -53,12 +53,11 @@ def received(path: str | None, recent: Recent) -> Recent:
 
 
 def listen(chunk: tuple[int, np.ndarray], recent: Recent) -> Recent:
-    """Keep samples; another rate or kind of them starts anew."""
+    """Keep samples; another rate starts anew."""
     rate, samples = chunk
     if not len(samples):
         return recent
-    alike = (rate, samples.dtype, samples.shape[1:])
-    if alike == (recent.rate, recent.samples.dtype, recent.samples.shape[1:]):
+    if rate == recent.rate:
         samples = np.concatenate([recent.samples, samples])
     kept = samples[-max(int(SECONDS * rate), 1) :]
     return Recent(rate, kept, recent.chunks + 1, time.monotonic())

@@ -43,8 +43,7 @@ class Question:
 
 
 def loud_half(result: Classification, record: LayerRecord) -> Answer:
-    """Percent of the dispatch weight on patches that falls on the louder half of them, as a mean
-    over slots."""
+    """Percent of the patches' dispatch weight on the louder half of them, as a mean over slots."""
     grid = result.grid
     dispatch = grid.unfold(record.routing.per_slot()[0][0].flatten(1).mean(dim=1))
     # The last patch may reach beyond the clip, whose end is as loud as the frame that it ends with.

@@ -1,12 +1,10 @@
-"""What each step of the lesson shows for its controls: words, figures and tables, in the order of
-the page."""
+"""What each step of the lesson shows for its controls, in the order of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
 
-import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 import torch
@@ -25,6 +23,7 @@ from softmoa.model.weights import load_backbone
 from softmoa.plots import lesson as plots
 from softmoa.plots.style import EXPERTS
 from softmoa.ui.backbones import bundle_title
+from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import meter
 from softmoa.ui.examples import example_clips
 from softmoa.ui.lesson import by_hand, collapse
@@ -41,14 +40,9 @@ def soft_bundles() -> dict[str, str]:
     know most of the example clips by name."""
     infos = {name: read_info(path) for name, path in bundles().items()}
     soft = [n for n, i in infos.items() if i.method == "soft-moa" and i.base == BACKBONE]
-    soft.sort(key=lambda name: len(known_clips(name)), reverse=True)
+    clips = {clip.replace("_", " ") for clip in example_clips()}
+    soft.sort(key=lambda name: len(clips.intersection(infos[name].labels)), reverse=True)
     return {bundle_title(infos[name]): name for name in soft}
-
-
-def known_clips(bundle: str) -> list[str]:
-    """The example clips that are named after a label of a bundle."""
-    labels = read_info(bundles()[bundle]).labels
-    return [clip for clip in example_clips() if clip.replace("_", " ") in labels]
 
 
 def expert(width: int, narrow: int) -> tuple[go.Figure, str]:
@@ -97,13 +91,12 @@ def numbers(logits: list[list[float]]) -> dict[str, str]:
     """What each part of the diagram holds in that pass, as tables in HTML."""
     _, tokens, dispatch, _, answers, combine, outputs = hand(logits)
     parts = dict(patches=tokens, dispatch=dispatch, experts=answers, combine=combine, add=outputs)
-    return {name: _table(figure) for name, figure in parts.items()}
-
-
-def _table(figure: go.Figure) -> str:
-    (of,) = figure.select_traces()
-    table = pd.DataFrame(of.z, of.y, of.x)  # pyright: ignore
-    return table.to_html(border=0, float_format="{:.2f}".format)
+    tables = {}
+    for name, figure in parts.items():
+        (of,) = figure.select_traces()
+        table = pd.DataFrame(of.z, of.y, of.x)  # pyright: ignore
+        tables[name] = table.to_html(border=0, float_format="{:.2f}".format)
+    return tables
 
 
 def train(seed: int, balanced: bool, every: int = 8) -> Iterator[Series]:
@@ -227,7 +220,7 @@ def measure(bundle: str, clip: str) -> tuple[str, go.Figure]:
 def heard(bundle: str, clip: str, layer: int) -> tuple[Classification, LayerRecord]:
     """An example clip under a bundle, and the record of a layer, from 1."""
     if bundle not in bundles() or clip not in example_clips():
-        raise gr.Error("Choose a clip and a bundle from the lists.", print_exception=False)
+        raise refuse("Choose a clip and a bundle from the lists.")
     result = _classified(bundle, clip)
     return result, result.records[min(layer, len(result.records)) - 1]
 

@@ -32,8 +32,6 @@ MAX_SECONDS = 10.0  # of one sound of many; the rest of it is not listened to
 
 
 class Balance:
-    """Laid out when it is made."""
-
     def __init__(self, seen: gr.State) -> None:
         self.measured = gr.State([])
         self.meter = gr.Markdown(elem_id="balance-meter")
@@ -81,7 +79,6 @@ class Balance:
         self.stop.click(*table, cancels=runs, **QUIET)
 
     def offer(self, seen: Attribution) -> dict:
-        """The controls for a new sound."""
         mixtures, rows = _mixtures(seen), enumerate(row_names(seen.result))
         choices = [(title, name) for name, title in mixtures.items()]
         layers = [("Mean of all layers", MEAN), *((layer, row) for row, layer in rows)]

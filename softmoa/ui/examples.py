@@ -14,7 +14,6 @@ EXAMPLES = ASSETS / "examples"
 
 
 def example_clips() -> dict[str, Path]:
-    """The example clips by name."""
     return {p.stem: p for p in sorted(EXAMPLES.iterdir()) if p.suffix in (".ogg", ".flac")}
 
 

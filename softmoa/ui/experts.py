@@ -102,14 +102,11 @@ def _is_here(event: gr.SelectData) -> bool:
 
 @lru_cache(maxsize=1)
 def opening() -> Classification:
-    """What the tab opens on."""
     bundle, path = OPENING
     return classify(open_classifier(bundle), path)
 
 
 class WhichMatter:
-    """Laid out when it is made."""
-
     def __init__(self, seen: gr.State) -> None:
         with gr.Row():
             views = [(view.capitalize(), view) for view in texts.TITLES]
@@ -137,7 +134,6 @@ class WhichMatter:
         redrawn(seen, self.offer, self.judge, choice, outputs=shown, **ON_MODEL)
 
     def offer(self, seen: Attribution) -> dict:
-        """The controls for a new sound."""
         result = seen.result
         order = result.probabilities.argsort(descending=True).tolist()
         labels, sure = result.classifier.labels, result.probabilities
@@ -215,6 +211,7 @@ def _one(seen: Attribution, view, target, mode, row, expert):
     return title, picture, truth(result, patches, target)
 
 
+# Each is laid out when it is made; its `offer` is what its controls are for a new sound.
 PARTS = {
     "Which matter": WhichMatter,
     "Switchboard": Switchboard,

@@ -22,8 +22,6 @@ SHORT = 0.5  # dB below the original's loudness that need no mention
 
 
 class HearIt:
-    """Laid out when it is made."""
-
     def __init__(self, seen: gr.State) -> None:
         gr.Markdown(texts.HEAR_ABOUT, latex_delimiters=MATH)
         with gr.Row():
@@ -48,7 +46,6 @@ class HearIt:
         redrawn(seen, self.offer, self.play, choice, outputs=shown, **ON_MODEL)
 
     def offer(self, seen: Attribution) -> dict:
-        """The controls for a new sound."""
         slots = seen.result.records[0].routing.per_slot()[0].shape[3]
         return offer_experts(seen, self.row, self.expert) | {
             self.slot: gr.Radio([(str(k + 1), k) for k in range(slots)], value=0, visible=slots > 1)

@@ -137,7 +137,6 @@ def start(make: Callable[[], Generator[Any, None, None]], job: Job | None = None
 
 
 def drop(identity: str) -> None:
-    """Keep a job no longer."""
     with _lock:
         _jobs.pop(identity, None)
 

@@ -23,7 +23,7 @@ Mode = partial(
 
 
 class Switchboard:
-    """Laid out when it is made; opens with all experts off."""
+    """Opens with all experts off."""
 
     def __init__(self, seen: gr.State) -> None:
         gr.Markdown(texts.BOARD)
@@ -51,7 +51,6 @@ class Switchboard:
         nothing.click(lambda: [], None, self.off, **QUIET).then(**run)
 
     def offer(self, seen: Attribution) -> dict:
-        """The controls for a new sound."""
         experts = [(f"E{j + 1}", j) for j in range(seen.experts)]
         rows = row_choices(seen.result)
         soft = isinstance(seen.result.records[0].routing, Slots)

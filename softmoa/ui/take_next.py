@@ -1,5 +1,4 @@
-"""What a visitor does best to record next: sounds like those that the trained model is least sure
-of."""
+"""What a visitor does best to record next: sounds like those that the model is least sure of."""
 
 from __future__ import annotations
 

@@ -35,7 +35,6 @@ FLOOR = 0.01  # times an even share; smaller weights are sent as 0
 LABELS = 5
 QUIETEST = 50  # grey of the quietest sound, so that colour shows there too
 
-
 Count = Annotated[int, Field(ge=0)]
 
 

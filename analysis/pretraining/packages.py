@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -36,175 +38,61 @@ class Package:
 
 HOUSEHOLD_PACKAGE = "amsehili/noise-of-life"  # recipes are chosen by the names of its folders
 
+
+def _packages(names: str, **common: Any) -> Iterator[Package]:
+    """Of names with spaces between."""
+    return (Package(name, **common) for name in names.split())
+
+
 PACKAGES = (
-    Package("gcompris-qt-data"),
-    Package("sonic-pi-samples"),
-    Package("lomiri-sounds"),
-    Package("hydrogen-drumkits"),
+    *_packages("gcompris-qt-data sonic-pi-samples lomiri-sounds hydrogen-drumkits"),
     Package("hydrogen-drumkits-effects", keep=0.3),
-    Package("megaglest-data"),
-    Package("widelands-data"),
-    Package("wesnoth-1.16-data"),
-    Package("colobot-common-sounds"),
-    Package("openttd-opensfx"),
-    Package("unknown-horizons"),
-    Package("lincity-ng-data"),
-    Package("freedroidrpg-data"),
-    Package("supertuxkart-data"),
-    Package("ufoai-sound"),
-    Package("planetblupi-common"),
-    Package("flare-game"),
-    Package("torcs-data"),
-    Package("pingus-data"),
-    Package("boswars-data"),
-    Package("glob2-data"),
-    Package("0ad-data"),
-    Package("bucklespring-data"),
-    Package("searchandrescue-data"),
-    Package("simutrans-pak64"),
-    Package("trigger-rally-data"),
-    Package("lmms-common"),
-    Package("extremetuxracer-data"),
-    Package("freecol"),
-    Package("gamine-data"),
-    Package("pysiogame"),
-    Package("flightgear-data-base"),
-    Package("naev-data"),
-    Package("redeclipse-data"),
-    Package("nexuiz-data"),
-    Package("openarena-data"),
-    Package("trackballs-data"),
-    Package("freeorion-data"),
-    Package("7kaa-data"),
-    Package("gigalomania-data"),
-    Package("pekka-kana-2-data"),
-    Package("pink-pony-data"),
-    Package("dustracing2d-data"),
-    Package("openssn-data"),
-    Package("opencity-data"),
-    Package("micropolis-data"),
-    Package("caveexpress-data"),
-    Package("cataclysm-dda-data"),
-    Package("freedink-data"),
-    Package("endless-sky-data"),
-    Package("lugaru-data"),
-    Package("minetest-data"),
-    Package("minetest-mod-homedecor"),
-    Package("sound-theme-freedesktop"),
-    Package("ardentryst"),
-    Package("enigma-data"),
-    Package("scorched3d-data"),
-    Package("bzflag-data"),
-    Package("marsshooter-data"),
-    Package("yaru-theme-sound"),
-    Package("oxygen-sounds"),
-    Package("frozen-bubble-data"),
-    Package("tuxtype-data"),
-    Package("foobillardplus-data"),
-    Package("libreoffice-common"),
-    Package("scratch"),
-    Package("brainparty-data"),
-    Package("btanks-data"),
-    Package("ukui-media"),
-    Package("tuxmath-data"),
-    Package("gnome-audio"),
-    Package("mazeofgalious-data"),
-    Package("overgod-data"),
-    Package("crossfire-client"),
-    Package("lbreakout2-data"),
-    Package("bambam"),
-    Package("minetest-mod-mesecons"),
-    Package("minetest-mod-nether"),
-    Package("minetest-mod-xdecor"),
-    Package("minetest-mod-unified-inventory"),
-    Package("minetest-mod-lucky-block"),
-    Package("freetennis-common"),
-    Package("heroes-sound-effects"),
-    Package("tuxpaint-data"),
-    Package("freedroid-data"),
-    Package("powermanga-data"),
-    Package("atanks-data"),
-    Package("pinball-data"),
-    Package("freegish-data"),
-    Package("flobopuyo"),
-    Package("freeciv-data"),
-    Package("pathological"),
-    Package("madbomber-data"),
-    Package("epiphany-data"),
-    Package("laby"),
-    Package("open-invaders-data"),
-    Package("pokerth-data"),
-    Package("tuxfootball"),
-    Package("gemdropx"),
-    Package("monsterz-data"),
-    Package("circuslinux-data"),
-    Package("ri-li-data"),
-    Package("lgeneral-data"),
-    Package("spring-common"),
-    Package("whichwayisup"),
-    Package("orage-data"),
-    Package("bugsquish"),
-    Package("qt5-quick-demos"),
-    Package("briquolo-data"),
-    Package("kanagram"),
-    Package("khangman"),
-    Package("funnyboat"),
-    Package("basic256"),
-    Package("wx3.2-examples"),
-    Package("emacspeak"),
-    Package("sound-icons"),
-    Package("deepin-sound-theme"),
-    Package("chuck-data"),
-    Package("csoundqt-examples"),
-    Package("exadrums"),
-    Package("wordwarvi-sound"),
-    Package("performous"),
-    Package("solfege"),
-    Package("sumo-tools"),
-    Package("stormbaancoureur-data"),
-    Package("qtmultimedia5-examples"),
-    Package("antigravitaattori"),
-    Package("ksirk"),
-    Package("linphone-common"),
-    Package("jami-daemon"),
-    Package("gnustep-gui-common"),
-    Package("xboard"),
-    Package("moon-lander-data"),
-    Package("penguin-command"),
-    Package("vodovod"),
-    Package("go-for-it"),
-    Package("tkdesk"),
-    Package("afterstep-data"),
-    Package("xemacs21-basesupport"),
-    Package("seahorse-adventures"),
-    Package("alienblaster-data"),
-    Package("amphetamine-data"),
-    Package("bomberclone-data"),
-    Package("workrave-data"),
-    Package("ceferino-data"),
-    Package("cuyo-data"),
-    Package("tworld-data"),
-    Package("neverball-common"),
-    Package("gl-117-data", test=True),
-    Package("crrcsim-data", test=True),
-    Package("csmash-data", test=True),
-    Package("netpanzer-data", test=True),
-    Package("warmux-data", test=True),
-    Package("warzone2100-data", test=True),
-    Package("plee-the-bear-data", test=True),
-    Package("etw-data", test=True),
-    Package("gnome-shell-pomodoro-data", test=True),
-    Package("tuxpaint-stamps-default", kind="speech"),
-    Package("hedgewars-data", kind="speech"),
-    Package("klettres-data", kind="speech"),
-    Package("ktuberling-data", kind="speech"),
-    Package("fillets-ng-data", kind="speech"),
-    Package("fillets-ng-data-cs", kind="speech"),
-    Package("asterisk-core-sounds-en-g722", kind="speech"),
-    Package("asterisk-core-sounds-es-g722", kind="speech"),
-    Package("asterisk-core-sounds-fr-g722", kind="speech"),
-    Package("asterisk-core-sounds-it-g722", kind="speech"),
-    Package("asterisk-core-sounds-ru-g722", kind="speech"),
+    *_packages(
+        """
+        megaglest-data widelands-data wesnoth-1.16-data colobot-common-sounds openttd-opensfx
+        unknown-horizons lincity-ng-data freedroidrpg-data supertuxkart-data ufoai-sound
+        planetblupi-common flare-game torcs-data pingus-data boswars-data glob2-data 0ad-data
+        bucklespring-data searchandrescue-data simutrans-pak64 trigger-rally-data lmms-common
+        extremetuxracer-data freecol gamine-data pysiogame flightgear-data-base naev-data
+        redeclipse-data nexuiz-data openarena-data trackballs-data freeorion-data 7kaa-data
+        gigalomania-data pekka-kana-2-data pink-pony-data dustracing2d-data openssn-data
+        opencity-data micropolis-data caveexpress-data cataclysm-dda-data freedink-data
+        endless-sky-data lugaru-data minetest-data minetest-mod-homedecor
+        sound-theme-freedesktop ardentryst enigma-data scorched3d-data bzflag-data
+        marsshooter-data yaru-theme-sound oxygen-sounds frozen-bubble-data tuxtype-data
+        foobillardplus-data libreoffice-common scratch brainparty-data btanks-data ukui-media
+        tuxmath-data gnome-audio mazeofgalious-data overgod-data crossfire-client
+        lbreakout2-data bambam minetest-mod-mesecons minetest-mod-nether minetest-mod-xdecor
+        minetest-mod-unified-inventory minetest-mod-lucky-block freetennis-common
+        heroes-sound-effects tuxpaint-data freedroid-data powermanga-data atanks-data
+        pinball-data freegish-data flobopuyo freeciv-data pathological madbomber-data
+        epiphany-data laby open-invaders-data pokerth-data tuxfootball gemdropx monsterz-data
+        circuslinux-data ri-li-data lgeneral-data spring-common whichwayisup orage-data
+        bugsquish qt5-quick-demos briquolo-data kanagram khangman funnyboat basic256
+        wx3.2-examples emacspeak sound-icons deepin-sound-theme chuck-data csoundqt-examples
+        exadrums wordwarvi-sound performous solfege sumo-tools stormbaancoureur-data
+        qtmultimedia5-examples antigravitaattori ksirk linphone-common jami-daemon
+        gnustep-gui-common xboard moon-lander-data penguin-command vodovod go-for-it tkdesk
+        afterstep-data xemacs21-basesupport seahorse-adventures alienblaster-data
+        amphetamine-data bomberclone-data workrave-data ceferino-data cuyo-data tworld-data
+        neverball-common
+        """
+    ),
+    *_packages(
+        """
+        gl-117-data crrcsim-data csmash-data netpanzer-data warmux-data warzone2100-data
+        plee-the-bear-data etw-data gnome-shell-pomodoro-data
+        """,
+        test=True,
+    ),
+    *_packages(
+        """
+        tuxpaint-stamps-default hedgewars-data klettres-data ktuberling-data fillets-ng-data
+        fillets-ng-data-cs asterisk-core-sounds-en-g722 asterisk-core-sounds-es-g722
+        asterisk-core-sounds-fr-g722 asterisk-core-sounds-it-g722 asterisk-core-sounds-ru-g722
+        """,
+        kind="speech",
+    ),
     Package(
         "abdulkaderghandoura/arabic-speech-commands-dataset",
         kind="speech",
@@ -242,10 +130,8 @@ PACKAGES = (
     Package(
         HOUSEHOLD_PACKAGE,
         commit="a8fb56f44705515f408e47bccc340637b118916e",
-        without=(
-            "BabyCry/",
-            "Sneeze/",
-        ),  # in which `analysis.pretraining.copies` finds clips of ESC-10
+        # In which `analysis.pretraining.copies` finds clips of ESC-10.
+        without=("BabyCry/", "Sneeze/"),
         licence="CC0-1.0 and other Creative Commons licences of Freesound, not named by file",
     ),
     Package(
@@ -364,13 +250,8 @@ HELD_OUT = (
     "sound/atlanteans/saw/sawing_00.ogg",
     "sound/atlanteans/saw/sawing_01.ogg",
     "Fire.ocg/Fire.ogg",
-    "Keyboard/keyboard-007.wav",
-    "Keyboard/keyboard-015.wav",
-    "Keyboard/keyboard-017.wav",
-    "Keyboard/keyboard-018.wav",
-    "Keyboard/keyboard-019.wav",
-    "Keyboard/keyboard-024.wav",
-    "Keyboard/keyboard-043.wav",
-    "Keyboard/keyboard-047.wav",
-    "Keyboard/keyboard-058.wav",
+    *(
+        f"Keyboard/keyboard-{number}.wav"
+        for number in "007 015 017 018 019 024 043 047 058".split()
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 
 def renumber(ogg: bytes, serial: int) -> bytes:
@@ -22,22 +23,13 @@ def renumber(ogg: bytes, serial: int) -> bytes:
     return bytes(data)
 
 
-def _checksums() -> list[int]:
-    table = []
-    for value in range(256):
-        value <<= 24
-        for _ in range(8):
-            value = value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)
-        table.append(value & 0xFFFFFFFF)
-    return table
-
-
-CHECKSUMS = _checksums()
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # every byte, bits reversed
 
 
 def checksum(page: bytes | bytearray) -> int:
-    """The CRC-32 of Ogg: polynomial 0x04c11db7, from 0, bits not reflected."""
-    value = 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ CHECKSUMS[value >> 24 ^ byte]
-    return value
+    """The CRC-32 of Ogg: polynomial 0x04c11db7, from 0, bits not reflected.
+
+    That of zlib has the same polynomial, but reflects bits, and inverts before and after.
+    """
+    reflected = zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(reflected.to_bytes(4, "little").translate(MIRRORED), "big")

@@ -31,48 +31,34 @@ class Bank:
 FLUID = Bank("fluid", "fluid-soundfont-gm", "usr/share/sounds/sf2/FluidR3_GM.sf2", "MIT")
 TIM = Bank("timgm", "timgm6mb-soundfont", "usr/share/sounds/sf2/TimGM6mb.sf2", "GPL-2")
 
-# Family: its first program (from 0) and the names of the General MIDI standard from there on.
+# The General MIDI standard's names of the programs from 0 to 87; "-" for those of no family.
+NAMES = """
+grand-piano bright-piano electric-grand honky-tonk e-piano-1 e-piano-2 harpsichord clavinet
+celesta glockenspiel music-box vibraphone marimba xylophone tubular-bells -
+drawbar-organ percussive-organ rock-organ church-organ reed-organ accordion harmonica bandoneon
+nylon-guitar steel-guitar jazz-guitar clean-guitar
+muted-guitar overdriven-guitar distortion-guitar guitar-harmonics
+acoustic-bass fingered-bass picked-bass fretless-bass
+slap-bass-1 slap-bass-2 synth-bass-1 synth-bass-2
+violin viola cello contrabass tremolo-strings pizzicato-strings - -
+strings-1 strings-2 - - choir-aahs voice-oohs synth-voice -
+trumpet trombone tuba muted-trumpet french-horn brass-section synth-brass-1 synth-brass-2
+soprano-sax alto-sax tenor-sax baritone-sax oboe english-horn bassoon clarinet
+piccolo flute recorder pan-flute bottle shakuhachi whistle ocarina
+square-lead sawtooth-lead calliope-lead chiff-lead charang voice-lead fifths-lead bass-and-lead
+""".split()
 FAMILIES = {
-    "keyboard": (
-        0,
-        "grand-piano bright-piano electric-grand honky-tonk e-piano-1 e-piano-2 harpsichord "
-        "clavinet",
-    ),
-    "mallet": (8, "celesta glockenspiel music-box vibraphone marimba xylophone tubular-bells"),
-    "organ": (
-        16,
-        "drawbar-organ percussive-organ rock-organ church-organ reed-organ accordion harmonica "
-        "bandoneon",
-    ),
-    "guitar": (
-        24,
-        "nylon-guitar steel-guitar jazz-guitar clean-guitar muted-guitar overdriven-guitar "
-        "distortion-guitar guitar-harmonics",
-    ),
-    "bass": (
-        32,
-        "acoustic-bass fingered-bass picked-bass fretless-bass slap-bass-1 slap-bass-2 "
-        "synth-bass-1 synth-bass-2",
-    ),
-    "string": (
-        40,
-        "violin viola cello contrabass tremolo-strings pizzicato-strings - - strings-1 strings-2",
-    ),
-    "vocal": (52, "choir-aahs voice-oohs synth-voice"),
-    "brass": (
-        56,
-        "trumpet trombone tuba muted-trumpet french-horn brass-section synth-brass-1 synth-brass-2",
-    ),
-    "reed": (
-        64,
-        "soprano-sax alto-sax tenor-sax baritone-sax oboe english-horn bassoon clarinet",
-    ),
-    "flute": (72, "piccolo flute recorder pan-flute bottle shakuhachi whistle ocarina"),
-    "synth_lead": (
-        80,
-        "square-lead sawtooth-lead calliope-lead chiff-lead charang voice-lead fifths-lead "
-        "bass-and-lead",
-    ),
+    "keyboard": range(0, 8),
+    "mallet": range(8, 16),
+    "organ": range(16, 24),
+    "guitar": range(24, 32),
+    "bass": range(32, 40),
+    "string": range(40, 52),
+    "vocal": range(52, 56),
+    "brass": range(56, 64),
+    "reed": range(64, 72),
+    "flute": range(72, 80),
+    "synth_lead": range(80, 88),
 }
 NOTES = {"train": 36, "valid": 10, "test": 24}  # of each family
 LOWEST = {"bass": 28, "brass": 48, "flute": 60}  # MIDI key; 40 for the other families
@@ -88,8 +74,7 @@ SHARED = (52,)
 
 
 def programs(family: str) -> dict[int, str]:
-    first, names = FAMILIES[family]
-    return {first + i: name for i, name in enumerate(names.split()) if name != "-"}
+    return {program: NAMES[program] for program in FAMILIES[family] if NAMES[program] != "-"}
 
 
 def validation_programs(samples: dict[int, frozenset[int]]) -> set[int]:

@@ -38,45 +38,20 @@ INITIALS = dict(
         strict=True,
     )
 )
-# Finals: after an initial, alone.
-FINALS = {
-    "": ("i", ""),
-    "ㄚ": ("a", "a"),
-    "ㄛ": ("o", "o"),
-    "ㄜ": ("e", "e"),
-    "ㄞ": ("ai", "ai"),
-    "ㄟ": ("ei", "ei"),
-    "ㄠ": ("ao", "ao"),
-    "ㄡ": ("ou", "ou"),
-    "ㄢ": ("an", "an"),
-    "ㄣ": ("en", "en"),
-    "ㄤ": ("ang", "ang"),
-    "ㄥ": ("eng", "eng"),
-    "ㄦ": ("er", "er"),
-    "ㄧ": ("i", "yi"),
-    "ㄧㄚ": ("ia", "ya"),
-    "ㄧㄝ": ("ie", "ye"),
-    "ㄧㄠ": ("iao", "yao"),
-    "ㄧㄡ": ("iu", "you"),
-    "ㄧㄢ": ("ian", "yan"),
-    "ㄧㄣ": ("in", "yin"),
-    "ㄧㄤ": ("iang", "yang"),
-    "ㄧㄥ": ("ing", "ying"),
-    "ㄨ": ("u", "wu"),
-    "ㄨㄚ": ("ua", "wa"),
-    "ㄨㄛ": ("uo", "wo"),
-    "ㄨㄞ": ("uai", "wai"),
-    "ㄨㄟ": ("ui", "wei"),
-    "ㄨㄢ": ("uan", "wan"),
-    "ㄨㄣ": ("un", "wen"),
-    "ㄨㄤ": ("uang", "wang"),
-    "ㄨㄥ": ("ong", "weng"),
-    "ㄩ": ("u", "yu"),
-    "ㄩㄝ": ("ue", "yue"),
-    "ㄩㄢ": ("uan", "yuan"),
-    "ㄩㄣ": ("un", "yun"),
-    "ㄩㄥ": ("iong", "yong"),
-}
+ALIKE = dict(
+    zip("ㄚㄛㄜㄞㄟㄠㄡㄢㄣㄤㄥㄦ", "a o e ai ei ao ou an en ang eng er".split(), strict=True)
+)  # finals that are spelled alike after an initial and alone
+TWO_WAYS = """
+ㄧ i yi, ㄧㄚ ia ya, ㄧㄝ ie ye, ㄧㄠ iao yao, ㄧㄡ iu you,
+ㄧㄢ ian yan, ㄧㄣ in yin, ㄧㄤ iang yang, ㄧㄥ ing ying,
+ㄨ u wu, ㄨㄚ ua wa, ㄨㄛ uo wo, ㄨㄞ uai wai, ㄨㄟ ui wei,
+ㄨㄢ uan wan, ㄨㄣ un wen, ㄨㄤ uang wang, ㄨㄥ ong weng,
+ㄩ u yu, ㄩㄝ ue yue, ㄩㄢ uan yuan, ㄩㄣ un yun, ㄩㄥ iong yong
+"""  # finals: after an initial, alone
+FINALS = {"": ("i", "")} | {final: (latin, latin) for final, latin in ALIKE.items()}
+for _row in TWO_WAYS.split(","):
+    _final, _after, _alone = _row.split()
+    FINALS[_final] = _after, _alone
 
 
 def pinyin(syllable: str) -> str:

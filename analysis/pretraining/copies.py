@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import typer
 
 from analysis.pretraining.corpus import read
+from analysis.pretraining.teacher import clip_of
 from analysis.pretraining.unpack import AUDIO
 from softmoa.data import tasks
 from softmoa.data.audio import load
@@ -88,8 +89,7 @@ def _compare(indices: np.ndarray) -> list[tuple[int, str, int]]:
     samples, rows = read()
     found = []
     for index in indices.tolist():
-        start, length = int(rows[index]["start"]), int(rows[index]["samples"])
-        count, file = known().nearest(samples[start : start + length].astype(np.float32) / 32768)
+        count, file = known().nearest(clip_of(samples, rows[index]).numpy())
         if count >= SAME_VOTES:
             found.append((count, file.name, index))
     return found

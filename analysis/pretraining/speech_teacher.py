@@ -143,13 +143,18 @@ def speech_scene(
         level = 10 ** (rng.uniform(-30, -15) / 20)
         mix[at : at + len(clip)] += clip * level / (np.sqrt(np.mean(clip**2)) + 1e-6)
         at += len(clip) + int(rng.uniform(0, 0.4) * SAMPLE_RATE)
+    return recorded(rng, mix)
+
+
+def recorded(rng: np.random.Generator, speech: np.ndarray) -> Tensor:
+    """Speech as some recorder hears it: in a room, by telephone and in noise, each now and then."""
     if rng.random() < 0.2:
-        mix = teacher.reverberate(rng, mix)
+        speech = teacher.reverberate(rng, speech)
     if rng.random() < 0.4:
-        mix = teacher.narrow(mix, 8_000)
+        speech = teacher.narrow(speech, 8_000)
     if rng.random() < 0.4:
-        mix = mix + teacher.noise(rng, len(mix)) * 10 ** (rng.uniform(-65, -35) / 20)
-    return torch.from_numpy((mix / max(np.abs(mix).max(), 1)).astype(np.float32))
+        speech = speech + teacher.noise(rng, len(speech)) * 10 ** (rng.uniform(-65, -35) / 20)
+    return teacher.full_scale(speech)
 
 
 def speech_folder() -> Path:

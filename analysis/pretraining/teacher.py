@@ -140,32 +140,30 @@ def teacher_patches(waveform: Tensor, hop: int = HOP_FRAMES) -> Tensor:
     return torch.log(mel + 0.001).unfold(0, PATCH_FRAMES, hop).transpose(1, 2)[:, None]
 
 
-class Teacher:
-    """YAMNet on one core: patches (n, 1, 96, 64) -> logits (n, 521), embedding (n, 1024)."""
+@cache
+def network(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """What an ONNX file makes of its one input, on one core."""
+    import onnxruntime
 
-    def __init__(self) -> None:
-        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda values: session.run(None, {name: values})
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            float_network(), options, providers=["CPUExecutionProvider"]
-        )
-        self.input = self.session.get_inputs()[0].name
 
-    def __call__(self, patches: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        parts = [
-            self.session.run(None, {self.input: part.contiguous().numpy()})
-            for part in patches.split(90)  # larger batches fall out of the cache
-        ]
-        logits, embeddings = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(embeddings)
+def hear(patches: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """YAMNet on patches (n, 1, 96, 64): logits (n, 521) and embedding (n, 1024)."""
+    yamnet = network(float_network())
+    # Larger batches fall out of the cache.
+    parts = [yamnet(part.contiguous().numpy()) for part in patches.split(90)]
+    logits, embeddings = zip(*parts, strict=True)
+    return np.concatenate(logits), np.concatenate(embeddings)
 
 
 def embeddings(waveforms: Iterable[Tensor]) -> np.ndarray:
     """(clips, 1024), the mean of each waveform's patches; samples at 16 kHz."""
-    teacher = Teacher()
-    return np.stack([teacher(teacher_patches(w))[1].mean(axis=0) for w in waveforms])
+    return np.stack([hear(teacher_patches(w))[1].mean(axis=0) for w in waveforms])
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -174,11 +172,11 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 def listen(files: list[Path], top: int = 5) -> None:
     """Print what the teacher hears in some files."""
-    teacher, names = Teacher(), tag_names()
+    names = tag_names()
     for file in files:
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
         mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
-        logits, _ = teacher(teacher_patches(torch.from_numpy(mono)))
+        logits, _ = hear(teacher_patches(torch.from_numpy(mono)))
         mean = probabilities(logits).mean(axis=0)
         best = ", ".join(f"{names[i]} {mean[i]:.2f}" for i in np.argsort(-mean)[:top])
         typer.echo(f"{file.name}: {best}")
@@ -204,17 +202,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@cache
-def _teacher() -> Teacher:
-    return Teacher()
-
-
 def _tag_clips(indices: np.ndarray) -> np.ndarray:
     corpus, rows = read()
     tags = np.zeros((len(indices), TAGS), np.float16)
     for i, index in enumerate(indices):
         patches = teacher_patches(clip_of(corpus, rows[index]), hop=PATCH_FRAMES)
-        tags[i] = probabilities(_teacher()(patches)[0]).mean(axis=0)
+        tags[i] = probabilities(hear(patches)[0]).mean(axis=0)
     return tags
 
 
@@ -262,6 +255,11 @@ def scene(rng: np.random.Generator, corpus: np.ndarray, rows: list, weights: np.
         mix = narrow(mix, int(rng.choice([8_000, 11_025])))
     if rng.random() < 0.3:
         mix = mix + noise(rng, SCENE_SAMPLES) * 10 ** (rng.uniform(-65, -30) / 20)
+    return full_scale(mix)
+
+
+def full_scale(mix: np.ndarray) -> Tensor:
+    """The sound, turned down where it goes beyond 1."""
     return torch.from_numpy((mix / max(np.abs(mix).max(), 1)).astype(np.float32))
 
 
@@ -290,8 +288,7 @@ def reverberate(rng: np.random.Generator, mix: np.ndarray) -> np.ndarray:
 
 def narrow(mix: np.ndarray, rate: int) -> np.ndarray:
     """The same sound with nothing above half of `rate`."""
-    mix = soxr.resample(soxr.resample(mix, SAMPLE_RATE, rate), rate, SAMPLE_RATE)
-    return np.pad(mix, (0, max(SCENE_SAMPLES - len(mix), 0)))[:SCENE_SAMPLES]
+    return soxr.resample(soxr.resample(mix, SAMPLE_RATE, rate), rate, SAMPLE_RATE)
 
 
 def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -309,7 +306,7 @@ def scene_folder() -> Path:
 def targets(mixes: list[Tensor]) -> dict[str, np.ndarray]:
     """The student's log-mels of scenes and what the teacher makes of them."""
     mels = torch.stack([log_mel(mix)[:SCENE_FRAMES] for mix in mixes])
-    outputs = [_teacher()(teacher_patches(mix)) for mix in mixes]
+    outputs = [hear(teacher_patches(mix)) for mix in mixes]
     return {
         "mel": mels.numpy(),
         "tags": np.stack([logits for logits, _ in outputs]),
@@ -351,11 +348,13 @@ def _make_shard(weights: np.ndarray, number: int) -> int:
 def main(
     scenes: Annotated[int, typer.Option(help="how many scenes there shall be")] = 20_000,
     workers: int = 2,
-    hear: Annotated[list[Path] | None, typer.Option(help="only print the tags of files")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("--hear", help="only print the tags of files")
+    ] = None,
 ) -> None:
     """Tag the corpus, then make scenes until there are enough."""
-    if hear:
-        return listen(hear)
+    if files:
+        return listen(files)
     float_network()
     _, rows = read()
     weights = clip_weights(corpus_tags(workers), rows)

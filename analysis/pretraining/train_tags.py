@@ -21,7 +21,8 @@ analysis/results/tags.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -162,8 +163,7 @@ def train(
     """AdamW with a cosine over so many minutes; keeps the weights of the lowest held-out loss."""
     optimiser = torch.optim.AdamW(training.parameter_groups(model, 0.1), rate, (0.9, 0.98))
     began, step, recent = time.monotonic(), 0, []
-    best, kept = held_out_loss(model, held_out), trained_state(model)
-    kept = {key: value.clone() for key, value in kept.items()}
+    best, kept = held_out_loss(model, held_out), deepcopy(trained_state(model))
     typer.echo(f"held-out loss at the start {best:.3f}")
     progress = 0.0
     while progress < 1:
@@ -186,13 +186,13 @@ def train(
                 f"{left:.1f} min left"
             )
             if now < best:
-                best, kept = now, {k: v.clone() for k, v in trained_state(model).items()}
+                best, kept = now, deepcopy(trained_state(model))
     for key, value in trained_state(model).items():
         value.data.copy_(kept[key])
 
 
 @torch.inference_mode()
-def tag_probabilities(model: AST, waveforms: list[Tensor]) -> Tensor:
+def tag_probabilities(model: AST, waveforms: Iterable[Tensor]) -> Tensor:
     """(clips, 521), each clip at its own length."""
     return torch.stack([model(log_mel(waveform)[None])[0].sigmoid() for waveform in waveforms])
 
@@ -304,12 +304,7 @@ def on_test_packages(model: AST) -> tuple[float, dict[str, float]]:
         for i, row in enumerate(rows)
         if row["package"] in TEST_PACKAGES and int(row["samples"]) >= SHORTEST * 16_000
     ]
-    ours = torch.cat(
-        [
-            tag_probabilities(model, [clip_of(corpus, rows[i]) for i in part])
-            for part in np.array_split(np.array(chosen), -(-len(chosen) // 50))
-        ]
-    )
+    ours = tag_probabilities(model, (clip_of(corpus, rows[i]) for i in chosen))
     theirs = torch.from_numpy(heard[chosen].astype(np.float32))
     best = ours.argmax(dim=1, keepdim=True)
     present = (theirs >= PRESENT).long()
@@ -331,12 +326,7 @@ def on_esc10(model: AST) -> tuple[float, float]:
     loudest of all classes' tags; the model was trained on none of them."""
     names, task = tag_names(), tasks.load("esc10")
     classes = [[names.index(tag) for tag in ESC10[label]] for label in task.labels]
-    said = torch.cat(
-        [
-            tag_probabilities(model, [load(file.path).waveform for file in task.files[i : i + 20]])
-            for i in range(0, len(task.files), 20)
-        ]
-    )
+    said = tag_probabilities(model, (load(file.path).waveform for file in task.files))
     labels = torch.tensor([file.label for file in task.files])
     first = said.topk(3).indices.tolist()
     named = [

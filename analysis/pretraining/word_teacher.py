@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from analysis.pretraining.initialise import wheel_member
+from analysis.pretraining.teacher import network
 from softmoa.data.audio import SAMPLE_RATE
 
 WORD_EMBEDDING = 2048
@@ -25,18 +25,9 @@ SMALLEST = float(np.finfo(float).eps)  # of an energy, before its logarithm
 NETWORK = "eff_word_net/models/resnet_50_arc/slim_93%_accuracy_72.7390%.onnx"
 
 
-def network() -> Path:
+def network_file() -> Path:
     """The teacher's file; called once before several processes need it."""
     return wheel_member("efficientword-net==1.0.5", NETWORK)
-
-
-@cache
-def _session() -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(network(), options, providers=["CPUExecutionProvider"])
 
 
 @cache
@@ -67,6 +58,6 @@ def filterbank(waveform: Tensor) -> Tensor:
 
 def hear(waveforms: list[Tensor]) -> np.ndarray:
     """(words, 2048), each of length one; the network takes one at a time."""
-    name = _session().get_inputs()[0].name
+    embed = network(network_file())
     banks = [filterbank(waveform).float().numpy()[None, None] for waveform in waveforms]
-    return np.concatenate([_session().run(None, {name: bank})[0] for bank in banks])
+    return np.concatenate([embed(bank)[0] for bank in banks])

@@ -19,6 +19,7 @@ short recording of the corpus without a label. A shard of SHARD under $SOFTMOA_C
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -96,10 +97,8 @@ class Recordings:
             word = list(self.rows)[rng.choice(len(self.rows), p=self.chances)]
             row = self.rows[word][rng.integers(len(self.rows[word]))]
         waveform = teacher.clip_of(self.corpus, row)
-        try:
+        with suppress(TaskError):  # too quiet to find the word in it
             waveform = trim(waveform)
-        except TaskError:  # too quiet to find the word in it
-            pass
         return word, waveform[:LONGEST]
 
 
@@ -111,13 +110,7 @@ def change(rng: np.random.Generator, waveform: Tensor) -> Tensor:
     if rng.random() < 0.3:  # as it comes from a recorder that was on before and after
         sound = np.pad(sound, rng.integers(0, SAMPLE_RATE // 4, 2))[: FRAMES * 160]
     sound = sound * 10 ** (rng.uniform(-30, -15) / 20) / (np.sqrt(np.mean(sound**2)) + 1e-6)
-    if rng.random() < 0.2:
-        sound = teacher.reverberate(rng, sound)
-    if rng.random() < 0.4:
-        sound = soxr.resample(soxr.resample(sound, 16_000, 8_000), 8_000, 16_000)
-    if rng.random() < 0.4:
-        sound = sound + teacher.noise(rng, len(sound)) * 10 ** (rng.uniform(-65, -35) / 20)
-    return torch.from_numpy((sound / max(np.abs(sound).max(), 1)).astype(np.float32))
+    return speech_teacher.recorded(rng, sound)
 
 
 @cache
@@ -252,7 +245,7 @@ def main(
     workers: int = 2,
 ) -> None:
     """Make shards of words until there are enough."""
-    word_teacher.network()
+    word_teacher.network_file()
     teacher.make_shards(_make_shard, word_folder(), recordings, workers)
 
 

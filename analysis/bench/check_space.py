@@ -8,25 +8,23 @@ also starts app.py as a Space on a CPU does, without a network, and asks it to n
 
 from __future__ import annotations
 
-import argparse
 import ast
 import os
 import re
-import socket
 import subprocess
-import sys
-import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from huggingface_hub.repocard import metadata_load
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
-ROOT = Path(__file__).parents[2]
+from analysis.bench.running_app import ROOT, running_app
+
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 SCOPES = (
     "email", "read-repos", "gated-repos", "contribute-repos", "write-repos", "manage-repos",
@@ -186,48 +184,35 @@ def problems(folder: Path) -> list[str]:
     return [problem for check in CHECKS for problem in check(folder)]
 
 
-def start(folder: Path, seconds: float = 300) -> str:
+def start(folder: Path) -> str:
     """Start the app as a Space on a CPU, without a network; what it heard in the dog's bark."""
     from gradio_client import Client, handle_file
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = os.environ | {
         "SYSTEM": "spaces",
         "SPACE_ID": "somebody/softmoa",
         "GRADIO_SERVER_NAME": "0.0.0.0",
-        "GRADIO_SERVER_PORT": str(port),
         "HF_ENDPOINT": "http://127.0.0.1:9",
     }
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=environment)
-    address, end = f"http://127.0.0.1:{port}/", time.monotonic() + seconds
-    try:
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                urllib.request.urlopen(address + "config", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
+    with running_app(environment, folder) as app:
         sound = handle_file(folder / "assets" / "examples" / "dog_bark.ogg")
-        answer = Client(address, verbose=False).predict(sound, api_name="/classify")
+        answer = Client(app.address, verbose=False).predict(sound, api_name="/classify")
         return answer["labels"][0]["label"]
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Check the conventions of a Space.")
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT)
-    parser.add_argument("--start", action="store_true", help="also start the app as a Space does")
-    options = parser.parse_args(arguments)
-    found = problems(options.folder)
+def main(
+    folder: Annotated[Path, typer.Argument()] = ROOT,
+    started: Annotated[
+        bool, typer.Option("--start", help="also start the app as a Space does")
+    ] = False,
+) -> None:
+    """Check the conventions of a Space."""
+    found = problems(folder)
     print("\n".join(found) or f"{len(CHECKS)} kinds of conventions are kept.")
-    if options.start:
-        print(f"Started as a Space without a network, it hears: {start(options.folder)}.")
-    return bool(found)
+    if started:
+        print(f"Started as a Space without a network, it hears: {start(folder)}.")
+    raise typer.Exit(bool(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

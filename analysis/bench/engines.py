@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
 from analysis.bench.load_test import megabytes
-from analysis.bench.measure import Result, Setting, alternate, equal
+from analysis.bench.measure import Result, Setting, compared, equal, in_turns
 from analysis.bench.peers import base_pair
 from softmoa.data.audio import N_MELS, SAMPLE_RATE, encode, frames_in, load
 from softmoa.lens import portable
@@ -73,14 +72,10 @@ def _against(setting: Setting, classifier: Classifier, name: str, seconds: int) 
     for precision, peer, answer in cases:
         found = torch.as_tensor(answer())
         checked = equal(ours(precision)(), found, 1e-3 if precision == "fp32" else 0.1)
-        mine, theirs = alternate(setting, ours(precision), answer)
-        ratio, least = median(mine) / median(theirs), min(mine) / min(theirs)
         target = 1.05 if peer == "OpenVINO" else None
         what = f"{name}, {seconds} s, all routing recorded, {precision}"
         against = f"{peer}, {precision}"
-        rows.append(
-            Result(what, median(mine), "ms", against, median(theirs), ratio, least, target, checked)
-        )
+        rows.append(in_turns(setting, what, against, ours(precision), answer, target, checked))
     return rows
 
 
@@ -119,8 +114,7 @@ def busy(setting: Setting) -> list[Result]:
         for other in others:
             other.kill()
     what, against = "a timeline of five minutes, all cores busy", "libgomp's own count of spins"
-    ratio, least = median(ours) / median(theirs), min(ours) / min(theirs)
-    return [Result(what, median(ours), "ms", against, median(theirs), ratio, least)]
+    return [compared(what, against, ours, theirs)]
 
 
 def _spin() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -13,7 +12,7 @@ from analysis.bench.measure import Result, Setting, alternate, equal, in_turns, 
 from analysis.bench.peers import base_pair, pipeline_on
 from softmoa.data.audio import AUDIOSET_MEAN, AUDIOSET_STD, N_MELS, load, log_mel
 from softmoa.lens.classifier import Classifier, open_classifier
-from softmoa.lens.classify import Classification, classify
+from softmoa.lens.classify import classify
 from softmoa.lens.run import run as run_model
 from softmoa.model.precision import autocast, stored_in_bf16
 from softmoa.model.recording import hooked
@@ -150,16 +149,15 @@ def explore(setting: Setting) -> list[Result]:
     for step in ("decode", "features", "forward"):
         first, *later = (getattr(run.timing, step) for run in runs)
         rows += [Result(f"{step}, first", first), Result(f"{step}, later", median(later))]
-    pack = _packed(runs[0])
+
+    def pack() -> str:
+        """What the page is sent of a clip."""
+        return json.dumps(stage.clip_of(runs[0]))
+
     [packed] = alternate(setting, pack)
     rows += [Result("stage", median(packed)), Result("stage", len(pack()) / 1000, "kB")]
     assets = sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file())
     return [*rows, Result("everything in assets", assets / 1e6, "MB")]
-
-
-def _packed(result: Classification) -> Callable[[], str]:
-    """What the page is sent of a clip."""
-    return lambda: json.dumps(stage.clip_of(result))
 
 
 def padded_as_trained(mel: torch.Tensor, frames: int) -> torch.Tensor:

@@ -12,18 +12,20 @@ the growth of the process's memory after the first tenth of the answers, and of 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from gradio_client import Client, handle_file
 
 from analysis.bench.running_app import running_app
@@ -61,41 +63,43 @@ def megabytes(process: subprocess.Popen) -> float:
     raise OSError("the process is gone")
 
 
-def classify_until(address: str, wanted: int, tally: Tally) -> None:
-    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
-    turn = 0
-    while len(tally.seconds) < wanted and len(tally.failures) < 20:
-        clip = CLIPS[turn % len(CLIPS)]
-        turn += 1
-        began = time.perf_counter()
+def client_of(address: str) -> Client:
+    return Client(address, verbose=False, httpx_kwargs=PATIENT)
+
+
+def classify(client: Client, turn: int, tally: Tally) -> None:
+    began = time.perf_counter()
+    client.predict(handle_file(CLIPS[turn % len(CLIPS)]), api_name="/classify")
+    with tally.lock:
+        tally.seconds.append(time.perf_counter() - began)
+
+
+def train(client: Client, turn: int, tally: Tally) -> None:
+    answer = client.predict(
+        task="tones", methods="linear,adapter", shots=3, epochs=1, api_name="/compare"
+    )
+    with tally.lock:
+        tally.compared += answer["status"] == "done"
+
+
+def go_on(
+    act: Callable[[Client, int, Tally], None], address: str, wanted: int, tally: Tally
+) -> None:
+    """A client that does the same until so many sounds are classified, by all together."""
+    client = client_of(address)
+    for turn in count():
+        if len(tally.seconds) >= wanted or len(tally.failures) >= 20:
+            return
         try:
-            client.predict(handle_file(clip), api_name="/classify")
+            act(client, turn, tally)
         except Exception as error:  # whatever it is, it is a finding
             tally.failed(error)
             time.sleep(0.5)
-            continue
-        with tally.lock:
-            tally.seconds.append(time.perf_counter() - began)
-
-
-def train_until(address: str, wanted: int, tally: Tally) -> None:
-    client = Client(address, verbose=False, httpx_kwargs=PATIENT)
-    while len(tally.seconds) < wanted and len(tally.failures) < 20:
-        try:
-            answer = client.predict(
-                task="tones", methods="linear,adapter", shots=3, epochs=1, api_name="/compare"
-            )
-        except Exception as error:
-            tally.failed(error)
-            time.sleep(0.5)
-            continue
-        with tally.lock:
-            tally.compared += answer["status"] == "done"
 
 
 def start_and_stop(address: str, times: int, tally: Tally, process: subprocess.Popen) -> float:
     """Comparisons that are stopped once they train; the growth of memory after the first tenth."""
-    client, warm = Client(address, verbose=False, httpx_kwargs=PATIENT), megabytes(process)
+    client, warm = client_of(address), megabytes(process)
     for k in range(times):
         try:
             run = client.submit(
@@ -122,12 +126,8 @@ def run(clients: int, classifications: int, training: int, stops: int) -> dict:
         running_app(os.environ | {"GRADIO_TEMP_DIR": folder}) as (process, address, _),
     ):
         threads = [
-            threading.Thread(target=classify_until, args=(address, classifications, tally))
-            for _ in range(clients)
-        ]
-        threads += [
-            threading.Thread(target=train_until, args=(address, classifications, tally))
-            for _ in range(training)
+            threading.Thread(target=go_on, args=(act, address, classifications, tally))
+            for act in [classify] * clients + [train] * training
         ]
         began = time.perf_counter()
         for thread in threads:
@@ -157,25 +157,17 @@ def run(clients: int, classifications: int, training: int, stops: int) -> dict:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Load a running app.")
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--classifications", type=int, default=1000)
-    parser.add_argument("--training", type=int, default=2)
-    parser.add_argument("--stops", type=int, default=30)
-    arguments = parser.parse_args()
-    if (
-        arguments.clients < 1
-        or arguments.classifications < 10
-        or arguments.training < 0
-        or arguments.stops < 0
-    ):
-        print("Error: at least 1 client and 10 classifications are needed.", file=sys.stderr)
-        return 2
-    found = run(arguments.clients, arguments.classifications, arguments.training, arguments.stops)
+def main(
+    clients: Annotated[int, typer.Option(min=1)] = 20,
+    classifications: Annotated[int, typer.Option(min=10)] = 1000,
+    training: Annotated[int, typer.Option(min=0)] = 2,
+    stops: Annotated[int, typer.Option(min=0)] = 30,
+) -> None:
+    """Load a running app."""
+    found = run(clients, classifications, training, stops)
     print(json.dumps(found, indent=2))
-    return bool(found["failures"])
+    raise typer.Exit(bool(found["failures"]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -86,16 +86,20 @@ def in_turns(
 ) -> Result:
     """Ours and a peer's, in turns."""
     mine, theirs = alternate(setting, ours, peer)
-    return Result(
-        what,
-        median(mine),
-        against=against,
-        peer=median(theirs),
-        ratio=median(mine) / median(theirs),
-        least_ratio=min(mine) / min(theirs),
-        target=target,
-        checked=checked,
-    )
+    return compared(what, against, mine, theirs, target, checked)
+
+
+def compared(
+    what: str,
+    against: str,
+    ours: list[float],
+    peer: list[float],
+    target: float | None = None,
+    checked: str = "",
+) -> Result:
+    """Of the milliseconds of every round."""
+    ratio, least = median(ours) / median(peer), min(ours) / min(peer)
+    return Result(what, median(ours), "ms", against, median(peer), ratio, least, target, checked)
 
 
 def equal(ours: Tensor, theirs: Tensor, tolerance: float) -> str:

@@ -13,18 +13,25 @@ from analysis.bench.measure import Result, Setting, alternate, equal, in_turns
 from analysis.bench.naive import NaiveMoA
 from softmoa.model.ast import ASTConfig, Block
 from softmoa.model.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
+from softmoa.training.fit import StepMemory
 
 WIDTH, BOTTLENECK = 768, 6  # base size, reduction 128
 BATCH, TOKENS = 4, 470  # 4 s clips
 
 
-def mixture(experts: int, dense: bool = False) -> MoA:
+def mixture(
+    experts: int,
+    dense: bool = False,
+    slots: int = 1,
+    width: int = WIDTH,
+    bottleneck: int = BOTTLENECK,
+) -> MoA:
     """A layer of random weights."""
     torch.manual_seed(0)
     if dense:
-        layer = MoA(TokenRouter(WIDTH, experts), TokenExperts(WIDTH, experts, BOTTLENECK))
+        layer = MoA(TokenRouter(width, experts), TokenExperts(width, experts, bottleneck))
     else:
-        layer = MoA(SoftRouter(WIDTH, experts), Experts(WIDTH, experts, BOTTLENECK))
+        layer = MoA(SoftRouter(width, experts, slots), Experts(width, experts, bottleneck))
     nn.init.normal_(layer.experts.get_parameter("up"), std=0.1)
     return layer
 
@@ -74,19 +81,11 @@ def _layer(setting: Setting, what: str, layer: MoA, x: Tensor, dy: Tensor, targe
 
 def saved_mb(module: nn.Module, x: Tensor) -> float:
     """Megabytes that autograd keeps of a forward pass, beside the input and the weights."""
-    known = {t.untyped_storage().data_ptr() for t in (x, *module.parameters())}
-    saved: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    memory = StepMemory(module, x)
+    with memory:
         y = module(x)  # lives on, so that no storage is counted twice
     del y
-    return sum(saved.values()) / 1e6
+    return memory.activations / 1e6
 
 
 def growth(setting: Setting) -> list[Result]:

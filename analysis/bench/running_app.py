@@ -46,15 +46,18 @@ class RunningApp(NamedTuple):
 
 
 @contextmanager
-def running_app(environment: Mapping[str, str] = os.environ) -> Iterator[RunningApp]:
-    """The app on a free port, once it answers; ended with the block. Raises RuntimeError if it
-    does not start."""
+def running_app(
+    environment: Mapping[str, str] = os.environ, folder: Path = ROOT
+) -> Iterator[RunningApp]:
+    """The app of a folder on a free port, once it answers; ended with the block. Raises
+    RuntimeError if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "app.py", "--port", str(port)]
+    command = [sys.executable, "app.py"]
+    environment = {**environment, "GRADIO_SERVER_PORT": str(port)}
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/"
     try:
         while not _answers(address):

@@ -11,7 +11,6 @@ idle time.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import multiprocessing
@@ -28,6 +27,8 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from analysis.bench.load_test import megabytes
 from analysis.bench.running_app import running_app
@@ -199,11 +200,10 @@ def run(seconds: float) -> dict:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Attack a running app.")
-    parser.add_argument("--seconds", type=float, default=20)
-    print(json.dumps(run(parser.parse_args().seconds), indent=2))
+def main(seconds: float = 20) -> None:
+    """Attack a running app."""
+    print(json.dumps(run(seconds), indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

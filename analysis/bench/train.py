@@ -31,10 +31,12 @@ CLASSES = 10
 
 
 def train(setting: Setting) -> list[Result]:
-    rows = [*_soft_moa(setting), _against_an_adapter(setting), *_lora(setting)]
     return [
-        *rows,
-        *(row for size in ("ast-small", "base size") for row in _products(setting, size)),
+        _soft_moa(setting),
+        _against_an_adapter(setting),
+        *_lora(setting),
+        *_products(setting, "ast-small"),
+        *_products(setting, "base size"),
     ]
 
 
@@ -46,7 +48,7 @@ def _products(setting: Setting, size: str) -> list[Result]:
         else base_pair(setting.device)[0]
     )
     clips, labels = _clips(setting)
-    mel = torch.stack([audio.log_mel(clip) for clip in clips])
+    mel = _log_mels(clips)
     rows = []
     kinds: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for precision, kind in kinds.items():
@@ -75,6 +77,10 @@ def _clips(setting: Setting) -> tuple[list[Tensor], Tensor]:
     return clips, torch.arange(count, device=setting.device) % CLASSES
 
 
+def _log_mels(clips: list[Tensor]) -> Tensor:
+    return torch.stack([audio.log_mel(clip) for clip in clips])
+
+
 def _stepper(
     setting: Setting,
     model: nn.Module,
@@ -99,48 +105,41 @@ def _stepper(
     return step
 
 
-def _soft_moa(setting: Setting) -> list[Result]:
+def _soft_moa(setting: Setting) -> Result:
     base, _ = base_pair(setting.device)
     clips, labels = _clips(setting)
     ours = share(base)
     attach(ours, "soft-moa", SoftMoAOptions(), CLASSES)
     for block in ours.blocks:
         assert isinstance(block.beside_attn, MoA)
-        nn.init.normal_(
-            block.beside_attn.experts.get_parameter("up"), std=0.02
-        )  # so that the layers take part
+        # So that the layers take part.
+        nn.init.normal_(block.beside_attn.experts.get_parameter("up"), std=0.02)
     naive = share(base)
     attach(naive, "soft-moa", SoftMoAOptions(), CLASSES)
     naive.load_state_dict(ours.state_dict())
     make_naive(naive)
-    cached = torch.stack([audio.log_mel(clip) for clip in clips])
-
-    def recomputed() -> Tensor:
-        return torch.stack([audio.log_mel(clip) for clip in clips])
-
+    cached = _log_mels(clips)
     with torch.no_grad():
         tokens = [
             model.to(setting.device).features(cached.to(setting.device))[0]
             for model in (ours, naive)
         ]
-    return [
-        in_turns(
-            setting,
-            f"training step, base size, Soft-MoA, {len(clips)} clips of {SECONDS} s, auto",
-            "the same in fp32, naive layers, features recomputed",
-            _stepper(setting, ours, lambda: cached, labels, "auto"),
-            _stepper(setting, naive, recomputed, labels, "fp32"),
-            0.5 if setting.device.type == "cpu" else 0.15,
-            f"fp32: {equal(tokens[0], tokens[1], 1e-4)}",
-        )
-    ]
+    return in_turns(
+        setting,
+        f"training step, base size, Soft-MoA, {len(clips)} clips of {SECONDS} s, auto",
+        "the same in fp32, naive layers, features recomputed",
+        _stepper(setting, ours, lambda: cached, labels, "auto"),
+        _stepper(setting, naive, lambda: _log_mels(clips), labels, "fp32"),
+        0.5 if setting.device.type == "cpu" else 0.15,
+        f"fp32: {equal(tokens[0], tokens[1], 1e-4)}",
+    )
 
 
 def _against_an_adapter(setting: Setting) -> Result:
     """On the embedded backbone, with as many trained weights."""
     base = weights.load("ast-small").model.to(setting.device)
     clips, _ = _clips(setting)
-    mel = torch.stack([audio.log_mel(clip) for clip in clips * 8])
+    mel = _log_mels(clips * 8)
     labels = torch.arange(len(mel), device=setting.device) % CLASSES
     options = SoftMoAOptions()
     trained = parameters_of(base.config, "soft-moa", options)
@@ -197,7 +196,7 @@ def _lora(setting: Setting) -> list[Result]:
     extract = ASTFeatureExtractor()
     padded = extract([c.numpy() for c in clips], audio.SAMPLE_RATE, return_tensors="pt")
     padded = padded["input_values"]
-    own_length = torch.stack([audio.log_mel(clip) for clip in clips])
+    own_length = _log_mels(clips)
     with torch.no_grad():
         mel = padded.to(setting.device)
         checked = f"fp32, both padded: {equal(ours(mel), theirs(mel).logits, 1e-4)}"

@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.bench.moa import saved_mb, shape_error
+from analysis.bench.moa import BOTTLENECK, WIDTH, mixture, saved_mb, shape_error
 from analysis.bench.naive import NaiveMoA
 from analysis.studies.claims import SOFT_MOA, SOFT_MOE, Row
 from analysis.studies.engine import Result
-from softmoa.model.moa import Experts, MoA, SoftRouter, TokenExperts, TokenRouter
 
-WIDTH, BOTTLENECK, CLIPS = 768, 6, 4  # base size, reduction 128
+CLIPS = 4
 EXPERTS, TOKENS = (1, 2, 4, 7, 16, 32, 64), (110, 230, 470, 950, 1210)
 FIXED_EXPERTS, FIXED_TOKENS = 7, 470  # the paper's; 4 s clips
 FORMS = ("soft", "dense", "soft, loop", "dense, stack")
@@ -49,7 +48,6 @@ class Measurement:
         return self.form.startswith("soft")
 
     def execute(self) -> Result:
-        torch.manual_seed(0)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         layer = self.layer().to(device)
         x = torch.randn(self.clips, self.tokens, self.width, device=device, requires_grad=True)
@@ -70,10 +68,7 @@ class Measurement:
         }
 
     def layer(self) -> nn.Module:
-        d, n, r = self.width, self.experts, self.bottleneck
-        experts = Experts(d, n, r) if self.soft else TokenExperts(d, n, r)
-        nn.init.normal_(experts.up, std=0.1)
-        moa = MoA(SoftRouter(d, n, self.slots) if self.soft else TokenRouter(d, n), experts)
+        moa = mixture(self.experts, not self.soft, self.slots, self.width, self.bottleneck)
         return NaiveMoA(moa) if "," in self.form else moa
 
     def parameters(self) -> int:

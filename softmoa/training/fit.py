@@ -323,11 +323,12 @@ def rate(done: float, warmup: float) -> float:
 
 
 class StepMemory(torch.autograd.graph.saved_tensors_hooks):
-    """Counts, around a step, what training holds beside the model."""
+    """Counts, around a step, what training holds beside the model and its `inputs`."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, *inputs: Tensor):
         # Weights are saved for the backward pass too, but belong to the model.
-        known = {w.untyped_storage().data_ptr() for w in (*model.parameters(), *model.buffers())}
+        there = (*model.parameters(), *model.buffers(), *inputs)
+        known = {tensor.untyped_storage().data_ptr() for tensor in there}
         trained = [w for w in model.parameters() if w.requires_grad]
         self._state = 3 * sum(w.nbytes for w in trained)  # gradient and two moments
         self._saved: dict[int, int] = {}
@@ -341,8 +342,13 @@ class StepMemory(torch.autograd.graph.saved_tensors_hooks):
         super().__init__(keep, lambda tensor: tensor)
 
     @property
+    def activations(self) -> int:
+        """Bytes kept for the backward pass."""
+        return sum(self._saved.values())
+
+    @property
     def megabytes(self) -> float:
-        return (sum(self._saved.values()) + self._state) / 1e6
+        return (self.activations + self._state) / 1e6
 
 
 def scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import le
 from statistics import mean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,22 @@ class Miss:
     truth: int
     said: int
     confidence: float
+
+
+class Lead(NamedTuple):
+    """How far the best method is ahead of the second. rows: of all methods, the best first. gap,
+    half, seeds: see `Scoreboard.gap`. same: see `Scoreboard.same_answers`."""
+
+    rows: list[MethodResult]
+    gap: float
+    half: float
+    seeds: int
+    same: bool
+
+    @property
+    def clear(self) -> bool:
+        """By more than luck, with more than one seed."""
+        return self.gap > self.half and self.seeds > 1
 
 
 @dataclass
@@ -197,6 +213,14 @@ class Scoreboard:
         half = half_width(apart.mean(axis=1).tolist(), clip_error(apart, groups.tolist()))
         return float(apart.mean()), half, len(seeds)
 
+    def lead(self) -> Lead | None:
+        """None for fewer than two methods."""
+        rows = sorted(self.rows(), key=lambda row: -row.test_accuracy)
+        if len(rows) < 2 or self.plan is None or not self.plan.truth:
+            return None
+        best, second = rows[0].method, rows[1].method
+        return Lead(rows, *self.gap(best, second), self.same_answers(best, second))
+
 
 def _pooled(runs: Sequence[RunFinished]) -> float:
     """Test accuracy of a seed over its folds, clip by clip."""
@@ -227,22 +251,22 @@ def outlook(board: Scoreboard) -> str:
 def conclusion(board: Scoreboard) -> str:
     """One sentence on which method was best, or that the noise does not let one say; empty for
     fewer than two methods."""
-    rows = sorted(board.rows(), key=lambda row: -row.test_accuracy)
-    if len(rows) < 2 or board.plan is None or not board.plan.truth:
+    lead = board.lead()
+    if lead is None or board.plan is None:
         return ""
+    rows, gap, half, seeds, same = lead
     best, second = rows[:2]
     names = f"{title(best.method)} ({best.test_accuracy:.1%})"
     other = f"{title(second.method)} ({second.test_accuracy:.1%})"
-    if board.same_answers(best.method, second.method):
+    if same:
         return (
             f"{names} and {other} answered every clip with the same confidence: the runs hold the "
             "same function, so nothing can be said of the methods. Train longer, or at a higher "
             "rate."
         )
-    gap, half, seeds = board.gap(best.method, second.method)
     common = " that both finished" if seeds < max(best.seeds, second.seeds) else ""
     size = f"{len(board.plan.truth)} test clips and {seeds} seed{'s' * (seeds != 1)}{common}"
-    if gap > half and seeds > 1:
+    if lead.clear:
         return (
             f"{names} was clearly better than {other}: the difference of {gap:.1%} ± {half:.1%} "
             f"is more than the luck of {size}."
@@ -294,16 +318,11 @@ COSTS = ("trained_parameters", "seconds", "memory_mb")  # less is better; of all
 def frontier(rows: Iterable[MethodResult], x: str, y: str) -> list[MethodResult]:
     """The Pareto line of two columns of `MethodResult`, in the order of x: the methods that no
     other one equals or betters on both and betters on one."""
-
-    def at(row: MethodResult) -> tuple[float, float]:
-        here, there = ((1 if k in COSTS else -1) * getattr(row, k) for k in (x, y))
-        return here, there
-
-    def beaten(row: MethodResult, other: MethodResult) -> bool:
-        return at(other) != at(row) and all(map(le, at(other), at(row)))
-
     rows = sorted(rows, key=lambda row: getattr(row, x))
-    return [row for row in rows if not any(beaten(row, other) for other in rows)]
+    signs = [1 if column in COSTS else -1 for column in (x, y)]
+    at = np.array([[getattr(row, x), getattr(row, y)] for row in rows]).reshape(-1, 2) * signs
+    beats = np.all(at[:, None] <= at, axis=2) & np.any(at[:, None] < at, axis=2)
+    return [row for k, row in enumerate(rows) if not beats[:, k].any()]
 
 
 def confusion(run: RunFinished, plan: Planned) -> np.ndarray:

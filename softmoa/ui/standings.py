@@ -54,20 +54,19 @@ def colours(board: Scoreboard) -> dict[str, str]:
 
 def verdict(board: Scoreboard) -> str:
     """Markdown: who won by how much or that it is too close, the cost, what would decide it."""
-    plan, found = board.plan, sorted(board.rows(), key=lambda row: -row.test_accuracy)
-    if len(found) < 2 or not plan or not plan.truth:
+    plan, lead = board.plan, board.lead()
+    if plan is None or lead is None:
         return f"### {NO_VERDICT}"
+    found, gap, half, seeds, same = lead
     best, second = found[:2]
-    gap, half, seeds = board.gap(best.method, second.method)
-    won, same = gap > half and seeds > 1, board.same_answers(best.method, second.method)
     points = f"{100 * gap:.1f}" + f" ± {100 * half:.1f}" * math.isfinite(half) + " points"
-    if won:
+    if lead.clear:
         head = f"{title(best.method)} wins by {points}"
     elif gap > half:
         head = f"{title(best.method)} is {points} ahead, with one seed"
     else:
         head = f"Too close to call: {title(best.method)} is ahead by {points}"
-    if not won and board.right(scoreboard.PROBE):
+    if not lead.clear and board.right(scoreboard.PROBE):
         gain, luck, _ = board.gap(best.method, scoreboard.PROBE)
         if gain > luck:
             head = f"{100 * gain:.1f} ± {100 * luck:.1f} points above the linear probe. " + head
@@ -81,7 +80,7 @@ def verdict(board: Scoreboard) -> str:
         of = min(good, key=lambda row: (row.trained_parameters, row.seconds))
         size, time = f"{of.trained_parameters:,} parameters", duration(of.seconds)
         said.append(f"Cheapest above 90%: {title(of.method)}, {size}, {time}.")
-    if not won and not same:
+    if not lead.clear and not same:
         # The interval's width falls with the root of the number of clips.
         times = math.ceil((half / gap) ** 2) if gap > 0 else math.inf
         if second.test_accuracy >= scoreboard.SATURATED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -43,9 +43,9 @@ class Timeline:
         """The stretch of time that each window is drawn over: between the midpoints of
         neighbouring windows' centres, from the first start to the last end."""
         centres = [start + self.window / 2 for start in self.starts]
-        borders = [(a + b) / 2 for a, b in zip(centres, centres[1:], strict=False)]
+        borders = [(a + b) / 2 for a, b in pairwise(centres)]
         edges = [self.starts[0], *borders, self.starts[-1] + self.window]
-        return list(zip(edges, edges[1:], strict=False))
+        return list(pairwise(edges))
 
     @property
     def stretches(self) -> list[tuple[float, float, str]]:

@@ -94,6 +94,11 @@ def archive_of(package: Package) -> Path | None:
     return deb_of(package.name)
 
 
+def clips_of(stem: str) -> Path:
+    """Where the clips of a package are kept."""
+    return folder() / "packages" / f"{stem}.npz"
+
+
 def deb_of(name: str) -> Path | None:
     return next((folder() / "debs").glob(f"{name}_*.deb"), None)
 
@@ -115,8 +120,7 @@ def kind_of(package: Package, path: str) -> str:
 
 def decode_package(package: Package) -> str:
     """Decode one package into packages/NAME.npz; says how much there was."""
-    target = folder() / "packages" / f"{package.stem}.npz"
-    if target.exists():
+    if clips_of(package.stem).exists():
         return f"{package.name}: decoded before"
     if package.rendered:
         return f"{package.name}: not rendered yet, by python -m {package.rendered}"
@@ -146,7 +150,7 @@ def store_clips(name: str, sounds: list[tuple[str, str, np.ndarray]], licence: s
             if len(clip) >= MIN_SECONDS * SAMPLE_RATE and np.sqrt(np.mean(clip**2)) > MIN_RMS:
                 clips.append(np.round(clip * 32767).astype(np.int16))
                 rows.append((path, kind, digest[:16], start / SAMPLE_RATE))
-    target = folder() / "packages" / f"{name}.npz"
+    target = clips_of(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".part.npz")
     np.savez(
@@ -167,9 +171,7 @@ def merge(packages: tuple[Package, ...]) -> None:
     re-encoded copies.
     """
     files = {
-        package.name: folder() / "packages" / f"{package.stem}.npz"
-        for package in packages
-        if (folder() / "packages" / f"{package.stem}.npz").exists()
+        package.name: file for package in packages if (file := clips_of(package.stem)).exists()
     }
     # Hashes taken already and by which file; a held-out file takes its hash from all others.
     taken = {
@@ -206,9 +208,7 @@ def read() -> tuple[np.ndarray, list[dict[str, str]]]:
     return np.memmap(folder() / "corpus.i16", np.int16, mode="r"), rows
 
 
-def main(
-    workers: int = 2,
-) -> None:
+def main(workers: int = 2) -> None:
     """Download, decode and merge; a second run only merges."""
     download(PACKAGES)
     with ProcessPoolExecutor(workers) as pool:

@@ -17,7 +17,6 @@ Writes analysis/results/backbone.{csv,md}. The data sets lie in the folder that 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from analysis.pretraining import probe_tasks
+from analysis.pretraining.train_bundles import write_table
 from softmoa.data import tasks
 from softmoa.data.audio import load, log_mel
 from softmoa.methods import bundle
@@ -60,21 +60,16 @@ class Probe:
         return float(np.mean(self.accuracy))
 
 
-def esc10() -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """Files, class names and folds, "1" to "5"."""
-    return _clips("esc10")
-
-
 def fsdd(takes: int = 50) -> tuple[list[Path], np.ndarray, np.ndarray]:
     """Files digit_speaker_take.wav, digits and speakers, of the first so many takes."""
-    files, digits, speakers = _clips("digits")
+    files, digits, speakers = clips_of("digits")
     first = np.array([int(file.stem.split("_")[2]) < takes for file in files])
     kept = [file for file, is_first in zip(files, first, strict=True) if is_first]
     return kept, digits[first], speakers[first]
 
 
-def _clips(name: str) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """All files of a benchmark in order, their classes and groups."""
+def clips_of(name: str) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """All files of a benchmark in order, names of their classes, and groups, such as folds."""
     task = tasks.load(name)
     clips = sorted(task.files, key=lambda clip: clip.path)
     labels = np.array([task.labels[clip.label] for clip in clips])
@@ -138,8 +133,8 @@ class Row:
 def measure(features_of: Features, title: str, takes: int) -> Iterator[Row]:
     """All probes on the features that a function gives."""
     for data, (files, labels, groups) in (
-        ("ESC-50, official 5 folds", _clips("esc50")),
-        ("ESC-10, official 5 folds", esc10()),
+        ("ESC-50, official 5 folds", clips_of("esc50")),
+        ("ESC-10, official 5 folds", clips_of("esc10")),
         (f"FSDD, one speaker held out, {takes} takes", fsdd(takes)),
     ):
         yield Row(title, data, probe(features_of(files), labels, groups))
@@ -179,12 +174,12 @@ def measure_tags() -> Iterator[Row]:
 
 def write(rows: Sequence[Row], command: str) -> None:
     """results/backbone.csv and backbone.md."""
-    with (RESULTS / "backbone.csv").open("w", newline="") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["features", "data", "held_out", "accuracy"])
-        for row in rows:
-            for group, value in zip(row.result.groups, row.result.accuracy, strict=True):
-                writer.writerow([row.features, row.data, group, round(value, 5)])
+    table = [
+        {"features": row.features, "data": row.data, "held_out": group, "accuracy": value}
+        for row in rows
+        for group, value in zip(row.result.groups, row.result.accuracy, strict=True)
+    ]
+    write_table(RESULTS / "backbone.csv", list(table[0]), table)
     lines = [
         "# Linear probes on frozen features",
         "",

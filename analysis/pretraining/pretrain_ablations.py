@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from analysis.pretraining.evaluate_backbone import esc10, fsdd, mels_of, probe
+from analysis.pretraining.evaluate_backbone import clips_of, fsdd, mels_of, probe
 from analysis.pretraining.initialise import AST_SMALL, from_dinov2
 from analysis.pretraining.pretrain import Options, Run, Sources, parameter_groups, schedule
 from analysis.pretraining.scenes import Batches, Scenes, shards_of
@@ -144,7 +144,7 @@ def run(name: str, minutes: float) -> Row:
         started.leg(sources, 60 * options.minutes)
     model = started.average.encoder.eval()
     held_out = Scenes(shards_of(scene_folder())[:HELD_OUT_SHARDS])
-    files, classes, folds = esc10()
+    files, classes, folds = clips_of("esc10")
     takes, digits, speakers = fsdd(takes=15)
     return Row(
         name,

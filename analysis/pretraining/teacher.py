@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
@@ -50,9 +50,6 @@ SCENE_PATCHES = 9
 SCENE_FRAMES = HOP_FRAMES * (SCENE_PATCHES - 1) + PATCH_FRAMES  # 480
 SHARD = 500
 KIND_WEIGHTS = {"effects": 0.6, "music": 0.12, "speech": 0.13, "notes": 0.15}
-
-
-# --- the teacher --------------------------------------------------------------------------------
 
 
 def tag_names() -> list[str]:
@@ -141,8 +138,8 @@ def teacher_patches(waveform: Tensor, hop: int = HOP_FRAMES) -> Tensor:
 
 
 @cache
-def network(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """What an ONNX file makes of its one input, on one core."""
+def network(file: Path) -> Callable[[np.ndarray], Any]:
+    """What an ONNX file makes of its one input, on one core: a list of arrays."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -180,9 +177,6 @@ def listen(files: list[Path], top: int = 5) -> None:
         mean = probabilities(logits).mean(axis=0)
         best = ", ".join(f"{names[i]} {mean[i]:.2f}" for i in np.argsort(-mean)[:top])
         typer.echo(f"{file.name}: {best}")
-
-
-# --- the teacher on the corpus, clip by clip ------------------------------------------------------
 
 
 def corpus_tags(workers: int) -> np.ndarray:
@@ -233,9 +227,6 @@ def clip_weights(tags: np.ndarray, rows: list[dict[str, str]]) -> np.ndarray:
         here = (kinds == kind) & trained_on
         weights[here] = share * rarity[here] / rarity[here].sum()
     return weights / weights.sum()
-
-
-# --- scenes -------------------------------------------------------------------------------------
 
 
 def scene(rng: np.random.Generator, corpus: np.ndarray, rows: list, weights: np.ndarray) -> Tensor:

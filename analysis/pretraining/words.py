@@ -59,9 +59,6 @@ WIDEST_MASK = 0.2  # of the frames, that SpecAugment hides
 SOUND_WEIGHT = 1.0  # of EfficientWord-Net's mean squared error beside the cross-entropy
 
 
-# --- recordings ---------------------------------------------------------------------------------
-
-
 class Recordings:
     """Every recorded word as often as the others, and so the synthetic ones; others without label
     by the size of their package."""
@@ -135,9 +132,6 @@ def _make_shard(number: int) -> int:
     }
     teacher.store(word_folder() / f"{number:04d}", arrays)
     return number
-
-
-# --- batches ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,10 @@ from analysis.studies.conditions import DENSE, SOFT, TOP1, Condition
 from softmoa.model.ast import ASTConfig
 
 SPEECH = ("digits", "initials", "tones")
+MUSIC = ("instruments", "esc10")
+# Rows of `methods`, beside those that `conditions` names.
+ADAPTER, MATCHED = "Bottleneck adapter", "Bottleneck adapter, matched"
+CONVOLUTIONAL, PROBE = "Convolutional adapter", "Linear probe"
 
 
 @dataclass(frozen=True)
@@ -42,51 +46,33 @@ TRAINING = (
         "Methods",
         vary.methods,
         (
-            Claim(
-                "Soft-MoA beats a single adapter",
-                SOFT_MOA,
-                SOFT,
-                "more",
-                "Bottleneck adapter",
-            ),
+            Claim("Soft-MoA beats a single adapter", SOFT_MOA, SOFT, "more", ADAPTER),
             Claim(
                 "Soft-MoA beats a single adapter (here of the same size)",
                 SOFT_MOA,
                 SOFT,
                 "more",
-                "Bottleneck adapter, matched",
+                MATCHED,
             ),
             Claim("Soft-MoA is as accurate as Dense-MoA", SOFT_MOA, SOFT, "equal", DENSE),
             Claim(
                 "The convolutional adapter beats the bottleneck on speech",
                 PETL_AST,
-                "Convolutional adapter",
+                CONVOLUTIONAL,
                 "more",
-                "Bottleneck adapter",
+                ADAPTER,
                 tasks=SPEECH,
             ),
-            Claim(
-                "Adapters beat a linear probe",
-                PETL_AST,
-                "Bottleneck adapter",
-                "more",
-                "Linear probe",
-            ),
-            Claim("Adapters beat LoRA", PETL_AST, "Bottleneck adapter", "more", "LoRA"),
+            Claim("Adapters beat a linear probe", PETL_AST, ADAPTER, "more", PROBE),
+            Claim("Adapters beat LoRA", PETL_AST, ADAPTER, "more", "LoRA"),
             Claim(
                 "Adapters beat LoRA (here of the same size)",
                 PETL_AST,
-                "Bottleneck adapter, matched",
+                MATCHED,
                 "more",
                 "LoRA, matched",
             ),
-            Claim(
-                "Adapters beat deep prompts",
-                PETL_AST,
-                "Bottleneck adapter",
-                "more",
-                "Prompt tuning, deep",
-            ),
+            Claim("Adapters beat deep prompts", PETL_AST, ADAPTER, "more", "Prompt tuning, deep"),
         ),
         minutes=90,
         tasks=("digits", "tones", "instruments", "esc10"),
@@ -190,7 +176,7 @@ TRAINING = (
                 SOFT_MOA,
                 vary.MANY,
                 "more",
-                "Bottleneck adapter, matched",
+                MATCHED,
             ),
             Claim("Several slots an expert change little", SOFT_MOE, "p = 4", "equal", SOFT),
         ),
@@ -224,7 +210,7 @@ TRAINING = (
                 "MHSA",
                 "more",
                 "Houlsby",
-                tasks=("instruments", "esc10"),
+                tasks=MUSIC,
             ),
         ),
         minutes=8,
@@ -248,7 +234,7 @@ TRAINING = (
                 "Convolutional, kernel 8",
                 "more",
                 "Convolutional, kernel 31",
-                tasks=("instruments", "esc10"),
+                tasks=MUSIC,
             ),
             Claim(
                 "Experts may be bottlenecks or convolutional",

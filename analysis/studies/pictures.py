@@ -6,9 +6,9 @@ Writes results/pictures.csv, one row for each clip and question, and pictures.md
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, Any
 
 import torch
@@ -16,7 +16,7 @@ import typer
 from scipy import stats
 
 from analysis.studies import pages
-from analysis.studies.engine import ROOT
+from analysis.studies.engine import ROOT, commit
 from softmoa.data import audio, tasks
 from softmoa.lens.ablation import signed_contribution
 from softmoa.lens.classifier import open_classifier
@@ -146,19 +146,17 @@ def page(rows: list[Row], count: int) -> str:
     true, pointed = [], []
     for names, own in groups.items():
         if "FF" in own[0]:
-            cells = [f"{mean(own, m):.1f} : {mean(own, 'random ' + m):.1f}" for m in MEASURES]
+            cells = [means(own, m, f"random {m}") for m in MEASURES]
             cells += [gap(own, "random AD", "AD"), gap(own, "FF", "random FF")]
             true.append([*names, *cells, str(len(own))])
         else:
-            cells = [f"{mean(own, 'AUC'):.3f} : {mean(own, 'AUC before'):.3f}"]
+            cells = [means(own, "AUC", "AUC before", 3)]
             pointed.append([*names, *cells, gap(own, "AUC", "AUC before", 3), str(len(own))])
-    head = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(head, capture_output=True, text=True, cwd=ROOT).stdout.strip()
     measures = [f"{m}, % : random" for m in MEASURES]
     heads = ["bundle", "map", *measures, "AD, random - map", "FF, map - random", "clips"]
     return PAGE.format(
         clips=count,
-        origin=pages.origin([{"commit": commit}]),
+        origin=pages.origin([{"commit": commit()}]),
         true="\n".join(pages.table(heads, true)),
         pointed="\n".join(
             pages.table(["bundle", "question", "AUC : before", "difference", "clips"], pointed)
@@ -166,15 +164,17 @@ def page(rows: list[Row], count: int) -> str:
     )
 
 
-def mean(rows: list[Row], key: str) -> float:
-    return sum(row[key] for row in rows) / len(rows)
+def means(rows: list[Row], first: str, second: str, digits: int = 1) -> str:
+    """Of two columns."""
+    values = (mean(row[key] for row in rows) for key in (first, second))
+    return " : ".join(f"{value:.{digits}f}" for value in values)
 
 
 def gap(rows: list[Row], more: str, less: str, digits: int = 1) -> str:
     """Mean difference of two columns with its 95 % interval."""
     found = [row[more] - row[less] for row in rows]
     half = stats.sem(found) * stats.t.ppf(0.975, len(found) - 1)
-    return f"{sum(found) / len(found):+.{digits}f} ± {half:.{digits}f}"
+    return f"{mean(found):+.{digits}f} ± {half:.{digits}f}"
 
 
 if __name__ == "__main__":

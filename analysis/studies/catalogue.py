@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.studies import conditions as vary
-from analysis.studies.claims import PETL_AST, SOFT_MOA, SOFT_MOE, Claim
+from analysis.studies.claims import PETL_AST, SOFT_MOA, SOFT_MOE, Claim, Says
 from analysis.studies.conditions import DENSE, SOFT, TOP1, Condition
 from softmoa.model.ast import ASTConfig
 
@@ -36,6 +37,10 @@ class Training:
     watched: bool = False
 
 
+def _claim(text: str, source: str, compared: tuple[str, Says, str | float], **more: Any) -> Claim:
+    return Claim(text, source, *compared, **more)
+
+
 def _unharmed(a: str, b: str, text: str) -> Claim:
     return Claim(text, "a departure of the public reference code", a, "no less", b)
 
@@ -46,33 +51,29 @@ TRAINING = (
         "Methods",
         vary.methods,
         (
-            Claim("Soft-MoA beats a single adapter", SOFT_MOA, SOFT, "more", ADAPTER),
-            Claim(
+            _claim("Soft-MoA beats a single adapter", SOFT_MOA, (SOFT, "more", ADAPTER)),
+            _claim(
                 "Soft-MoA beats a single adapter (here of the same size)",
                 SOFT_MOA,
-                SOFT,
-                "more",
-                MATCHED,
+                (SOFT, "more", MATCHED),
             ),
-            Claim("Soft-MoA is as accurate as Dense-MoA", SOFT_MOA, SOFT, "equal", DENSE),
-            Claim(
+            _claim("Soft-MoA is as accurate as Dense-MoA", SOFT_MOA, (SOFT, "equal", DENSE)),
+            _claim(
                 "The convolutional adapter beats the bottleneck on speech",
                 PETL_AST,
-                CONVOLUTIONAL,
-                "more",
-                ADAPTER,
+                (CONVOLUTIONAL, "more", ADAPTER),
                 tasks=SPEECH,
             ),
-            Claim("Adapters beat a linear probe", PETL_AST, ADAPTER, "more", PROBE),
-            Claim("Adapters beat LoRA", PETL_AST, ADAPTER, "more", "LoRA"),
-            Claim(
+            _claim("Adapters beat a linear probe", PETL_AST, (ADAPTER, "more", PROBE)),
+            _claim("Adapters beat LoRA", PETL_AST, (ADAPTER, "more", "LoRA")),
+            _claim(
                 "Adapters beat LoRA (here of the same size)",
                 PETL_AST,
-                MATCHED,
-                "more",
-                "LoRA, matched",
+                (MATCHED, "more", "LoRA, matched"),
             ),
-            Claim("Adapters beat deep prompts", PETL_AST, ADAPTER, "more", "Prompt tuning, deep"),
+            _claim(
+                "Adapters beat deep prompts", PETL_AST, (ADAPTER, "more", "Prompt tuning, deep")
+            ),
         ),
         minutes=90,
         tasks=("digits", "tones", "instruments", "esc10"),
@@ -82,27 +83,21 @@ TRAINING = (
         "Number of experts",
         vary.experts,
         (
-            Claim("More adapters help", SOFT_MOA, f"{SOFT}, n = 16", "more", f"{SOFT}, n = 1"),
-            Claim(
+            _claim("More adapters help", SOFT_MOA, (f"{SOFT}, n = 16", "more", f"{SOFT}, n = 1")),
+            _claim(
                 "More adapters help (here of equal width together, n r = 16)",
                 SOFT_MOA,
-                f"{SOFT}, n = 16, n r = 16",
-                "more",
-                f"{SOFT}, n = 1, n r = 16",
+                (f"{SOFT}, n = 16, n r = 16", "more", f"{SOFT}, n = 1, n r = 16"),
             ),
-            Claim(
+            _claim(
                 "Soft-MoA is as accurate as Dense-MoA, with 16 adapters",
                 SOFT_MOA,
-                f"{SOFT}, n = 16",
-                "equal",
-                f"{DENSE}, n = 16",
+                (f"{SOFT}, n = 16", "equal", f"{DENSE}, n = 16"),
             ),
-            Claim(
+            _claim(
                 "Soft routing beats one expert per token, with 16 experts",
                 SOFT_MOE,
-                f"{SOFT}, n = 16",
-                "more",
-                f"{TOP1}, n = 16",
+                (f"{SOFT}, n = 16", "more", f"{TOP1}, n = 16"),
             ),
         ),
         minutes=30,
@@ -113,19 +108,15 @@ TRAINING = (
         "Slots per expert",
         vary.slots,
         (
-            Claim(
+            _claim(
                 "Many adapters with one slot are better than two with many",
                 SOFT_MOA,
-                "n = 16, p = 1",
-                "more",
-                "n = 2, p = 8",
+                ("n = 16, p = 1", "more", "n = 2, p = 8"),
             ),
-            Claim(
+            _claim(
                 "The same, of equal width together (n r = 16)",
                 SOFT_MOE,
-                "n = 16, p = 1, n r = 16",
-                "more",
-                "n = 2, p = 8, n r = 16",
+                ("n = 16, p = 1, n r = 16", "more", "n = 2, p = 8, n r = 16"),
             ),
         ),
         minutes=8,
@@ -136,26 +127,20 @@ TRAINING = (
         "Accuracy against clips per class",
         vary.shots,
         (
-            Claim(
+            _claim(
                 "Adapters beat LoRA with 2 clips a class",
                 PETL_AST,
-                "Bottleneck adapter, 2 a class",
-                "more",
-                "LoRA, 2 a class",
+                ("Bottleneck adapter, 2 a class", "more", "LoRA, 2 a class"),
             ),
-            Claim(
+            _claim(
                 "Adapters beat LoRA with 8 clips a class",
                 PETL_AST,
-                "Bottleneck adapter, 8 a class",
-                "more",
-                "LoRA, 8 a class",
+                ("Bottleneck adapter, 8 a class", "more", "LoRA, 8 a class"),
             ),
-            Claim(
+            _claim(
                 "Soft-MoA beats a linear probe with 4 clips a class",
                 SOFT_MOA,
-                f"{SOFT}, 4 a class",
-                "more",
-                "Linear probe, 4 a class",
+                (f"{SOFT}, 4 a class", "more", "Linear probe, 4 a class"),
             ),
         ),
         minutes=15,
@@ -167,18 +152,18 @@ TRAINING = (
         "Form of Soft-MoA",
         vary.form,
         (
-            Claim(
-                "Seven experts beat a wide one of their size", SOFT_MOA, SOFT, "more", vary.ONE_WIDE
+            _claim(
+                "Seven experts beat a wide one of their size",
+                SOFT_MOA,
+                (SOFT, "more", vary.ONE_WIDE),
             ),
-            Claim("64 experts beat seven", SOFT_MOA, vary.MANY, "more", SOFT),
-            Claim(
+            _claim("64 experts beat seven", SOFT_MOA, (vary.MANY, "more", SOFT)),
+            _claim(
                 "64 experts beat one adapter as large as seven",
                 SOFT_MOA,
-                vary.MANY,
-                "more",
-                MATCHED,
+                (vary.MANY, "more", MATCHED),
             ),
-            Claim("Several slots an expert change little", SOFT_MOE, "p = 4", "equal", SOFT),
+            _claim("Several slots an expert change little", SOFT_MOE, ("p = 4", "equal", SOFT)),
         ),
         minutes=60,
         tasks=("initials", "instruments", "tones", "esc10"),
@@ -189,27 +174,21 @@ TRAINING = (
         "Place of the mixtures",
         vary.placement,
         (
-            Claim(
+            _claim(
                 "Beside MHSA is better than beside the FFN (said of one adapter, here Soft-MoA)",
                 "public reference code, README",
-                "MHSA",
-                "more",
-                "FFN",
+                ("MHSA", "more", "FFN"),
             ),
-            Claim(
+            _claim(
                 "Both places (Houlsby) are better on speech (said of one adapter, here Soft-MoA)",
                 PETL_AST,
-                "Houlsby",
-                "more",
-                "MHSA",
+                ("Houlsby", "more", "MHSA"),
                 tasks=SPEECH,
             ),
-            Claim(
+            _claim(
                 "One place (Pfeiffer) is better elsewhere (said of one adapter, here Soft-MoA)",
                 PETL_AST,
-                "MHSA",
-                "more",
-                "Houlsby",
+                ("MHSA", "more", "Houlsby"),
                 tasks=MUSIC,
             ),
         ),
@@ -220,28 +199,22 @@ TRAINING = (
         "Kind of adapter",
         vary.module,
         (
-            Claim(
+            _claim(
                 "The convolutional adapter beats the bottleneck on speech",
                 PETL_AST,
-                "Convolutional, kernel 31",
-                "more",
-                "Bottleneck",
+                ("Convolutional, kernel 31", "more", "Bottleneck"),
                 tasks=SPEECH,
             ),
-            Claim(
+            _claim(
                 "A kernel of 8 is better than 31 on other sounds",
                 PETL_AST,
-                "Convolutional, kernel 8",
-                "more",
-                "Convolutional, kernel 31",
+                ("Convolutional, kernel 8", "more", "Convolutional, kernel 31"),
                 tasks=MUSIC,
             ),
-            Claim(
+            _claim(
                 "Experts may be bottlenecks or convolutional",
                 SOFT_MOA,
-                vary.CONVOLVED,
-                "equal",
-                vary.SLOTTED,
+                (vary.CONVOLVED, "equal", vary.SLOTTED),
             ),
         ),
         minutes=7,
@@ -251,53 +224,41 @@ TRAINING = (
         "Balance of the experts",
         vary.balance,
         (
-            Claim(
+            _claim(
                 "No adapter of Soft-MoA is starved of combine weight",
                 SOFT_MOA,
-                SOFT,
-                "equal",
-                0.0,
-                "Dead experts",
+                (SOFT, "equal", 0.0),
+                measure="Dead experts",
                 margin=0.05,
             ),
-            Claim(
+            _claim(
                 "Soft-MoA is more even than one expert per token",
                 SOFT_MOA,
-                SOFT,
-                "more",
-                TOP1,
-                "Normalised entropy",
+                (SOFT, "more", TOP1),
+                measure="Normalised entropy",
             ),
-            Claim(
+            _claim(
                 "The busiest soft expert has 3 times the mass of the idlest, mean of layers",
                 SOFT_MOE,
-                SOFT,
-                "more",
-                3.0,
-                "Max/min ratio",
+                (SOFT, "more", 3.0),
+                measure="Max/min ratio",
             ),
-            Claim(
+            _claim(
                 "Switch's loss evens out the choices",
                 "Switch, arXiv 2101.03961",
-                f"{TOP1}, Switch loss",
-                "less",
-                TOP1,
-                "MaxVio",
+                (f"{TOP1}, Switch loss", "less", TOP1),
+                measure="MaxVio",
             ),
-            Claim(
+            _claim(
                 "A bias on the choice evens it out",
                 "Loss-free balancing, arXiv 2408.15664",
-                f"{TOP1}, bias",
-                "less",
-                TOP1,
-                "MaxVio",
+                (f"{TOP1}, bias", "less", TOP1),
+                measure="MaxVio",
             ),
-            Claim(
+            _claim(
                 "Switch's loss costs no accuracy",
                 "Switch, arXiv 2101.03961",
-                f"{TOP1}, Switch loss",
-                "no less",
-                TOP1,
+                (f"{TOP1}, Switch loss", "no less", TOP1),
             ),
         ),
         minutes=7,
@@ -318,12 +279,10 @@ TRAINING = (
         (
             _unharmed("Added twice", "Ours", "Adding the mixture twice costs no accuracy"),
             _unharmed("Zero positions", "Ours", "Zero position embeddings cost no accuracy"),
-            Claim(
+            _claim(
                 "Normalising the logits matters little at a small width",
                 SOFT_MOE,
-                "Ours, normalised",
-                "equal",
-                "Ours",
+                ("Ours, normalised", "equal", "Ours"),
             ),
             _unharmed(
                 "Normalised over the experts",

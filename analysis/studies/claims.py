@@ -25,6 +25,7 @@ Verdict = Literal[
     "cannot be tested at this size",
     "not tested: the runs are the same",
 ]
+Says = Literal["more", "less", "equal", "no less"]
 Row = Mapping[str, Any]
 SOFT_MOA = "Soft-MoA, arXiv 2402.00828"
 PETL_AST = "PETL for the AST, arXiv 2312.03694"
@@ -44,7 +45,7 @@ class Claim:
     text: str
     source: str
     a: str
-    says: Literal["more", "less", "equal", "no less"]
+    says: Says
     b: str | float
     measure: str = "test_accuracy"
     margin: float = NEGLIGIBLE

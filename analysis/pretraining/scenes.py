@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,12 +40,10 @@ class Targets:
         return Targets(change(self.tags), change(self.embedding), speech)
 
 
-class Scenes:
-    """Cached scenes, mapped from disk: log-mels and what the teachers said."""
+class Shards:
+    """Arrays cached in shards of equal length, mapped from disk, of these names."""
 
-    def __init__(self, shards: list[Path]):
-        self.speech = (shards[0] / "speech.npy").exists()
-        names = ("mel", "tags", "embedding", *(("speech",) if self.speech else ()))
+    def __init__(self, shards: list[Path], names: Sequence[str]):
         self.arrays = {
             name: [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
             for name in names
@@ -55,15 +53,23 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.arrays["mel"]) * self.shard
 
+    def gather(self, name: str, indices: np.ndarray) -> Tensor:
+        rows = [self.arrays[name][i // self.shard][i % self.shard] for i in indices]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+class Scenes(Shards):
+    """Cached scenes: log-mels and what the teachers said."""
+
+    def __init__(self, shards: list[Path]):
+        self.speech = (shards[0] / "speech.npy").exists()
+        super().__init__(shards, ["mel", "tags", "embedding", *["speech"] * self.speech])
+
     def take(self, indices: np.ndarray) -> tuple[Tensor, Targets]:
         """mel (b, 480, 128) and the raw targets."""
-
-        def gather(name: str) -> Tensor:
-            rows = [self.arrays[name][i // self.shard][i % self.shard] for i in indices]
-            return torch.from_numpy(np.stack(rows).astype(np.float32))
-
-        speech = gather("speech") if self.speech else None
-        return gather("mel"), Targets(gather("tags").sigmoid(), gather("embedding"), speech)
+        speech = self.gather("speech", indices) if self.speech else None
+        tags, embedding = (self.gather(name, indices) for name in ("tags", "embedding"))
+        return self.gather("mel", indices), Targets(tags.sigmoid(), embedding, speech)
 
 
 @dataclass(frozen=True)

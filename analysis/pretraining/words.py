@@ -35,7 +35,7 @@ from torch import Tensor
 from analysis.pretraining import speech_teacher, teacher, voices, word_teacher
 from analysis.pretraining.corpus import folder, read
 from analysis.pretraining.packages import HELD_OUT_PACKAGES
-from analysis.pretraining.scenes import Scale, augment
+from analysis.pretraining.scenes import Scale, Shards, augment
 from analysis.pretraining.student import WORDS, Student, ridge
 from softmoa.data.audio import SAMPLE_RATE, log_mel
 from softmoa.data.collection import trim
@@ -149,7 +149,7 @@ class Spoken:
         return Spoken(**{name: sent(value, where) for name, value in vars(self).items()})
 
 
-class Words:
+class Words(Shards):
     """Batches of cached recordings, augmented on the log-mel; numbers of words in the order of
     their first appearance, so that more shards leave them as they are.
 
@@ -164,16 +164,11 @@ class Words:
         rank: int = 0,
         scale: Scale | None = None,
     ):
-        names = ("mel", "frames", "word", "embedding")
-        self.arrays = {
-            name: [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
-            for name in names
-        }
+        super().__init__(shards, ("mel", "frames", "word", "embedding"))
         said = np.concatenate(self.arrays["word"]).tolist()
         self.names = [word for word in dict.fromkeys(said) if word][:WORDS]
         number = {word: i for i, word in enumerate(self.names)}
         self.numbers = np.array([number.get(word, -1) for word in said])
-        self.shard = len(self.arrays["mel"][0])
         self.size, self.seed, self.rank = size, seed, rank
         if scale is None:
             some = np.concatenate([part[:100] for part in self.arrays["embedding"]])
@@ -181,25 +176,17 @@ class Words:
         self.scale = scale
         self.restart(0)
 
-    def __len__(self) -> int:
-        return len(self.numbers)
-
     def restart(self, step: int) -> None:
         """Draw from here on what a run that goes on at `step` draws."""
         self.rng = np.random.default_rng([2, self.seed, self.rank, step])
 
     def draw(self) -> Spoken:
         drawn = self.rng.integers(0, len(self), self.size)
-
-        def gather(name: str) -> Tensor:
-            rows = [self.arrays[name][i // self.shard][i % self.shard] for i in drawn]
-            return torch.from_numpy(np.stack(rows).astype(np.float32))
-
-        frames = gather("frames").long()
-        mel = gather("mel")[:, : int(frames.max())]
+        frames = self.gather("frames", drawn).long()
+        mel = self.gather("mel", drawn)[:, : int(frames.max())]
         mel = augment(mel, self.rng, int(WIDEST_MASK * mel.shape[1]))
         numbers = torch.from_numpy(self.numbers[drawn])
-        return Spoken(mel, frames, numbers, self.scale(gather("embedding")))
+        return Spoken(mel, frames, numbers, self.scale(self.gather("embedding", drawn)))
 
 
 def word_loss(student: Student, spoken: Spoken) -> Tensor:

@@ -6,10 +6,10 @@ The synthesiser is the package `tinysoundfont` 0.3.7, fetched when needed and no
 from __future__ import annotations
 
 import importlib
-import mmap
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -78,17 +78,14 @@ class Recording:
 
 def recordings(path: Path) -> list[Recording]:
     """All recordings of a soundfont, mapped from disk."""
-    data, tables = np.memmap(path, np.uint8, mode="r"), _tables(path)
-    start = tables[b"smpl"][0]
-    players = samples_by_program(path)
+    tables, players = _tables(path), samples_by_program(path)
+    everything = np.frombuffer(tables[b"smpl"], "<i2")
     found = []
-    for number, row in enumerate(struct.iter_unpack("<20sIIIIIBbHH", _read(path, tables[b"shdr"]))):
+    for number, row in enumerate(struct.iter_unpack("<20sIIIIIBbHH", tables[b"shdr"])):
         name, first, last, _, _, rate, *_ = row
         playing = tuple(sorted(p for p, samples in players.items() if number in samples))
-        samples = data[start + 2 * first : start + 2 * last].view("<i2")
-        found.append(
-            Recording(number, name.split(b"\0")[0].decode("latin-1"), rate, playing, samples)
-        )
+        said = name.split(b"\0")[0].decode("latin-1")
+        found.append(Recording(number, said, rate, playing, everything[first:last]))
     return found[:-1]  # the last row only marks the end
 
 
@@ -101,7 +98,7 @@ def samples_by_program(path: Path) -> dict[int, frozenset[int]]:
     tables = _tables(path)
 
     def rows(name: bytes, layout: str) -> list[tuple]:
-        return list(struct.iter_unpack(layout, _read(path, tables[name])))
+        return list(struct.iter_unpack(layout, tables[name]))
 
     headers, instruments = rows(b"phdr", "<20sHHHIII"), rows(b"inst", "<20sH")
     played = _pointers(rows(b"pbag", "<HH"), rows(b"pgen", "<HH"), INSTRUMENT)
@@ -127,27 +124,19 @@ def _pointers(bags: list[tuple], generators: list[tuple], kind: int) -> list[set
     ]
 
 
-def _tables(path: Path) -> dict[bytes, tuple[int, int]]:
-    """Where the tables of a soundfont start and end, by name."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = {}
-        for kind, start, end in _chunks(data, 12, len(data)):
-            if kind == b"LIST":
-                found |= {name: (a, b) for name, a, b in _chunks(data, start + 4, end)}
-        return found
-
-
-def _read(path: Path, place: tuple[int, int]) -> bytes:
-    with path.open("rb") as file:
-        file.seek(place[0])
-        return file.read(place[1] - place[0])
-
-
-def _chunks(data: mmap.mmap, start: int, end: int) -> list[tuple[bytes, int, int]]:
-    """(name, start, end) of the chunks of a RIFF file between two places."""
-    found = []
-    while start < end:
-        length = struct.unpack_from("<I", data, start + 4)[0]
-        found.append((data[start : start + 4], start + 8, start + 8 + length))
-        start += 8 + length + length % 2
+def _tables(path: Path) -> dict[bytes, memoryview]:
+    """The tables of a soundfont by name, mapped from disk."""
+    found = {}
+    for kind, content in _chunks(memoryview(np.memmap(path, np.uint8, mode="r"))[12:]):
+        if kind == b"LIST":
+            found |= dict(_chunks(content[4:]))
     return found
+
+
+def _chunks(riff: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """(name, content) of one chunk of a RIFF file after the other."""
+    start = 0
+    while start < len(riff):
+        (length,) = struct.unpack_from("<I", riff, start + 4)
+        yield bytes(riff[start : start + 4]), riff[start + 8 : start + 8 + length]
+        start += 8 + length + length % 2

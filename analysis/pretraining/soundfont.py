@@ -127,7 +127,7 @@ def _pointers(bags: list[tuple], generators: list[tuple], kind: int) -> list[set
 def _tables(path: Path) -> dict[bytes, memoryview]:
     """The tables of a soundfont by name, mapped from disk."""
     found = {}
-    for kind, content in _chunks(memoryview(np.memmap(path, np.uint8, mode="r"))[12:]):
+    for kind, content in _chunks(np.memmap(path, np.uint8, mode="r").data[12:]):
         if kind == b"LIST":
             found |= dict(_chunks(content[4:]))
     return found

@@ -133,12 +133,12 @@ class Trial:
             models.append(model)
 
         curve: list[Result] = []
-        truth: tuple[int, ...] = ()
-        finished, state = None, {}
+        plan = finished = None
+        state: dict[str, Tensor] = {}
         departed = self.arm.departed(base)
         for event in compare(departed, task, comparison, prepare):
             if isinstance(event, Planned):
-                truth = event.truth
+                plan = event
             elif isinstance(event, RunFailed):
                 raise ValueError(event.message)
             elif isinstance(event, TrainedBundle):
@@ -149,19 +149,18 @@ class Trial:
                 if isinstance(event.event, Evaluated):
                     step = {"step": event.event.step, "accuracy": event.event.accuracy}
                     curve.append(step | balance_of(models[0], task.valid))
-        assert finished is not None
+        assert plan is not None and finished is not None
         result: Result = {
             name: getattr(finished, name)
             for name in ("trained_parameters", "train_clips", "val_accuracy", "test_accuracy")
             + MEASURED[:3]
         }
-        right = (a == b for a, b in zip(truth, finished.predicted, strict=True))
+        right = (a == b for a, b in zip(plan.truth, finished.predicted, strict=True))
         answers = repr((finished.predicted, finished.confidence)).encode()
         result["answers"] = hashlib.sha256(answers).hexdigest()[:12]
         result["probe_accuracy"] = finished.probe_accuracy
         result["right"] = "".join("01"[hit] for hit in right)
-        names = list(dict.fromkeys(clip.group for clip in task.test))
-        result["groups"] = [names.index(clip.group) for clip in task.test]
+        result["groups"] = list(plan.groups)
         if self.watched:
             result |= {"curve": curve} | balance_of(models[0], task.test)
         if self.arm.departure:

@@ -213,6 +213,11 @@ def _check(events: list[ComparisonEvent]) -> None:
         if isinstance(event, ProbeScored | RunFinished):
             if max(event.predicted, default=0) >= len(plan.labels):
                 raise ValueError("a prediction that is no class")
+            if len(event.confidence) != len(event.predicted):
+                raise ValueError("a prediction without its confidence")
+        if isinstance(event, ProbeScored) and event.split == "test" and event.predicted:
+            if len(event.predicted) != len(plan.clips_in(event.fold)):
+                raise ValueError("not one prediction for every test clip")
         if isinstance(event, (Preparing, ProbeScored, TrainedBundle, RunKept)):
             continue
         of = planned[event.run]
@@ -232,8 +237,7 @@ def _check(events: list[ComparisonEvent]) -> None:
                 raise ValueError("a run that ends twice")
             over.add(event.run)
         if isinstance(event, RunFinished):
-            clips = len(plan.clips_in(event.fold))
-            if event.fold != of.fold or not len(event.predicted) == len(event.confidence) == clips:
+            if event.fold != of.fold or len(event.predicted) != len(plan.clips_in(event.fold)):
                 raise ValueError("not one prediction for every test clip")
 
 

@@ -76,6 +76,15 @@ def test_what_cannot_be_is_refused_at_the_door(tmp_path, kind, values):
         read(tmp_path, changed(kind, **values))
 
 
+@pytest.mark.parametrize("values", [{"fold": ""}, {"fold": "9"}, {"predicted": [0]}])
+def test_a_probe_that_does_not_answer_its_fold_is_refused(tmp_path, values):
+    lines = copy.deepcopy(LINES)
+    tested = [x for x in lines if x["event"] == "ProbeScored" and x["split"] == "test"]
+    tested[0].update(values)
+    with pytest.raises(TaskError, match="holds no comparison"):
+        read(tmp_path, lines)
+
+
 @pytest.mark.parametrize("line", ['""', "[]", "5", "null", '{"event": 5}'])
 def test_a_line_that_is_no_event_is_refused(tmp_path, line):
     for lines in ([*BRIEF, line], [line, *BRIEF]):
@@ -176,4 +185,4 @@ def test_mutated_logs_are_refused_or_can_be_drawn(tmp_path, seed):
         used += 1
         draw(saved)
         assert all(isinstance(e.test_accuracy, float) for e in saved if isinstance(e, RunFinished))
-    assert used
+    assert used > 5

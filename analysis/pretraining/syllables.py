@@ -48,10 +48,11 @@ TWO_WAYS = """
 ㄨㄢ uan wan, ㄨㄣ un wen, ㄨㄤ uang wang, ㄨㄥ ong weng,
 ㄩ u yu, ㄩㄝ ue yue, ㄩㄢ uan yuan, ㄩㄣ un yun, ㄩㄥ iong yong
 """  # finals: after an initial, alone
-FINALS = {"": ("i", "")} | {final: (latin, latin) for final, latin in ALIKE.items()}
-for _row in TWO_WAYS.split(","):
-    _final, _after, _alone = _row.split()
-    FINALS[_final] = _after, _alone
+FINALS = {
+    "": ("i", ""),
+    **{final: (latin, latin) for final, latin in ALIKE.items()},
+    **{final: (after, alone) for final, after, alone in map(str.split, TWO_WAYS.split(","))},
+}
 
 
 def pinyin(syllable: str) -> str:

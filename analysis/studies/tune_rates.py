@@ -95,19 +95,19 @@ def tune(
                         shots,
                         interleave=False,
                     )
-                    entries: dict[str, tuple[str, Choice]] = {}  # of runs
+                    entries: dict[str, tuple[str, float]] = {}  # run -> entry and rate
                     last: dict[str, Evaluated] = {}
                     for event in compare(base, task, comparison):
                         if isinstance(event, Planned):
-                            runs = [run.run for run in event.runs]
-                            entries = dict(
-                                zip(runs, zip(missing, choices, strict=True), strict=True)
-                            )
+                            entries = {
+                                of.run: (entry, of.learning_rate)
+                                for of, entry in zip(event.runs, missing, strict=True)
+                            }
                         if not isinstance(event, (RunEvent, RunFailed)):
                             continue
-                        entry, choice = entries[event.run]
+                        entry, rate = entries[event.run]
                         row = dict(zip(KEY, (*key, entry, f"{factor:g}"), strict=True))
-                        row["rate"] = f"{choice.learning_rate:g}"
+                        row["rate"] = f"{rate:g}"
                         if isinstance(event, RunFailed):
                             rows.writerow(row | {"accuracy": FAILED, "loss": FAILED})
                         elif isinstance(event.event, Evaluated):

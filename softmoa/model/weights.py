@@ -96,9 +96,9 @@ def load(name: str | Repository) -> Loaded:
     first, unless it is given as a Repository, as names from strangers must be. Raises WeightsError
     if there is none of that name or it cannot be had here.
     """
-    if backbone := BACKBONES.get(str(name)):
+    if isinstance(name, str) and (backbone := BACKBONES.get(name)):
         if backbone.embedded:
-            return load_embedded(ASSETS / backbone.file, backbone.name)
+            return load_embedded(ASSETS / backbone.file, name)
         repository = Repository(backbone.hub)
     elif isinstance(name, str) and Path(name).is_dir():
         return load_hub_folder(Path(name))

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from softmoa.data import audio
-from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens import export
 from softmoa.lens.balance import at_work
 from softmoa.lens.classify import Classification
@@ -95,7 +94,7 @@ def report_png(result: Classification, choice: Choice) -> bytes:
 
 def played(waveform: torch.Tensor) -> tuple[int, np.ndarray]:
     """(samples,) at 16 kHz as a player takes them; floats it would raise to full loudness."""
-    return SAMPLE_RATE, (waveform.clamp(-1, 1) * 32767).round().short().numpy()
+    return audio.SAMPLE_RATE, (waveform.clamp(-1, 1) * 32767).round().short().numpy()
 
 
 def spectrogram(path: Path) -> Image.Image:

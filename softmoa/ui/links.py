@@ -33,6 +33,7 @@ class Query:
     problems: list[str] = field(default_factory=list)
 
     def whole(self, key: str, low: int, high: int) -> int | None:
+        """A whole number from low to high; None where there is none, or another value."""
         text = self.values.get(key)
         if text is None:
             return None
@@ -42,6 +43,7 @@ class Query:
         return None
 
     def one_of(self, key: str, names: Collection[str]) -> str | None:
+        """One of some names; None where there is none, or another value."""
         text = self.values.get(key)
         if text is None or text in names:
             return text

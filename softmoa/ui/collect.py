@@ -18,7 +18,7 @@ from softmoa.ui.collect_train import Training, expired, takes, titled
 from softmoa.ui.compare import Compare
 from softmoa.ui.drawing import spectrogram
 from softmoa.ui.examples import clip_name
-from softmoa.ui.figure import QUIET, Gallery, Note, Player, Recorder, Table
+from softmoa.ui.figure import QUIET, Gallery, Note, Player, Recorder, Table, progress_on
 
 QUICK: dict[str, Any] = QUIET | {"concurrency_limit": 4}
 REMOVE, CLEAR = "Remove this class", "Delete everything"
@@ -102,7 +102,7 @@ class Sounds:
         self.name.change(may_add, self.name, add, trigger_mode="always_last", **QUICK)
         label.input(lambda: _button(REMOVE), None, self.remove, **QUICK)
         pack.click(self.write_takes, mine, self.zip, **QUICK)
-        unpacking = {**QUICK, "show_progress": "full", "show_progress_on": [self.status]}
+        unpacking = QUICK | progress_on(self.status)
         unpacked = self.upload.upload(
             self.add_zip, [mine, self.upload], [mine, self.status], **unpacking
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import gradio as gr
 
@@ -21,7 +20,7 @@ from softmoa.training.scoreboard import Scoreboard, conclusion
 from softmoa.ui import compare, comparing, standings
 from softmoa.ui.checks import refuse, refusing
 from softmoa.ui.compare import Compare
-from softmoa.ui.figure import ON_MODEL, QUIET, Figure, Note, Recorder, Stream, Table
+from softmoa.ui.figure import ON_MODEL, QUIET, Figure, Note, Recorder, Stream, Table, progress_on
 from softmoa.ui.jobs import Job
 from softmoa.ui.microphone import Recent, follow
 from softmoa.ui.take_next import take_next
@@ -75,15 +74,14 @@ class Training:
             )
             Note("On the command line: `python -m softmoa classify SOUND --bundle FILE`.")
 
-        model: dict[str, Any] = ON_MODEL | {"show_progress": "full"}
         shown = [*self.buttons, self.stop, self.job_id, self.progress, self.tried, self.verdict,
                  self.table, self.use, self.home]  # fmt: skip
         trained = self.train.click(self.run, mine, shown, concurrency_limit=None, **QUIET)
-        trained.success(next_of, [mine, self.use], self.next, **model)
+        trained.success(next_of, [mine, self.use], self.next, **ON_MODEL | progress_on(self.next))
         self.stop.click(stop, self.job_id, None, queue=False, **QUIET)
         self.race.click(raced.race, raced.own_tasks, raced.raced, **QUIET)
-        test.change(name_sound, [self.use, test], answer, **model)
-        self.use.input(name_sound, [self.use, test], answer, **model)
+        for event in (test.change, self.use.input):
+            event(name_sound, [self.use, test], answer, **ON_MODEL | progress_on(answer))
         self.use.change(bundle_file, self.use, self.home, **QUIET)
 
         def hear(recent: Recent, key: str) -> dict:

@@ -23,7 +23,7 @@ from softmoa.ui import compare_form, comparing, jobs, standings
 from softmoa.ui.compare_form import Form
 from softmoa.ui.compare_runs import Runs
 from softmoa.ui.explore import Explored
-from softmoa.ui.figure import ON_MODEL, PRIVATE, QUIET, Figure, Note, Table, growing, growth
+from softmoa.ui.figure import ON_MODEL, QUIET, Figure, Note, Table, growing, growth
 from softmoa.ui.jobs import Job
 from softmoa.ui.links import Linked
 
@@ -63,14 +63,14 @@ class Compare:
         self.link = Linked("compare", tab, {"run": job_id})  # `find_again` opens it
 
         asked, saved = [*self.form.controls, job_id, began], self.form.saved
-        begun = self.start.click(compare_form.begin, asked, [job_id, began], **PRIVATE)
+        begun = self.start.click(compare_form.begin, asked, [job_id, began], **QUIET)
         opening = [saved, self.own_tasks, job_id, began]
-        events = [begun, saved.upload(compare_form.open_saved, opening, job_id, **PRIVATE)]
+        events = [begun, saved.upload(compare_form.open_saved, opening, job_id, **QUIET)]
         for name, button in self.form.recorded.items():
             recorded = partial(compare_form.open_recorded, name)
-            events.append(button.click(recorded, [job_id, began], job_id, **PRIVATE))
-        events.append(demo.load(self.find_again, None, [job_id, tabs], **PRIVATE))
-        self.stop.click(compare_form.stop, [job_id, began], None, queue=False, **PRIVATE)
+            events.append(button.click(recorded, [job_id, began], job_id, **QUIET))
+        events.append(demo.load(self.find_again, None, [job_id, tabs], **QUIET))
+        self.stop.click(compare_form.stop, [job_id, began], None, queue=False, **QUIET)
         choices = self.stage.choices
         # Changed in place for a watch that runs.
         view = gr.State({name: control.value for name, control in choices.items()})
@@ -88,7 +88,7 @@ class Compare:
             event.success(self.runs.suggest, [job_id, self.runs.run], self.runs.next, **ON_MODEL)
         for choice in choices.values():
             chosen = [job_id, view, *choices.values()]
-            choice.input(self.stage.turn, chosen, self.stage.drawn, queue=False, **PRIVATE)
+            choice.input(self.stage.turn, chosen, self.stage.drawn, queue=False, **QUIET)
 
     def race(self, own: list) -> dict:
         """Open the tab with the visitor's own sounds as the task."""

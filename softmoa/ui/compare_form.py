@@ -17,7 +17,7 @@ from softmoa.training.cost import duration
 from softmoa.training.plan import Comparison, plan, title
 from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, refusing, text
-from softmoa.ui.figure import PRIVATE, QUIET, Note
+from softmoa.ui.figure import QUIET, Note
 
 DEFAULT_TASK = "initials"  # half a minute a run, and one where methods can part from the probe
 SHOTS = {"5": 5, "10": 10, "20": 20, "all": 0}
@@ -110,8 +110,8 @@ class Form:
         self.chosen = [self.preset, self.task, self.methods, self.shots]
         # In the queue, since a warning reaches the page no other way.
         self.preset.input(self.choose, [self.preset, own_tasks], self.chosen, **QUIET)
-        unit.input(lambda unit: gr.Slider(*budget(unit)), unit, amount, queue=False, **PRIVATE)
-        own_tasks.change(_offer, [own_tasks, self.task], self.task, queue=False, **PRIVATE)
+        unit.input(lambda unit: gr.Slider(*budget(unit)), unit, amount, queue=False, **QUIET)
+        own_tasks.change(_offer, [own_tasks, self.task], self.task, queue=False, **QUIET)
         changes = [control.change for control in self.controls if control is not own_tasks]
         one: dict[str, Any] = QUIET | {"concurrency_id": "estimate", "concurrency_limit": 1}
         one |= {"trigger_mode": "always_last"}

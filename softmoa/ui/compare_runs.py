@@ -19,7 +19,7 @@ from softmoa.ui.backbones import Own, bundle_choices, keep_own
 from softmoa.ui.checks import check_room, refuse
 from softmoa.ui.drawing import played
 from softmoa.ui.explore import Explored
-from softmoa.ui.figure import PRIVATE, Chart, Note, Player, Table, chart
+from softmoa.ui.figure import PRIVATE, QUIET, Chart, Note, Player, Table, chart
 from softmoa.ui.jobs import Job
 from softmoa.ui.take_next import take_next
 
@@ -77,7 +77,7 @@ class Runs:
             self.send_to_explore,
             [job_id, self.run, self.heard, explored.own, explored.again],
             [explored.bundle, explored.backbone, explored.sound, tabs, explored.again],
-            **PRIVATE,
+            **QUIET,
         )
 
     def show(self, job: Job, board: Scoreboard) -> dict:

@@ -31,7 +31,7 @@ from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import contributions, meter, patch_rows, truth
 from softmoa.ui.examples import clip_name, example_clips, gallery
 from softmoa.ui.explore_files import make_file
-from softmoa.ui.figure import MATH, ON_MODEL, PRIVATE, QUIET, Chart, Note, chart
+from softmoa.ui.figure import MATH, ON_MODEL, PRIVATE, QUIET, Chart, Note, chart, progress_on
 from softmoa.ui.flow import Flow
 from softmoa.ui.hub_bundles import HubBundles, name_of_key
 from softmoa.ui.links import Linked, Query
@@ -117,16 +117,14 @@ class Explored:
         self.bundle.change(
             lambda bundle: gr.Dataset(samples=_names(bundle)), self.bundle, self.examples, **QUIET
         )
-        self.sound.change(clip_name, self.sound, self.clip, queue=False, **PRIVATE)
-        event: dict[str, Any] = ON_MODEL | {"show_progress": "full"}
+        self.sound.change(clip_name, self.sound, self.clip, queue=False, **QUIET)
         self.run = gr.on(
             [self.sound.change, self.bundle.input, self.again.change],
             self.run_model,
             [self.sound, self.bundle, self.backbone],
             [*self.answered(None)],
-            show_progress_on=[self.stage],
             trigger_mode="always_last",
-            **event,
+            **ON_MODEL | progress_on(self.stage),
         )
         for chosen in (model.chosen, loaded):
             chosen.then(lambda: time.time(), None, self.again, **QUIET)

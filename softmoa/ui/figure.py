@@ -18,7 +18,8 @@ from softmoa.data.audio import SAMPLE_RATE
 
 MODEL_QUEUE = "model"  # concurrency group of everything that runs a model
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
+# On no component: gradio's page goes through all that ever showed progress, at every event.
+QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden", "show_progress_on": []}
 ON_MODEL: dict[str, Any] = QUIET | {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
 MATH = [{"left": "$", "right": "$", "display": False}]
 
@@ -39,6 +40,11 @@ Recorder = partial(
 Stream = partial(
     gr.Audio, sources=["microphone"], type="filepath", streaming=True, buttons=["download"]
 )
+
+
+def progress_on(*places: Component) -> dict[str, Any]:
+    """What has an event show on these components that it works."""
+    return {"show_progress": "full", "show_progress_on": places}
 
 
 def redrawn(

@@ -1,4 +1,4 @@
-"""The Live tab: the microphone's last seconds, classified about twice a second."""
+"""The Live tab: the microphone's last seconds, classified up to four times a second."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Places = tuple[str, ...]
 def build(tab: gr.Tab) -> Linked:
     """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
     gr.Markdown(
-        f"The microphone's last {SECONDS:g} seconds go through the model about twice a second. "
-        "Press *Record*, make a noise, and watch. Only those seconds are used; what the server "
-        f"stores on the way is deleted about {limits().upload_minutes} minutes later."
+        "Press *Record*, make a noise, and watch: the microphone's last "
+        f"{SECONDS:g} seconds go through the model up to four times a second. Only those are used; "
+        "what the server stores on the way is deleted about "
+        f"{limits().upload_minutes} minutes later."
     )
     places, past = gr.State(()), gr.State(())
     with gr.Row():

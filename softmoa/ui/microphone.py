@@ -1,4 +1,4 @@
-"""A microphone that is followed: what it hears is named at once, about twice a second.
+"""A microphone that is followed: what it hears is named at once, up to four times a second.
 
 Two events share the work. The stream only keeps what was heard; a timer asks the model, in the
 queue of everything that runs one, which a stream would hold to its end. A tick that comes while the
@@ -21,7 +21,7 @@ from softmoa.data.audio import AudioError, hear
 from softmoa.ui.figure import ON_MODEL, QUIET
 
 SECONDS = 3.0  # of sound that are kept
-EVERY = 0.5  # seconds between two chunks, and between two updates
+EVERY = 0.25  # seconds between two chunks, and between two updates
 SILENT = 15.0  # seconds without a chunk after which the timer stops; a busy machine has gaps
 
 

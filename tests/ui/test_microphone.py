@@ -42,3 +42,15 @@ def test_what_is_sent_is_read_by_the_one_decoder(demo, tmp_path):
     assert recent.rate == 8000 and len(recent.samples) == 8000 * microphone.SECONDS
     (tmp_path / "chunk.wav").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/secret.aac\n")
     assert received(str(tmp_path / "chunk.wav"), recent) is recent
+
+
+def test_few_components_show_progress(demo):
+    """At every event gradio's page looks through all that have shown some, and what is in them; ten
+    pieces of a microphone come in a second."""
+    shown = [
+        place
+        for event in demo.fns.values()
+        for place in (event.outputs if event.show_progress_on is None else event.show_progress_on)
+    ]
+    assert 10 < len(shown) < 30
+    assert not [place for place in shown if isinstance(place, gr.blocks.BlockContext)]

@@ -34,7 +34,7 @@ def app(setting: Setting) -> list[Result]:
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         return [
-            Result("start to the first page", 1000 * started, target=12_000),
+            Result("start to the first page", 1000 * started, target=4_000),
             *uploads(browser, address, setting.rounds),
             switch(page, address, setting.rounds),
             *usual_comparison(page, address, "Mandarin tones"),

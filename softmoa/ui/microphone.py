@@ -21,7 +21,7 @@ from softmoa.data.audio import AudioError, hear
 from softmoa.ui.figure import ON_MODEL, QUIET
 
 SECONDS = 3.0  # of sound that are kept
-EVERY = 0.25  # seconds between two chunks, and between two updates
+EVERY = 0.25  # seconds between two updates; of chunks, gradio 6.31 sends ten a second regardless
 SILENT = 15.0  # seconds without a chunk after which the timer stops; a busy machine has gaps
 
 

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -45,6 +46,9 @@ from softmoa.ui.lesson import tab as lesson
 from softmoa.ui.links import Linked
 
 SWEPT_EVERY = 60  # seconds
+# Of Python's interpreter, a fiftieth of its own: every operation of torch lets go of it and asks
+# for it again, so beside somebody's long loop a pass of the model waits that often.
+TURN = 0.0001  # seconds
 M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
@@ -163,6 +167,7 @@ def serve(demo: gr.Blocks, host: str | None, port: int | None) -> None:
     if it cannot be served there, or if comparisons cannot be kept.
     """
     _share_arenas()
+    sys.setswitchinterval(TURN)
     comparing.claim()
     try:
         if host:  # one that this machine has not: gradio would try every port, five seconds each

@@ -17,7 +17,7 @@ from softmoa.ui.checks import not_stored, plain, refuse, warn
 from softmoa.ui.collect_train import Training, expired, takes, titled
 from softmoa.ui.compare import Compare
 from softmoa.ui.drawing import spectrogram
-from softmoa.ui.examples import clip_name
+from softmoa.ui.examples import is_offered
 from softmoa.ui.figure import QUIET, Gallery, Note, Player, Recorder, Table, progress_on
 
 QUICK: dict[str, Any] = QUIET | {"concurrency_limit": 4}
@@ -312,5 +312,5 @@ def _button(text: str, variant: Any = "secondary") -> gr.Button:
 
 def _delete_upload(path: str) -> None:
     """The server's copy of what was sent: what is kept of it is in the collection."""
-    if not clip_name(path):  # the examples lie there for all visitors
+    if Path(path).exists() and not is_offered(path):
         Path(path).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+from functools import lru_cache
 from pathlib import Path
 
 from softmoa.data.tasks import EMBEDDED
@@ -30,6 +31,18 @@ def gallery(bundle: str) -> dict[str, Path]:
         else min((tested / label).iterdir())
         for label in info.labels
     }
+
+
+@lru_cache(maxsize=1)
+def offered() -> frozenset[Path]:
+    """The clips of all galleries."""
+    return frozenset(clip for bundle in bundles() for clip in gallery(bundle).values())
+
+
+def is_offered(path: str) -> bool:
+    """Whether a file is gradio's copy of a clip of some gallery, which lies there for everybody."""
+    alike = [clip for clip in offered() if clip.name == Path(path).name]
+    return any(filecmp.cmp(path, clip, shallow=False) for clip in alike)
 
 
 def clip_name(path: str | None) -> str:

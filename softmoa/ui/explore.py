@@ -29,7 +29,7 @@ from softmoa.ui.changed import Changed
 from softmoa.ui.checks import refusing, warn
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import contributions, meter, patch_rows, truth
-from softmoa.ui.examples import clip_name, example_clips, gallery
+from softmoa.ui.examples import clip_name, example_clips, gallery, offered
 from softmoa.ui.explore_files import make_file
 from softmoa.ui.figure import MATH, ON_MODEL, PRIVATE, QUIET, Chart, Note, chart, progress_on
 from softmoa.ui.flow import Flow
@@ -89,7 +89,7 @@ class Explored:
                     samples_per_page=30,
                     elem_id="examples",
                 )
-                for clip in {clip for bundle in bundles() for clip in gallery(bundle).values()}:
+                for clip in offered():
                     self.sound.move_resource_to_block_cache(clip)
                 self.sound.keep_in_cache.update(self.sound.temp_files)  # copied there once
                 with gr.Accordion("Model", open=False, elem_id="model"):

@@ -109,4 +109,4 @@ def _sources(result: Classification, by: str) -> tuple[torch.Tensor, list[str]]:
             for a, b in pairwise(cuts.tolist())
         ]
     special = torch.full((SPECIAL_TOKENS,), len(names))
-    return torch.cat([special, of_patch]), [*names, "tokens of the whole clip"]
+    return torch.cat([special, of_patch]), [*names, "whole clip"]

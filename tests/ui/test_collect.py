@@ -27,7 +27,7 @@ from softmoa.lens.evaluation import Prediction
 from softmoa.methods.bundle import read_info
 from softmoa.model.weights import ASSETS
 from softmoa.ui import collect, collect_train, comparing, take_next
-from softmoa.ui.examples import example_clips
+from softmoa.ui.examples import example_clips, gallery
 from softmoa.ui.microphone import Recent, listen
 
 PITCH = {"low": 300, "high": 2500}
@@ -264,10 +264,12 @@ def test_no_upload_stays_and_an_example_does(sounds, mine, tmp_path):
     shutil.copy(example_clips()["bell"], clip)
     sounds.add_take(mine, "low", str(clip))
     assert not clip.exists() and places(mine)["low"] == TAKES + 1
-    example = Path(shutil.copy(example_clips()["bell"], tmp_path / "bell.ogg"))
-    sounds.add_take(mine, "low", str(example))
-    sounds.add_zip(mine, str(example))
-    assert example.exists() and places(mine)["low"] == TAKES + 2
+    for offered in example_clips()["bell"], gallery("digits-soft-moa")["seven"]:
+        example = Path(shutil.copy(offered, tmp_path / offered.name))
+        sounds.add_take(mine, "low", str(example))
+        sounds.add_zip(mine, str(example))
+        assert example.exists()
+    assert places(mine)["low"] == TAKES + 3
 
 
 def places(mine: Current) -> dict[str, int]:

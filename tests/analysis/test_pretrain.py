@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from analysis.pretraining import pretrain, train_tags, validation
+from analysis.pretraining.average import mean_of
 from analysis.pretraining.initialise import AST_SMALL
 from analysis.pretraining.packages import PACKAGES, TEST_PACKAGES
 from analysis.pretraining.pretrain import Options, Run, Sources, average_gradients
@@ -191,3 +192,9 @@ def test_calibrated_a_first_tag_is_as_often_right_as_its_probability_says(monkey
     weight, bias = model.found
     assert torch.allclose(weight, slope * model.head.linear.weight)
     assert torch.allclose(bias, slope * model.head.linear.bias + shift)
+
+
+def test_the_mean_of_weights_keeps_their_precision():
+    states = [{"w": torch.tensor(row, dtype=torch.half)} for row in ([1.0, 3.0], [4.0, 3.0])]
+    mean = mean_of(states)["w"]
+    assert mean.tolist() == [2.5, 3.0] and mean.dtype is torch.half

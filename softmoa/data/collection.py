@@ -91,8 +91,10 @@ class Collection:
         if len(self.rows) >= limits.clips:
             raise TaskError(f"At most {limits.clips} clips can be used.")
         sound = trim(audio.load(source, TAKE_SECONDS).waveform)
+        written = audio.encode(sound)
+        self._check_room(len(written), limits)
         path = self._free(label, "take.wav")
-        path.write_bytes(audio.encode(sound))
+        path.write_bytes(written)
         rows = (*self.rows, Row(path, label))
         return replace(self, rows=rows), len(sound) / audio.SAMPLE_RATE
 
@@ -123,6 +125,7 @@ class Collection:
             raise TaskError(
                 f"The class '{long[0][:LONGEST_LABEL]}…' has more than {LONGEST_LABEL} letters."
             )
+        self._check_room(sum(row.path.stat().st_size for row in rows), limits)
         moved = []
         for row in rows:
             free = self._free(row.label, row.path.name)
@@ -141,6 +144,13 @@ class Collection:
         if len(self.labels) < 2:
             raise TaskError("Name at least two classes and record a few takes of each.")
         return own.build(self.rows, self.remarks, "your-sounds", seed)
+
+    def _check_room(self, more: int, limits: DataLimits) -> None:
+        """Raises TaskError where so many bytes more are too many: together no more than one zip."""
+        here = sum(row.path.stat().st_size for row in self.rows)
+        kept, most = (here + more) / 1e6, limits.zip.total_mb
+        if kept > most:
+            raise TaskError(f"All sounds would have {kept:.0f} MB; at most {most:g} MB are kept.")
 
     def _free(self, label: str, name: str) -> Path:
         """A path for a clip of a class, not in use; the name decides the clip's split."""

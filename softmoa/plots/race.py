@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import floor
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,6 +18,8 @@ from softmoa.plots.style import QUIET, SIGNED, expert_colour, figure
 SHARES = ("validation accuracy", "test accuracy")  # titles of axes in percent
 MOST_STEPS = 16  # of a course that are shown
 LEGEND_EXPERTS = 8  # more are named where one points
+MOST_ROWS = 20  # methods whose shares are shown, as many as may race by default
+MOST_MIXTURES = 48  # of a method
 MOST_EXPERTS = 32  # that have a colour each; the rest are one
 MOST_CLASSES = 60  # of a confusion matrix, the most confused ones
 MOST_COUNTS = 20  # classes up to which the counts of a confusion matrix can be read
@@ -103,25 +105,29 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
         yaxis={"range": [len(methods) - 0.6, -0.75], "showticklabels": False, "fixedrange": True,
                "showgrid": False, "zeroline": False},
     )  # fmt: skip
-    for place, of in enumerate(methods):
-        picture.add_scatter(
-            x=[low, of.accuracy], y=[place] * 2, mode="lines+markers",
-            line={"color": of.colour, "width": 4}, name=of.name,
-            marker={"size": [0, 14], "color": of.colour, "opacity": 1},
-            error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
-            hovertemplate=f"{of.told}<extra></extra>",
-        )  # fmt: skip
+    # All at once: plotly looks through all that is there whenever one is added.
+    picture.add_traces(
+        [
+            go.Scatter(
+                x=[low, of.accuracy], y=[place] * 2, mode="lines+markers",
+                line={"color": of.colour, "width": 4}, name=of.name,
+                marker={"size": [0, 14], "color": of.colour, "opacity": 1},
+                error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
+                hovertemplate=f"{of.told}<extra></extra>",
+            )
+            for place, of in enumerate(methods)
+        ]
+    )  # fmt: skip
     beside = {"xref": "paper", "yanchor": "bottom"}
     left, right = beside | {"x": 0, "xanchor": "left"}, beside | {"x": 1, "xanchor": "right"}
+    head = {"yref": "paper", "y": 1, "yshift": 4, "font_size": 12}
+    said = [{"text": title, **left, **head}, {"text": cost_title, **right, **head}]
     for place, of in enumerate(methods):
         name, comma, options = of.name.partition(", ")
         small = f"{name}{comma}<span style='font-size:9px'>{options}</span>"
         above = {"y": place, "yshift": 2, "font_size": 11}
-        picture.add_annotation(text=small, **left, **above)
-        picture.add_annotation(text=of.cost, **right, **above)
-    head = {"yref": "paper", "y": 1, "yshift": 4, "font_size": 12}
-    picture.add_annotation(text=title, **left, **head)
-    picture.add_annotation(text=cost_title, **right, **head)
+        said += [{"text": small, **left, **above}, {"text": of.cost, **right, **above}]
+    picture.update_layout(annotations=[go.layout.Annotation(**of) for of in said])
     if probe is not None:
         picture.add_vline(probe, line={"dash": "dot", "color": QUIET})
     return picture
@@ -173,11 +179,13 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
     """Share of every expert against step: a row per method, a panel per mixture, stacked.
 
     shares: name -> (step, (mixtures, experts)) after each evaluation; an expert's row sums to 1.
-    Mixtures of one expert share nothing and are left out.
+    Mixtures of one expert share nothing and are left out; so are rows and mixtures beyond the first
+    MOST_ROWS and MOST_MIXTURES.
     """
     shares = {name: course for name, course in shares.items() if len(course[-1][1][0]) > 1}
     if not shares:
         return figure(40)
+    shares = dict(islice(shares.items(), MOST_ROWS))
     rows = len(shares)
     few = max(len(course[-1][1][0]) for course in shares.values()) <= LEGEND_EXPERTS
     height = (64 if few else 32) + 80 * rows
@@ -185,36 +193,43 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
     picture.update_layout(uirevision="kept", showlegend=few)
     picture.update_layout(margin={"l": 0, "t": 52 if few else 20, "b": 30}, legend_y=1.08)
     picture.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
+    traces, places, shapes, names = [], [], [], []  # all at once, as in `lanes`
     for row, (name, course) in enumerate(shares.items(), 1):
-        panel: dict[str, Any] = {"row": row, "col": 1}
+        axis = "" if row == 1 else row  # as plotly numbers them
         kept = np.unique(np.linspace(0, len(course) - 1, MOST_STEPS).round().astype(int))
-        share = np.array([course[k][1] for k in kept])  # (steps, mixtures, experts)
+        share = np.array([course[k][1][:MOST_MIXTURES] for k in kept])  # (steps, mixtures, experts)
         rest = share[..., MOST_EXPERTS - 1 :].sum(axis=-1, keepdims=True)
         if share.shape[2] > MOST_EXPERTS:
             share = np.concatenate([share[..., : MOST_EXPERTS - 1], rest], axis=-1)
         layers = np.arange(share.shape[1])
         steps = np.vstack([*share.transpose(1, 0, 2), share[-1, -1:]]).round(3)  # layer by layer
-        for j in range(share.shape[2]):
-            picture.add_scatter(
+        places += [row] * share.shape[2]
+        traces += [
+            go.Scatter(
                 y=steps[:, j].tolist(), x0=0, dx=1 / len(share),
                 stackgroup="one", mode="lines", line_shape="hv", line_width=0,
                 fillcolor=expert_colour(j), name=f"E{j + 1}", legendgroup=f"E{j + 1}",
                 showlegend=row == 1, hovertemplate=f"E{j + 1} %{{y:.1%}}<extra>{name}</extra>",
-                **panel,
-            )  # fmt: skip
-        for layer in layers[1:]:
-            picture.add_vline(layer, line_width=4, line_color=QUIET, **panel)
+            )
+            for j in range(share.shape[2])
+        ]  # fmt: skip
+        shapes += [
+            {"type": "line", "x0": layer, "x1": layer, "y0": 0, "y1": 1, "xref": f"x{axis}",
+             "yref": f"y{axis} domain", "line": {"width": 4, "color": QUIET}}
+            for layer in layers[1:]
+        ]  # fmt: skip
         working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
         picture.update_xaxes(
             tickvals=(layers + 0.5).tolist(),
             ticktext=[f"layer {k + 1}<br>{n:.1f}" for k, n in enumerate(working)],
-            tickfont_size=10, tickangle=0, showgrid=False, **panel,
+            tickfont_size=10, tickangle=0, showgrid=False, row=row, col=1,
         )  # fmt: skip
-        picture.add_annotation(
-            text=name, x=0, xref="x domain", xanchor="left", y=1.02, yref="y domain",
-            yanchor="bottom", font_size=11, **panel,
+        names.append(
+            {"text": name, "x": 0, "xref": f"x{axis} domain", "xanchor": "left", "y": 1.02,
+             "yref": f"y{axis} domain", "yanchor": "bottom", "font": {"size": 11}}
         )  # fmt: skip
-    return picture
+    picture.add_traces(traces, rows=places, cols=[1] * len(traces))
+    return picture.update_layout(shapes=shapes, annotations=names)
 
 
 def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:

@@ -105,13 +105,14 @@ class Compare:
         stage, runs, drawn, of = self.stage, self.runs, {}, None
         async for board, over in watch(job):
             now = [len(board.points), len(board.finished), *view.values()]
+            # Not in the loop that serves all visitors.
+            said = await asyncio.to_thread(stage.words, job, board, over)
             if now != of:
-                # Not in the loop that serves all visitors.
                 drawn, of = await asyncio.to_thread(stage.figures, board, view), now
             yield {
                 self.start: gr.Button(interactive=over),
                 self.stop: gr.Button(interactive=not over and not job.asked_to_stop),
-                **stage.words(job, board, over),
+                **said,
                 **drawn,
                 **(runs.show(job, board) if over else {runs.after: gr.Column(visible=False)}),
             }

@@ -97,12 +97,13 @@ def verdict(board: Scoreboard) -> str:
 
 
 def reached(board: Scoreboard) -> dict[str, list[float]]:
-    """Method -> the last validation accuracy of each of its runs; the best method first."""
+    """Method -> the last validation accuracy of each of its runs that has one; the best first."""
     last = {point.run: (point.method, point.accuracy) for point in board.points}
     last |= {run.run: (run.method, run.val_accuracy) for run in board.finished}
     found: dict[str, list[float]] = {}
     for method, accuracy in last.values():
-        found.setdefault(method, []).append(accuracy)
+        if not math.isnan(accuracy):  # as without validation clips
+            found.setdefault(method, []).append(accuracy)
     return dict(sorted(found.items(), key=lambda of: -mean(of[1])))
 
 

@@ -77,6 +77,19 @@ def test_silence_is_said(samples):
 # --- collecting -----------------------------------------------------------------------------------
 
 
+def test_all_sounds_together_take_no_more_room_than_one_zip_may(two, tmp_path):
+    kept = sum(path.stat().st_size for path in files(two.folder)) / 1e6
+    full = replace(LIMITS, zip=ZipLimits(total_mb=1.02 * kept))
+    two.add_take("low", recorded(300, 0.05), full)
+    with pytest.raises(TaskError, match="MB are kept"):
+        two.add_take("low", recorded(300), full)
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as packed:
+        packed.write(two.rows[0].path, "low/again.wav")
+    with pytest.raises(TaskError, match="MB are kept"):
+        add_zip(two, tmp_path / "more.zip", full)
+    assert len(files(two.folder)) == 11  # what was refused is not there
+
+
 def test_takes_become_a_task(two):
     data = two.build()
     assert data.task.labels == ("high", "low")

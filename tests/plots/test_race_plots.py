@@ -43,6 +43,14 @@ def test_balance_stacks_to_one_and_counts_the_experts_at_work():
     assert not race.balance({}).data
 
 
+def test_balance_shows_no_more_than_a_screen_does():
+    course = [(step, [[0.5, 0.5]] * 128) for step in (0, 1)]
+    figure = race.balance({f"method {k}": course for k in range(200)})
+    assert len(figure.data) == 2 * race.MOST_ROWS
+    assert len(figure.layout.xaxis.tickvals) == race.MOST_MIXTURES
+    assert len(figure.layout.annotations) == race.MOST_ROWS
+
+
 def test_confusion_counts_and_its_colours():
     [heat] = race.confusion(np.array([[3, 1], [0, 0]]), ["a", NASTY]).data
     assert np.array_equal(heat.z, [[-0.75, 0.25], [0, 0]])

@@ -42,7 +42,8 @@ def draw(saved: list[ComparisonEvent]) -> int:
     """Everything the page shows of it; the letters of its figures."""
     board = Scoreboard().add_all(saved)
     standings.verdict(board), standings.rows(board, True)
-    figures = [standings.curves(board, "loss", "step"), standings.balance(board)]
+    figures = [standings.lanes(board, True), standings.curves(board, "loss", "step")]
+    figures.append(standings.balance(board))
     for axes in permutations(standings.AXES, 2):
         figures.append(race.costs(standings.costs(board, *axes), *axes))
     for run in board.finished[:1]:
@@ -122,6 +123,23 @@ def test_what_may_come_once_comes_once_and_what_must_come_comes(tmp_path):
 def test_a_line_that_would_unpack_far_is_not_parsed(tmp_path):
     with pytest.raises(TaskError, match="longer than any"):
         read(tmp_path, [LINES[0], '{"event": "Step", "x": [' + "[]," * 2_000_000 + "[]]}"])
+
+
+def test_more_values_than_any_comparison_has_are_refused(tmp_path, monkeypatch):
+    values = sum(json.dumps(line).count(",") for line in BRIEF)
+    monkeypatch.setattr(run_directory, "MOST_VALUES", values)
+    assert read(tmp_path, BRIEF)
+    with pytest.raises(TaskError, match="larger than any"):
+        read(tmp_path, [*BRIEF, *[BRIEF[-1]] * 2])
+
+
+def test_runs_without_validation_clips_are_drawn(tmp_path):
+    lines = [x | {"val_accuracy": None} if x["event"] == "RunFinished" else x for x in LINES]
+    lines = [x for x in lines if x["event"] != "Evaluated"]
+    events = read(tmp_path, lines)
+    assert draw(events)
+    board = Scoreboard().add_all(events)
+    assert {row[1] for row in standings.rows(board, True).values()} == {""}
 
 
 def test_a_zip_that_unpacks_far_is_refused(tmp_path):

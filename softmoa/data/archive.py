@@ -16,6 +16,7 @@ from softmoa.data.names import page_of, shown
 from softmoa.data.task import TaskError
 
 CHUNK = 2**20
+LONGEST = 255  # bytes of a name of a file
 # What zipfile and its decompressors raise on bytes that are not what they claim to be.
 DAMAGE = (
     zipfile.BadZipFile,
@@ -109,6 +110,8 @@ def _path(entry: zipfile.ZipInfo, limits: ZipLimits) -> PurePosixPath:
     elsewhere = path.is_absolute() or ".." in path.parts or name[1:2] == ":"  # a drive
     if elsewhere or "\0" in name or not path.parts:
         raise TaskError(f"The zip holds a path that leads elsewhere, '{_printable(name)}'.")
+    if any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
+        raise TaskError(f"A name in the zip is too long for a file: '{_printable(name)}…'.")
     if len(path.parts) > limits.depth:
         raise TaskError(f"The zip holds folders more than {limits.depth - 1} deep.")
     if entry.flag_bits & 1:

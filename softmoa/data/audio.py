@@ -82,23 +82,25 @@ class Mix:
 
     def __init__(self, channel: int | None = None) -> None:
         self.channel, self.channels = channel, np.zeros(1)  # power of each
-        self.samples = self.damaged = self.flat = 0
+        self.samples = self.damaged = self.lost = self.flat = 0
         self.peak = self.sum = self.power = 0.0
 
     @np.errstate(over="ignore", invalid="ignore")  # samples of 1e38 or infinity
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(samples, channels) -> (samples,), zero where they are damaged."""
-        mono = block.mean(axis=1) if self.channel is None else block[:, self.channel]
-        sound = np.isfinite(mono)
-        self.samples, self.damaged = self.samples + len(mono), self.damaged + int((~sound).sum())
-        mono = np.where(sound, mono, 0)
+        read = block if self.channel is None else block[:, [self.channel]]
+        finite = np.isfinite(read)
+        heard = finite.sum(axis=1, keepdims=True)  # channels; a damaged one is left out of the mean
+        mono = (np.where(finite, read, 0) / np.maximum(heard, 1)).astype(block.dtype).sum(axis=1)
+        self.samples, self.lost = self.samples + len(mono), self.lost + int((heard == 0).sum())
+        self.damaged += int((~finite.all(axis=1)).sum())
         self.peak = max(self.peak, float(np.abs(mono).max(initial=0)))
         self.flat += int(((np.abs(mono[1:]) >= 0.999) & (mono[1:] == mono[:-1])).sum())
         wide = mono.astype(np.float64)
         self.sum, self.power = self.sum + float(wide.sum()), self.power + float(wide @ wide)
         if block.shape[1] > 1:
-            heard = np.where(sound[:, None], block, 0)
-            self.channels = self.channels + np.square(heard, dtype=np.float64).sum(axis=0)
+            whole = np.where(np.isfinite(block), block, 0)
+            self.channels = self.channels + np.square(whole, dtype=np.float64).sum(axis=0)
         return mono
 
     @property
@@ -115,13 +117,13 @@ class Mix:
         """One plain sentence each. Raises AudioError if nothing of the sound can be used."""
         if not self.samples:
             raise AudioError("The sound is empty or damaged; please record or export it again.")
-        if self.damaged == self.samples:
+        if self.lost == self.samples:
             raise AudioError(
                 "Every sample of this sound is NaN or infinite; please export it again."
             )
         notes = [] if self.channel is None else [ANTIPHASE]
         if self.damaged:
-            notes.append(f"Damaged samples (NaN or infinite) were set to zero: {self.damaged}.")
+            notes.append(f"Damaged samples (NaN or infinite) were left out: {self.damaged}.")
         if self.peak > 1:
             notes.append(
                 f"The sound went beyond full scale ({self.peak:.3g} times) and was turned down."

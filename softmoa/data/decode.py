@@ -30,6 +30,7 @@ SUFFIXES = frozenset(
 )
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
 MAX_CHANNELS = 16
+LIVE = 2**31 - 2**16  # bytes; live streams claim more, near 2**31 and 2**32, for want of knowledge
 TOGETHER = 10  # blocks of a decoder that are handed on in one: a second, of some formats 0.2 s
 DAMAGED = "The file is damaged, and only the sound before the damage was used."
 BREAKS_OFF = "The file breaks off before its end, and what is there was used."
@@ -169,13 +170,11 @@ def _blocks(
 
 
 def _lacks(sound: soundfile.SoundFile, got: int) -> bool:
-    """Whether a header promises more than there is, as libsndfile remarks in its log; sizes near
-    2^31 and 2^32 are those of live streams."""
+    """Whether a header promises more than there is, as libsndfile remarks in its log."""
     log = sound.extra_info
     claim = r"(?:data|SSND|[Rr]iff(?: size)?|Data Size)\s*: (\d+) \(should be (\d+)\)"
     short = any(
-        64 < int(says) - int(has) and int(says) < 2**31 - 2**16
-        for says, has in re.findall(claim, log)
+        64 < int(says) - int(has) and int(says) < LIVE for says, has in re.findall(claim, log)
     )
     return short or "truncated file" in log or (sound.format == "FLAC" and got < sound.frames)
 
@@ -236,6 +235,12 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
     promised = float((stream.duration or 0) * (stream.time_base or 0))
     if "matroska" in container.format.name:
         promised = (container.duration or 0) / 1e6
+    claimed = 0  # bytes
+    if head[:4] in (b"RIFF", b"caff"):  # of which libav guesses the duration
+        promised = 0
+    if head[:4] == b"RIFF":
+        claimed = int.from_bytes(head[4:8], "little")
+    lacks = 64 < claimed - os.fstat(data.fileno()).st_size and claimed < LIVE
 
     def blocks() -> Iterator[np.ndarray]:
         got = 0
@@ -249,7 +254,7 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
             return
         following, whole = behind(data.fileno(), 0)
         ogg = head[:4] == b"OggS"
-        if got / rate < promised - 0.2 or (ogg and not whole):
+        if lacks or got / rate < promised - 0.2 or (ogg and not whole):
             notes.append(BREAKS_OFF)
         # Of the links of Ogg and the parts of AVI it reads one after another.
         if following > 0 and not ogg and head[8:12] != b"AVI ":

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from softmoa.data.decode import SUFFIXES, could_be_sound
-from softmoa.data.names import decoded, fold_of, many, shown, split_of, words
+from softmoa.data.names import decoded, divided, fold_of, many, shown, split_of, words
 from softmoa.data.task import SPLITS, Row, TaskError
 from softmoa.data.values import of_cell
 
@@ -70,12 +70,15 @@ def listing(folder: Path, most: int) -> Listing:
         kinds = _some(sorted({path.suffix.lower() or path.name for path in others}), 4)
         remarks.append(f"Left out: {many(len(others), 'file')}, no sound ({kinds}).")
     if stray:
-        remarks.append(f"Not used, since no clips are named there: {', '.join(stray[:5])}.")
+        remarks.append(
+            f"Not used, since no clip gets a label or a split there: {', '.join(stray[:5])}."
+        )
     if tables:
         listed = _by_tables(tables, found, by_folder)
         return Listing(listed.rows, listed.remarks + remarks)
-    if not by_folder.rows and any(row.split for row in by_folder.loose):
-        raise TaskError("The folders are splits; put a folder for each class into them.")
+    if not by_folder.rows and (said := [row for row in by_folder.loose if row.split or row.group]):
+        kind = "splits" if said[0].split else "folds"
+        raise TaskError(f"The folders are {kind}; put a folder for each class into them.")
     return Listing(by_folder.rows, remarks + by_folder.remarks)
 
 
@@ -113,19 +116,24 @@ def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
         for parts, _ in items:
             if parts:
                 inside[parts[0]].update(parts[1:2])
-        splits = {top: split for top in inside if (split := split_of(top))}
         folds = {top: fold for top in inside if (fold := fold_of(top))}
+        splits = {top: split for top in inside.keys() - folds if (split := split_of(top))}
+        alike = {} if splits else divided(inside)
+        if alike and set.intersection(*(inside[top] for top in alike)):
+            splits = alike  # of the same classes
         classes = set().union(*(inside[top] for top in splits))
         others = inside.keys() - splits.keys()
         # What the folders that are no classes say of their clips, and which are not used.
         if len(set(splits.values())) > 1 or (classes and others <= classes):
             says = {top: {"split": split} for top, split in splits.items()}
             beside, names = others - classes, " and ".join(sorted(splits))
-        elif len(folds) > 1 and any(inside[top] for top in folds):
-            says = {top: {"group": fold} for top, fold in folds.items()}
-            beside, names = inside.keys() - folds.keys(), "folds"
-        elif len(inside) == 1 and all(parts for parts, _ in items) and any(inside.values()):
-            says, beside, names = dict.fromkeys(inside, {}), set(), ""
+        elif len(folds) > 1:
+            rest = {"split": "train"} if splits else {}
+            says = {top: {"group": fold, **rest} for top, fold in folds.items()}
+            says |= {top: {"split": split} for top, split in splits.items()}
+            beside, names = inside.keys() - says.keys(), "folds"
+        elif len(real := [top for top in inside if top.lower() != UNUSED]) == 1 and inside[real[0]]:
+            says, beside, names = {real[0]: {}}, inside.keys() - real, real[0]
         else:
             break
         left: list[tuple[tuple[str, ...], Row]] = []
@@ -139,7 +147,8 @@ def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
         items = left
         remarks += [f"The folder '{top}' beside {names} was not used." for top in sorted(beside)]
         depth += 1
-    inner = {split_of(parts[1]) for parts, _ in items if len(parts) > 1} - {""}
+    below = {parts[1] for parts, _ in items if len(parts) > 1}
+    inner, in_folds = ({of(name) for name in below} - {""} for of in (split_of, fold_of))
     rows, loose, noise = [], [], 0
     for parts, row in items:
         label, within, *_ = *parts, "", ""
@@ -149,7 +158,8 @@ def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
             noise += 1
         else:
             split = row.split or (split_of(within) if len(inner) > 1 else "")
-            rows.append(replace(row, label=clean(label), split=split))
+            group = row.group or (fold_of(within) if len(in_folds) > 1 else "")
+            rows.append(replace(row, label=clean(label), split=split, group=group))
     if noise:
         remarks.append(f"Left out: {noise} sounds of background noise.")
     if loose:
@@ -275,7 +285,7 @@ def _read(path: Path, most: int, found: _Sounds) -> _Table | None:
 
 def _cells(text: str, is_sound: Callable[[str], bool]) -> Iterator[dict[str, str]]:
     """The cells of every line of a table, by the names of their columns."""
-    marks = ",;\t|"
+    marks, text = ",;\t|", re.sub(r"\r\n?", "\n", text).lstrip("\n")
     first, _, rest = text.partition("\n")
     if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
         marks, text = said[1], rest
@@ -320,6 +330,9 @@ def _by_tables(tables: Sequence[_Table], found: _Sounds, by_folder: Listing) -> 
         label, split, fold, group = map(table.column, ("label", "split", "fold", "group"))
         if not (label or split or fold or group or by_folder.rows) and len(table.columns) == 2:
             label = next(name for name in table.columns if name != table.clips)
+        numbers = [cell for cells in table.rows if (cell := cells.get(split, ""))]
+        if split and not fold and all(cell.isdecimal() or fold_of(cell) for cell in numbers):
+            split, fold = "", split  # an official split into folds
         group = fold or group
         used = table.clips, label, split, group
         if spare := [name for name in table.columns if name not in used]:

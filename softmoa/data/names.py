@@ -6,6 +6,8 @@ import codecs
 import locale
 import re
 import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
 from itertools import pairwise
 
 SPLIT_OF = {
@@ -58,8 +60,18 @@ def split_of(name: str) -> str:
 
 def fold_of(name: str) -> str:
     """The number of a fold ("fold_01" -> 1), or ""."""
-    found = re.fullmatch(r"(?:k?folds?|cv|split)[ _.-]*0*(\d+)", name.strip().lower())
-    return found[1] if found else ""
+    found = re.fullmatch(r"(?:k?folds?|cv|split)[ _.-]*(?:0*(\d+)|([a-h]))", name.strip().lower())
+    return found[1] or found[2] if found else ""
+
+
+def divided(names: Iterable[str]) -> dict[str, str]:
+    """The splits of names that differ in nothing else ("ESC_train" and "ESC_test"), or {}."""
+    rests: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name in names:
+        said = words(name)
+        for word in SPLIT_OF.keys() & said:
+            rests[tuple(w for w in said if w != word)][name] = SPLIT_OF[word]
+    return next((of for of in rests.values() if len(set(of.values())) > 1), {})
 
 
 def shown(name: str) -> bool:

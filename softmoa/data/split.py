@@ -59,6 +59,9 @@ def assign(rows: Sequence[Row], seed: int = 0) -> list[Row]:
         if len(covered) == len(SPLITS) * len(totals):
             break
     if len({split for split, _ in covered}) < len(SPLITS):
+        if not any(row.group for row in rows):
+            bare = [s for s in SPLITS if s not in {split for split, _ in covered}]
+            raise TaskError(f"The data name their splits, and leave none to {' or '.join(bare)}.")
         groups = len({row.group for row in rows})
         raise TaskError(
             f"The clips are in {many(groups, 'group')}, which stay together: too few to train on "

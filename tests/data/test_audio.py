@@ -169,9 +169,16 @@ def test_nan_and_infinity_become_zero(tmp_path):
     broken = samples.copy()
     broken[list(holes)] = list(holes.values())
     clip = load(write(tmp_path / "holes.wav", broken, subtype="FLOAT"))
-    assert clip.notes == ("Damaged samples (NaN or infinite) were set to zero: 3.",)
+    assert clip.notes == ("Damaged samples (NaN or infinite) were left out: 3.",)
     samples[list(holes)] = 0
     assert np.array_equal(clip.waveform.numpy(), samples)
+
+
+def test_a_channel_of_nan_leaves_the_other():
+    sound = tone(440).astype(np.float32)
+    clip = load((SAMPLE_RATE, np.stack([sound, np.full_like(sound, np.nan)], axis=1)))
+    assert np.array_equal(clip.waveform.numpy(), sound)
+    assert clip.notes == (f"Damaged samples (NaN or infinite) were left out: {len(sound)}.",)
 
 
 @pytest.mark.filterwarnings("error")

@@ -76,6 +76,17 @@ def test_a_truncated_file_gives_what_came_before(tmp_path, name, notes):
     refusal(path)
 
 
+@pytest.mark.parametrize("form", [("pcm_s16le", "avi"), ("flac", "wav"), ("alac", "caf")])
+def test_what_libav_guesses_of_a_duration_is_no_promise(tmp_path, form):
+    path = write_libav(tmp_path / "sound", noise(20 * SAMPLE_RATE, 0.2)[None], SAMPLE_RATE, *form)
+    content = path.read_bytes()
+    whole = load(path)
+    assert whole.seconds == pytest.approx(20, abs=0.1) and whole.notes == ()
+    if form[1] != "caf":  # its index is at the end
+        path.write_bytes(content[: len(content) // 2])
+        assert load(path).notes in ((BREAKS_OFF,), (DAMAGED,))
+
+
 def test_a_truncated_m4a_is_refused(tmp_path):
     """Its index is at the end."""
     path = write_libav(tmp_path / "sound", noise(64_000)[None], 16_000, **LIBAV_FORMATS["m4a"])

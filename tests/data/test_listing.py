@@ -84,12 +84,27 @@ TWO = [f"{label}/{k}.wav" for label in LABELS for k in range(2)]
                 ("train_data", "test_data"),
                 ("a/b/c/train", "a/b/c/holdout"),
                 ("data/train/audio", "data/test/audio"),
+                ("ESC_train", "ESC_test"),
+                ("birds-train_2", "birds-eval_2"),
             )
         ),
         ([f"{n}/{s}/{k}.wav" for n in LABELS for s in ("train", "test") for k in "ab"], HALVES),
         (
             [*CLASSES, "test/crow/9.wav", "test/owl/9.wav"],
             {n: {"train": 3, "test": 1} for n in LABELS},
+        ),
+        ([*(f"audio/{name}" for name in CLASSES), "demo.wav"], UNSPLIT),
+        (
+            [
+                *(f"audio/train/{n}/0.wav" for n in LABELS),
+                "audio/test/owl/0.wav",
+                "_background_noise_/hum.wav",
+            ],
+            {"crow": {"train": 1}, "owl": {"train": 1, "test": 1}},
+        ),
+        (
+            [*(f"fold{k}/{n}/0.wav" for k in (1, 2) for n in LABELS), "test/crow/0.wav"],
+            {"crow": {"train": 2, "test": 1}, "owl": {"train": 2}},
         ),
         # A class may have the name of a split.
         *(
@@ -108,13 +123,23 @@ def test_background_noise_beside_classes_is_named(tmp_path):
     assert "1 sounds of background noise" in remarks(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["fold{}", "Fold 0{}", "split{}"])
-def test_folds_are_groups(tmp_path, name):
-    folds = [name.format(fold) for fold in (1, 2, 3)]
-    tree(tmp_path, [f"{fold}/{n}/{k}.wav" for fold in folds for n in LABELS for k in "ab"])
+@pytest.mark.parametrize("path", ["{fold}/{label}", "{label}/{fold}"])
+@pytest.mark.parametrize("name", ["fold{}", "Fold 0{}", "split{}", "cv{}"])
+def test_folds_are_groups(tmp_path, name, path):
+    folders = [path.format(fold=name.format(k), label=n) for k in (1, 2, 3) for n in LABELS]
+    tree(tmp_path, [f"{folder}/{k}.wav" for folder in folders for k in "ab"])
     with own.opened(tmp_path) as mine:
         assert mine.task.labels == LABELS and mine.task.groups == ("1", "2", "3")
         assert len(mine.task.test) == 4
+
+
+@pytest.mark.parametrize(
+    "names", [("fold1", "fold2", "fold3"), ("foldA", "Fold B"), ("train", "test")]
+)
+def test_folds_and_splits_without_classes_are_no_classes(tmp_path, names):
+    tree(tmp_path, [f"{name}/{k}.wav" for name in names for k in range(4)])
+    with pytest.raises(TaskError, match="put a folder for each class into them"):
+        counts(tmp_path)
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -178,6 +203,21 @@ def test_a_table_in_the_code_page_of_a_spreadsheet(tmp_path, code, one, other):
     text = "path;label\n" + "".join(f"{clip};{one}\n" for clip in CLIPS[:3]) + f"k.wav;{other}\n"
     (tmp_path / "a.csv").write_bytes(text.encode(code))
     assert counts(tmp_path) == {one: {"": 3}, other: {"": 1}}
+
+
+@pytest.mark.parametrize("cell", ["{}", "fold{}"])
+def test_numbers_in_a_column_of_splits_are_folds(tmp_path, cell):
+    rows = [f"{clip},{label_of(clip)},{cell.format(k % 3)}" for k, clip in enumerate(CLIPS)]
+    tree(tmp_path, CLIPS, list_dot_csv="\n".join(["path,label,split", *rows]))
+    with own.listed(tmp_path) as (found, _):
+        assert {(row.split, row.group) for row in found} == {("", "0"), ("", "1"), ("", "2")}
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_tables_of_other_systems_after_an_empty_line(tmp_path, end):
+    rows = [f"{clip},{label_of(clip)}" for clip in CLIPS]
+    tree(tmp_path, CLIPS, list_dot_csv=end.join(["", "path,label", *rows]))
+    assert counts(tmp_path) == {label: {"": 4} for label in LABELS}
 
 
 def test_metadata_of_audiofolder_in_json_lines(tmp_path):

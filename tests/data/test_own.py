@@ -162,6 +162,7 @@ HOSTILE = {
     "bomb": ([(entry("a/b.wav"), bytes(480_000))], "more than 100 times its size"),
     "twice": ([(entry("a/b.wav"), b"x"), (entry("a/b.wav"), b"y")], "two files of one name"),
     "file as folder": ([(entry("a.wav"), b"x"), (entry("a.wav/b.wav"), b"y")], "one name"),
+    "long": ([(entry(f"{150 * 'é'}/b.wav"), b"x")], "too long for a file"),
     "no sounds": ([(entry("a/readme.txt"), b"x")], "No sounds were found"),
     "no sound inside": ([(entry("a/b.wav"), b"x"), (entry("b/c.wav"), b"y")], "None of the 2"),
     "classes": ([(entry(f"{k}/b.wav"), b"x") for k in range(4)], "4 classes; at most 3"),

@@ -70,6 +70,8 @@ def test_what_cannot_be_split_is_said():
         assign(rows(*"aaabb"))
     with pytest.raises(TaskError, match="in 2 groups, which stay together: too few"):
         assign([*rows(*"aaabbb", group="x"), *rows(*"aaabbb", group="y")])
+    with pytest.raises(TaskError, match="name their splits, and leave none to train"):
+        assign([*rows(*"aaabbb", split="test"), *rows(*"aaabbb", split="valid")])
     with pytest.raises(TaskError, match="class 'b' has no clips to train on"):
         assign([*rows(*"aaa", split="train"), *rows(*"bbb", split="test")])
 

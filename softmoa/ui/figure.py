@@ -37,9 +37,11 @@ Recorder = partial(
     gr.Audio, sources=["microphone", "upload"], type="filepath",
     waveform_options=gr.WaveformOptions(sample_rate=SAMPLE_RATE), buttons=["download"],
 )  # fmt: skip
+# `microphone.js` knows it by its class.
 Stream = partial(
-    gr.Audio, sources=["microphone"], type="filepath", streaming=True, buttons=["download"]
-)
+    gr.Audio, sources=["microphone"], type="filepath", streaming=True, buttons=["download"],
+    elem_classes="streaming",
+)  # fmt: skip
 
 
 def progress_on(*places: Component) -> dict[str, Any]:

@@ -145,6 +145,7 @@ def launch(demo: gr.Blocks, **options):
             button_cancel_background_fill_hover="#b91c1c",
         ),
         css_paths=sheets,
+        js=(package / "ui" / "microphone.js").read_text(encoding="utf-8"),
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

@@ -51,7 +51,8 @@ def _repositories() -> Iterator[Package]:
     with Path(__file__).with_name("repositories.csv").open(newline="") as table:
         for row in csv.DictReader(table):
             known: dict[str, Any] = {name: text for name, text in row.items() if name != "why"}
-            yield Package(**known | {"without": tuple(known["without"].split())})
+            known["without"] = tuple(known["without"].split())
+            yield Package(**known)
 
 
 PACKAGES = (

@@ -220,8 +220,10 @@ def test_every_study_on_a_tiny_backbone(study, sounds, tiny):
     assert [row["condition"] for row in rows] == [c.label for c in conditions]
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
     page = (sounds / f"{study.name}.md").read_text()
+    assert study.claims
     for claim in study.claims:
-        assert claim.text in page and (not isinstance(claim.b, str) or claim.b in page)
+        assert claim.text in page
+        assert {claim.a, claim.b} - {c.label for c in conditions} <= {0.0, 3.0}, claim
         if not claim.tasks:
             assert difference([r | numbers(r, claim) for r in rows], claim) is not None, claim
     # One seed proves nothing.

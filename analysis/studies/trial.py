@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.studies.departures import DEPARTURES
+from analysis.studies.departures import DEPARTURES, OF_BASE
 from analysis.studies.engine import Result
 from softmoa.data import tasks
 from softmoa.data.tasks import LabelledFile, Task
@@ -71,19 +71,18 @@ class Arm:
 
     def departed(self, base: Loaded) -> Loaded:
         """The bare encoder as this arm wants it; the frozen weights are shared."""
-        change = DEPARTURES[self.departure].base if self.departure else None
-        if change is None:
+        if self.departure not in OF_BASE:
             return base
         model = share(base.model)
-        change(model)
+        DEPARTURES[self.departure](model)
         return replace(base, model=model)
 
     def change(self, model: AST) -> None:
         """What is not a matter of options: other layers, and departures."""
         if self.layers:
             keep_layers(model, self.layers)
-        if self.departure and (change := DEPARTURES[self.departure].plugged):
-            change(model)
+        if self.departure and self.departure not in OF_BASE:
+            DEPARTURES[self.departure](model)
 
 
 @dataclass(frozen=True)

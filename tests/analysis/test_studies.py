@@ -299,7 +299,7 @@ def with_method(departure: str = "", **options) -> AST:
         torch.manual_seed(1)
         torch.nn.init.normal_(block.beside_attn.experts.up)
     if departure:
-        DEPARTURES[departure].plugged(model)
+        DEPARTURES[departure](model)
     return model
 
 
@@ -312,6 +312,3 @@ def test_added_twice_adds_the_mixture_after_the_ffn():
         apart = theirs.blocks[0](x) - block(x)
     assert again.abs().max() > 0.1
     torch.testing.assert_close(apart, again)
-
-
-# --- learning rates -------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import pandas as pd
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,10 +18,10 @@ from matplotlib.figure import Figure
 from analysis.bench.measure import processor
 from analysis.studies.catalogue import Training
 from analysis.studies.claims import Claim, Row, difference, verdict
+from analysis.tables import markdown
 from softmoa.lens.balance import METRICS
 from softmoa.training.statistics import spread
 
-UNSHOWN = ("right", "groups", "curve")  # of a result, too long for a table
 PERCENT = ("test_accuracy", "val_accuracy")
 NAMES = {
     "val_accuracy": "validation, %",
@@ -43,11 +42,6 @@ def origin(rows: Sequence[Row]) -> str:
     )
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    table = pd.DataFrame(rows).drop(columns=UNSHOWN, errors="ignore")
-    table.to_csv(path, index=False, float_format="%.6g")
-
-
 def by(rows: Sequence[Row], column: str) -> dict[Any, list[Row]]:
     """The rows of each value of a column, in the order in which the values appear."""
     found: dict[Any, list[Row]] = {}
@@ -59,10 +53,6 @@ def by(rows: Sequence[Row], column: str) -> dict[Any, list[Row]]:
 def write_figure(path: Path, figure: Figure) -> None:
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
@@ -91,7 +81,9 @@ def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
                 f"**{verdict(found, claim)}**",
             ]
         )
-    return table(["claim", "compared", "measure", "means", "difference", "seeds", "verdict"], lines)
+    return markdown(
+        ["claim", "compared", "measure", "means", "difference", "seeds", "verdict"], lines
+    )
 
 
 def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
@@ -105,7 +97,7 @@ def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
         for label, of in by(of_task, "condition").items():
             cells = [_cell([r[m] for r in of if r.get(m) is not None], m) for m in measures]
             body.append([label, f"{of[0]['trained_parameters']:,}", *cells, str(len(of))])
-        lines += ["", f"## {task}", "", *table(heads, body)]
+        lines += ["", f"## {task}", "", *markdown(heads, body)]
     return lines
 
 
@@ -118,7 +110,7 @@ def _accuracies(rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
         cells = [_cell(values, "test_accuracy") for values in by_task]
         body.append([label, f"{of[0]['trained_parameters']:,}", *cells, over_all])
     heads = ["accuracy, %", "parameters", *tasks, "mean"]
-    return ["", "## Every task", "", *table(heads, body)]
+    return ["", "## Every task", "", *markdown(heads, body)]
 
 
 def figure_of(study: Training, rows: Sequence[Row]) -> Figure:

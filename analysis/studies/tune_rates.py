@@ -33,9 +33,9 @@ from analysis.studies.pages import by
 from analysis.studies.trial import backbone, load_task
 from softmoa.methods import METHODS
 from softmoa.training.compare import compare
-from softmoa.training.events import RunEvent, RunFailed
-from softmoa.training.fit import Evaluated, TrainingOptions
+from softmoa.training.fit import TrainingOptions
 from softmoa.training.plan import Choice, Comparison
+from softmoa.training.scoreboard import Scoreboard
 
 BACKBONE = "ast-small"
 FACTORS = (0.1, 0.3, 1.0)  # of the paper's rate
@@ -65,14 +65,12 @@ class Tuning:
         choice = Choice.parse(self.method, self.factor)
         training = TrainingOptions(epochs=self.epochs)
         comparison = Comparison((choice,), training, (self.seed,), self.shots)
+        task = replace(load_task(self.task), test=())
+        board = Scoreboard().add_all(compare(backbone(BACKBONE), task, comparison))
         found = {"rate": f"{choice.learning_rate:g}", "accuracy": FAILED, "loss": FAILED}
-        for event in compare(
-            backbone(BACKBONE), replace(load_task(self.task), test=()), comparison
-        ):
-            if isinstance(event, RunFailed):
-                return found | {"accuracy": FAILED, "loss": FAILED}
-            if isinstance(event, RunEvent) and isinstance(of := event.event, Evaluated):
-                found |= {"accuracy": f"{of.accuracy:.4f}", "loss": f"{of.loss:.4f}"}
+        if not board.failed:
+            last = board.points[-1]
+            found |= {"accuracy": f"{last.accuracy:.4f}", "loss": f"{last.loss:.4f}"}
         return found
 
 

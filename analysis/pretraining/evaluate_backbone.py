@@ -30,6 +30,7 @@ from torch import Tensor
 
 from analysis import tables
 from analysis.pretraining import probe_tasks
+from analysis.pretraining.teacher import embeddings
 from softmoa.data import tasks
 from softmoa.data.audio import load, log_mel
 from softmoa.model.ast import AST
@@ -120,13 +121,6 @@ def measure(features_of: Features, takes: int) -> Iterator[tuple[str, dict[str, 
         yield f"{name}, all training clips", {"test": accuracy}
 
 
-def features_of_teacher(files: Sequence[Path]) -> np.ndarray:
-    """The mean embedding of YAMNet: what the student was taught from."""
-    from analysis.pretraining.teacher import embeddings
-
-    return embeddings(load(file).waveform for file in files)
-
-
 def features_of_model(model: AST) -> Features:
     """The frozen, mean-pooled features of an encoder."""
     return lambda files: pooled_features(model, mels_of(files), batch=32).numpy()
@@ -144,7 +138,7 @@ def main(
         model.pooling = "mean"
         kinds[file.stem] = features_of_model(model)
     if teacher:
-        kinds["YAMNet's embedding"] = features_of_teacher
+        kinds["YAMNet's embedding"] = lambda files: embeddings(load(f).waveform for f in files)
     runs, lines = [], []
     for kind, features_of in kinds.items():
         for data, accuracy in measure(features_of, takes):

@@ -18,9 +18,9 @@ from analysis.bench.inference import explore, inference, recording
 from analysis.bench.measure import Result, Setting, markdown, merge
 from analysis.bench.moa import growth, moa
 from analysis.bench.train import attention, train
+from analysis.tables import RESULTS
 from softmoa.model.device import DeviceError, use
 
-RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).parent / "tried.md"
 # `explore` first: it measures what is opened for the first time.
 ALL = (

@@ -23,14 +23,6 @@ def features(setting: Setting) -> list[Result]:
         return extractor(arrays, audio.SAMPLE_RATE, return_tensors="pt")["input_values"]
 
     target = 1.0 if setting.device.type == "cpu" else 0.05
-    return [
-        in_turns(
-            setting,
-            "log-mel, 64 clips of 10 s",
-            "transformers ASTFeatureExtractor",
-            ours,
-            transformers,
-            target,
-            equal(ours(), transformers()[:, :998], 1e-4),
-        )
-    ]
+    what, against = "log-mel, 64 clips of 10 s", "transformers ASTFeatureExtractor"
+    checked = equal(ours(), transformers()[:, :998], 1e-4)
+    return [in_turns(setting, what, against, ours, transformers, target, checked)]

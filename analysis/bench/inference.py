@@ -8,7 +8,15 @@ from statistics import median
 
 import torch
 
-from analysis.bench.measure import Result, Setting, alternate, equal, in_turns, sound_file
+from analysis.bench.measure import (
+    Result,
+    Setting,
+    alternate,
+    equal,
+    in_turns,
+    of_a_product,
+    sound_file,
+)
 from analysis.bench.peers import base_pair, pipeline_on
 from softmoa.data.audio import AUDIOSET_MEAN, AUDIOSET_STD, N_MELS, load, log_mel
 from softmoa.lens.classifier import Classifier, open_classifier
@@ -54,10 +62,10 @@ def inference(setting: Setting) -> list[Result]:
                         checked,
                     )
                 )
-    return [*rows, *_batched(setting), *_precision_on_real_clips()]
+    return [*rows, _batched(setting), _precision_on_real_clips()]
 
 
-def _batched(setting: Setting) -> list[Result]:
+def _batched(setting: Setting) -> Result:
     """Batches of 10 s clips in bf16, as a share of the device's own matrix products."""
     ours, _ = base_pair(setting.device)
     twin, batch = stored_in_bf16(ours), 64 if setting.device.type == "cuda" else 2
@@ -71,22 +79,11 @@ def _batched(setting: Setting) -> list[Result]:
     tokens = 2 + c.bands * c.columns(998)
     work = c.depth * (24 * tokens * c.width**2 + 4 * tokens**2 * c.width) * batch
     size = 8192 if setting.device.type == "cuda" else 2048
-    a = torch.randn(size, size, device=setting.device, dtype=torch.bfloat16)
-    product, passes = alternate(setting, lambda: a @ a, forward)
-    peak, reached = (w / median(t) / 1e6 for w, t in ((2 * size**3, product), (work, passes)))
-    return [
-        Result(
-            f"batch of {batch} clips of 10 s, base size, bf16",
-            reached,
-            "GFLOP/s",
-            f"a {size} by {size} product",
-            peak,
-            reached / peak,
-        )
-    ]
+    what = f"batch of {batch} clips of 10 s, base size, bf16"
+    return of_a_product(setting, what, work, forward, torch.bfloat16, size)
 
 
-def _precision_on_real_clips() -> list[Result]:
+def _precision_on_real_clips() -> Result:
     """What bf16 does to the answers of the shipped bundle on the shipped clips."""
     classifier = open_classifier()
     worst, agree = 0.0, 0
@@ -95,14 +92,11 @@ def _precision_on_real_clips() -> list[Result]:
         exact, lower = (classify(classifier, path, False, precision=p) for p in ("fp32", "bf16"))
         worst = max(worst, (exact.probabilities - lower.probabilities).abs().max().item())
         agree += exact.top(1)[0][0] == lower.top(1)[0][0]
-    return [
-        Result(
-            f"bf16 against fp32, ast-small, {len(clips)} example clips: largest change of a "
-            f"probability; {agree} of {len(clips)} first labels agree",
-            worst,
-            "",
-        )
-    ]
+    what = (
+        f"bf16 against fp32, ast-small, {len(clips)} example clips: largest change of a "
+        f"probability; {agree} of {len(clips)} first labels agree"
+    )
+    return Result(what, worst, "")
 
 
 def recording(setting: Setting) -> list[Result]:
@@ -121,17 +115,8 @@ def recording(setting: Setting) -> list[Result]:
     checked = equal(recorded(), plain(), 0)
     target = 1.1 if setting.device.type == "cpu" else 1.15
     setting = Setting(setting.device, 4 * setting.rounds)
-    return [
-        in_turns(
-            setting,
-            "recording all routing, ast-small, 5 s",
-            "plain forward",
-            recorded,
-            plain,
-            target,
-            checked,
-        )
-    ]
+    what = "recording all routing, ast-small, 5 s"
+    return [in_turns(setting, what, "plain forward", recorded, plain, target, checked)]
 
 
 def explore(setting: Setting) -> list[Result]:

@@ -89,6 +89,18 @@ def in_turns(
     return compared(what, against, mine, theirs, target, checked)
 
 
+def of_a_product(
+    setting: Setting, what: str, work: int, ours: Callable[[], object], kind: torch.dtype, size: int
+) -> Result:
+    """How many of the operations of one square product of a kind and size `ours` does in a second,
+    if it does `work` of them."""
+    a = torch.randn(size, size, device=setting.device, dtype=kind)
+    taken, product = (median(times) for times in alternate(setting, ours, lambda: a @ a))
+    reached, peak = work / taken / 1e6, 2 * size**3 / product / 1e6
+    against = f"a {size} by {size} product"
+    return Result(f"{what}, {taken:.0f} ms", reached, "GFLOP/s", against, peak, reached / peak)
+
+
 def compared(
     what: str,
     against: str,

@@ -20,14 +20,13 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import httpx
 import typer
 
 from analysis.bench.load_test import megabytes
@@ -39,47 +38,41 @@ VISITOR = "8.8.8.8"  # as a proxy in front of the app would say
 STRANGERS = 4  # threads
 
 
-class Client:
+class Client(httpx.Client):
     """Raw calls from one address, as one page. events: api_name -> index of the page's events."""
 
     def __init__(self, server: str, address: str) -> None:
-        self.server, self.address, self.session = server, address, f"of {address}"
-        config = json.loads(self.get("config"))
-        self.events = {of["api_name"]: of["id"] for of in config["dependencies"]}
+        sent = {"X-Forwarded-For": address}
+        each_anew = httpx.Limits(max_keepalive_connections=0)  # connections
+        super().__init__(base_url=server, headers=sent, timeout=300, limits=each_anew)
+        self.session = f"of {address}"
+        self.events = {of["api_name"]: of["id"] for of in self.ask("GET", "config")["dependencies"]}
 
-    def get(self, path: str) -> bytes:
-        return self.sent(urllib.request.Request(self.server + path))
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        """The answer, from JSON. Raises httpx.HTTPError where it is an error."""
+        return self.request(method, path, **body).raise_for_status().json()
 
-    def post(self, path: str, values: Any) -> Any:
-        body, kind = json.dumps(values).encode(), "application/json"
-        request = urllib.request.Request(f"{self.server}gradio_api/{path}", body)
-        request.add_header("Content-Type", kind)
-        return json.loads(self.sent(request))
-
-    def sent(self, request: urllib.request.Request) -> bytes:
-        request.add_header("X-Forwarded-For", self.address)
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            return answer.read()
+    def look(self) -> None:
+        """Load the page."""
+        for path in ("", "config"):
+            self.get(path).raise_for_status()
 
     def upload(self, content: bytes, name: str) -> dict:
-        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-        body = head.encode() + content + b"\r\n--x--\r\n"
-        request = urllib.request.Request(f"{self.server}gradio_api/upload", body)
-        request.add_header("Content-Type", "multipart/form-data; boundary=x")
-        path = json.loads(self.sent(request))[0]
+        [path] = self.ask("POST", "gradio_api/upload", files={"files": (name, content)})
         return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
     def call(self, name: str, values: list) -> None:
-        """Ask, and wait for the answer. Raises OSError where there is none."""
+        """Ask, and wait for the answer. Raises httpx.HTTPError or OSError where there is none."""
         asked = {"data": values, "session_hash": self.session}
-        event = self.post(f"call/{name}", asked)["event_id"]
-        if b"event: complete" not in self.get(f"gradio_api/call/{name}/{event}"):
+        event = self.ask("POST", f"gradio_api/call/{name}", json=asked)["event_id"]
+        answer = self.get(f"gradio_api/call/{name}/{event}").raise_for_status()
+        if "event: complete" not in answer.text:
             raise OSError("refused")
 
     def join(self, name: str, values: list, session: str) -> None:
         """Ask, and never read the answer."""
         asked = {"data": values, "fn_index": self.events[name], "session_hash": session}
-        self.post("queue/join", asked)
+        self.ask("POST", "gradio_api/queue/join", json=asked)
 
 
 def largest_log() -> bytes:
@@ -129,7 +122,7 @@ def visits(client: Client, seconds: float) -> dict[str, float]:
     dog, end = client.upload(DOG, "dog.ogg"), time.monotonic() + seconds
     while time.monotonic() < end or len(took["page"]) < 5:
         for name, act in (
-            ("page", lambda: (client.get(""), client.get("config"))),
+            ("page", client.look),
             ("answer", lambda: client.call("classify", [dog, "esc10-soft-moa", 1])),
         ):
             began = time.perf_counter()
@@ -160,7 +153,7 @@ def attack(name: str, server: str, address: str, over: Any, tally: Any) -> None:
             try:
                 act(k)
                 refused = 0
-            except (OSError, ValueError):
+            except (httpx.HTTPError, OSError, ValueError):
                 refused = 1
             with lock:
                 tally[refused] += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.bench.measure import Result, Setting, alternate, equal, in_turns
+from analysis.bench.measure import Result, Setting, equal, in_turns, of_a_product
 from analysis.bench.naive import make_naive
 from analysis.bench.peers import base_pair
 from softmoa.data import audio
@@ -58,12 +57,8 @@ def _products(setting: Setting, size: str) -> list[Result]:
         with FlopCounterMode(display=False) as counted:
             step()
         work = counted.get_total_flops()
-        a = torch.randn(2048, 2048, device=setting.device, dtype=kind)
-        taken, product = (median(t) for t in alternate(setting, step, lambda a=a: a @ a))
-        reached, peak = work / taken / 1e6, 2 * 2048**3 / product / 1e6
-        what = f"training step, {size}, {precision}, {work / 1e9:.0f} GFLOP, {taken:.0f} ms"
-        against = "a 2048 by 2048 product"
-        rows.append(Result(what, reached, "GFLOP/s", against, peak, reached / peak))
+        what = f"training step, {size}, {precision}, {work / 1e9:.0f} GFLOP"
+        rows.append(of_a_product(setting, what, work, step, kind, 2048))
     return rows
 
 

@@ -16,16 +16,16 @@ What is in them: `instruments`, `syllables` and `commands` beside this file.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import shutil
 import tempfile
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from analysis import tables
 from analysis.pretraining.clips import Clip, encode
 from analysis.pretraining.commands import words
 from analysis.pretraining.instruments import instruments
@@ -71,10 +71,7 @@ def build(name: str, target: Path) -> list[Row]:
                 hashlib.sha256(data).hexdigest(),
             )
         )
-    with (target / "manifest.csv").open("w", newline="", encoding="utf-8") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(Row.__dataclass_fields__)
-        writer.writerows(astuple(row) for row in rows)
+    tables.write(target / "manifest.csv", [asdict(row) for row in rows])
     return rows
 
 
@@ -84,11 +81,7 @@ def split_of(clip: Clip) -> int:
 
 def read_rows(name: str) -> list[Row]:
     """The manifest of a task as it is; empty where there is none."""
-    table = EMBEDDED / name / "manifest.csv"
-    if not table.exists():
-        return []
-    with table.open(newline="", encoding="utf-8") as lines:
-        return [Row(**row) for row in csv.DictReader(lines)]
+    return [Row(**row) for row in tables.read(EMBEDDED / name / "manifest.csv")]
 
 
 def damaged(name: str, rows: list[Row]) -> list[str]:

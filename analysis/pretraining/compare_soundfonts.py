@@ -11,7 +11,6 @@ loops of a few periods), are not found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -29,14 +28,6 @@ RATE = 11_025  # Hz
 STRETCH = 1_100  # samples
 SEARCHED = 15_000  # samples
 SIZE = 16_384  # of the transforms
-
-
-@dataclass(frozen=True)
-class Match:
-    correlation: float
-    ours: str
-    programs: tuple[int, ...]
-    theirs: str
 
 
 def heard(path: Path) -> list[tuple[Recording, np.ndarray]]:
@@ -74,10 +65,11 @@ def main(show: Annotated[int, typer.Option(help="number of matches to print")] =
                 rows = slice(part, part + 64)
                 found = np.abs(irfft(spectra[rows] * spectrum, SIZE, axis=1) / norms[rows])
                 best = max(best, *((float(x), part + i) for i, x in enumerate(found.max(axis=1))))
-        matches.append(Match(best[0], recording.name, recording.programs, known[best[1]][0].name))
+        pair = f"{recording.name} {recording.programs}  {known[best[1]][0].name}"
+        matches.append((best[0], pair))
     typer.echo(f"{len(matches)} of {len(asked)} recordings compared with {len(known)}")
-    for match in sorted(matches, key=lambda m: -m.correlation)[:show]:
-        typer.echo(f"{match.correlation:.3f}  {match.ours} {match.programs}  {match.theirs}")
+    for correlation, pair in sorted(matches, reverse=True)[:show]:
+        typer.echo(f"{correlation:.3f}  {pair}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from urllib.request import urlopen
 import numpy as np
 import typer
 
-from analysis.pretraining.packages import HELD_OUT, PACKAGES, Package
+from analysis.pretraining.packages import HELD_OUT, HELD_OUT_PACKAGES, PACKAGES, Package
 from analysis.pretraining.unpack import decode, members
 from softmoa.data.audio import SAMPLE_RATE
 
@@ -206,6 +206,11 @@ def read() -> tuple[np.ndarray, list[dict[str, str]]]:
     with (folder() / "corpus.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     return np.memmap(folder() / "corpus.i16", np.int16, mode="r"), rows
+
+
+def spoken(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The utterances among them that may be trained on."""
+    return [r for r in rows if r["kind"] == "speech" and r["package"] not in HELD_OUT_PACKAGES]
 
 
 def main(workers: int = 2) -> None:

@@ -4,7 +4,7 @@
 FluidR3 trains and validates, TimGM6mb tests. The validation programs share no recording with a
 training program, which the soundfont's own tables tell: notes of the same program, or of its
 neighbour that is made of the same recordings, would be nearly copies. A test program found to hold
-a recording of FluidR3 is left out (analysis/compare_soundfonts.py).
+a recording of FluidR3 is left out (`compare_soundfonts` beside this file).
 """
 
 from __future__ import annotations

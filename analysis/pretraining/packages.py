@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -42,6 +44,15 @@ HOUSEHOLD_PACKAGE = "amsehili/noise-of-life"  # recipes are chosen by the names 
 def _packages(names: str, **common: Any) -> Iterator[Package]:
     """Of names with spaces between."""
     return (Package(name, **common) for name in names.split())
+
+
+def _repositories() -> Iterator[Package]:
+    """Of repositories.csv, which also says why paths are left out."""
+    with Path(__file__).with_name("repositories.csv").open(newline="") as table:
+        for row in csv.DictReader(table):
+            known: dict[str, Any] = {name: text for name, text in row.items() if name != "why"}
+            known["without"] = tuple(known["without"].split())
+            yield Package(**known)
 
 
 PACKAGES = (
@@ -93,117 +104,7 @@ PACKAGES = (
         """,
         kind="speech",
     ),
-    Package(
-        "abdulkaderghandoura/arabic-speech-commands-dataset",
-        kind="speech",
-        commit="72f3438212ff6cf8fbe5ae8068361840646429bd",
-        under="dataset/",
-        licence="CC-BY-4.0",
-    ),
-    Package(
-        "Picovoice/wake-word-benchmark",
-        kind="speech",
-        commit="84919190fb1891bf0936dcb577d9268e467f876f",
-        under="audio/",
-        licence="Apache-2.0",
-    ),
-    Package(
-        "Picovoice/speech-to-intent-benchmark",
-        kind="speech",
-        commit="47b1ca63afe4f08cb83e1f70fec16764879bd130",
-        under="data/speech/clean/",
-        licence="Apache-2.0",
-    ),
-    Package(
-        "zhongyuchen/DSPSpeech-20",
-        kind="speech",
-        commit="8165959c2567190524898e8187021c8ffb19b262",
-        under="speech_data/",
-        licence="MIT",
-    ),
-    Package(
-        "gveres/donateacry-corpus",
-        commit="6baf5aca0460964ad072653585837f968a87c2af",
-        under="donateacry_corpus_cleaned_and_updated_data/",
-        licence="ODbL-1.0",
-    ),
-    Package(
-        HOUSEHOLD_PACKAGE,
-        commit="a8fb56f44705515f408e47bccc340637b118916e",
-        # In which `analysis.pretraining.copies` finds clips of ESC-10.
-        without=("BabyCry/", "Sneeze/"),
-        licence="CC0-1.0 and other Creative Commons licences of Freesound, not named by file",
-    ),
-    Package(
-        "rafaelmardojai/blanket",
-        commit="8b1c27aedde1d6ad8053ce5ad351a2924bcdb766",
-        under="data/resources/sounds/",
-        licence="CC0-1.0 CC-BY-3.0 CC-BY-SA-3.0 public-domain",
-    ),
-    Package(
-        "AntumMT/mod-sounds",
-        commit="a002ea8e3b254081101ebe5372bdfe4e473dce48",
-        under="sounds/",
-        licence="CC0-1.0 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-4.0",
-    ),
-    Package(
-        "Fris0uman/CDDA-Soundpacks",
-        commit="88586bb600eae4b053a8928bddbd5371d0b1ecc6",
-        under="sound/CC-Sounds/",
-        licence="CC-BY-SA-4.0",
-    ),
-    Package(
-        "OreCruncher/DynamicSurroundings",
-        commit="93040490bef8591a99c25aa154098a97ab271edd",
-        under="src/main/resources/assets/dsurround/sounds/",
-        without=tuple(  # not for commercial use, or not free
-            f"src/main/resources/assets/dsurround/sounds/{path}"
-            for path in (
-                "ambient/stream/waterfall0.ogg",
-                "ambient/stream/waterfall5.ogg",
-                "footsteps/armor/heavy_",
-            )
-        ),
-        licence="CC0-1.0 CC-BY",
-    ),
-    Package(
-        "openclonk/openclonk",
-        commit="db975b4a887883f4413d1ce3181f303d83ee0ab5",
-        under="planet/Sound.ocg/",
-        licence="CC-BY-3.0",
-    ),
-    Package(
-        "OpenRCT2/OpenSoundEffects",
-        commit="0918c4828d47d7bf6c8ce5ff10523651f7e3e60d",
-        without=("Unused/",),
-        licence="CC-BY-4.0",
-    ),
-    Package(
-        "Skandarella/animalworld",
-        commit="ac835da96681774679ace90656812aab67e25b5c",
-        under="sounds/",
-        licence="MIT",
-    ),
-    Package(
-        "OpenTTD/OpenSFX",
-        commit="71892caa2db3f87e7c16aabf26f32c4c7ae7dca2",
-        under="src/wav/",
-        licence="CC-BY-SA-3.0",
-    ),
-    Package(
-        "MycroftAI/Precise-Community-Data",
-        kind="speech",
-        commit="4854e39b7f8c0e14d387d4e135aa10486f5158bf",
-        without=("heysavant/",),
-        licence="public-domain",
-    ),
-    Package(
-        "ShawnHymel/custom-speech-commands-dataset",
-        kind="speech",
-        commit="c3c43fbbf62d68323db3e8a3aff763e10a5c8d79",
-        under="custom_keywords/",
-        licence="CC-BY-4.0",
-    ),
+    *_repositories(),
     Package("fluid-soundfont-gm", kind="notes", rendered="analysis.pretraining.notes"),
     Package("synthetic-voices", kind="speech", rendered="analysis.pretraining.voices"),
 )

@@ -28,7 +28,6 @@ from __future__ import annotations
 import copy
 import csv
 import hashlib
-import math
 import os
 import time
 from dataclasses import asdict, astuple, dataclass, replace
@@ -53,6 +52,7 @@ from softmoa.model import device
 from softmoa.model.ast import AST
 from softmoa.model.precision import autocast
 from softmoa.model.weights import load_embedded, save_embedded
+from softmoa.training import fit
 
 LEG = 15  # minutes
 PROBED = 2  # legs from one measurement to the next
@@ -101,7 +101,7 @@ def parameter_groups(model: nn.Module, depth: int, options: Options) -> list[dic
 
 def schedule(step: int, progress: float, warmup: int) -> float:
     """Linear warm-up over `warmup` steps under a cosine to zero; progress runs from 0 to 1."""
-    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return min(1.0, (step + 1) / warmup) * fit.rate(min(progress, 1.0), 0.0)
 
 
 def write(model: AST, out: Path) -> None:

@@ -10,8 +10,8 @@ interpolation: analysis/results/pretrain-ablations.{csv,md}.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from statistics import mean
 from typing import Annotated, Any
 
 import torch
@@ -19,19 +19,19 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
+from analysis import tables
 from analysis.pretraining.evaluate_backbone import clips_of, fsdd, mels_of, probe
 from analysis.pretraining.initialise import AST_SMALL, from_dinov2
 from analysis.pretraining.pretrain import Options, Run, Sources, parameter_groups, schedule
 from analysis.pretraining.scenes import Batches, Scenes, shards_of
 from analysis.pretraining.student import Student, explained
 from analysis.pretraining.teacher import scene_folder
-from analysis.pretraining.train_bundles import read, write_table
 from analysis.pretraining.validation import HELD_OUT_SHARDS
 from softmoa.model.ast import AST, SPECIAL_TOKENS, ASTConfig
 from softmoa.model.precision import autocast
 from softmoa.training.probe import pooled_features
 
-TABLE = Path(__file__).parents[1] / "results" / "pretrain-ablations.csv"
+TABLE = tables.RESULTS / "pretrain-ablations.csv"
 MASKED = 0.5  # share of the patches hidden in the self-supervised stage
 SHORT = Options(rate=1e-4, warmup=40, speech_share=0.0, word_share=0.0)
 
@@ -153,41 +153,41 @@ def run(name: str, minutes: float) -> Row:
         started.steps,
         started.audio / 3600,
         explained(model, held_out, sources.sounds),
-        probe(pooled_features(model, mels_of(files)).numpy(), classes, folds).mean,
-        probe(pooled_features(model, mels_of(takes), 64).numpy(), digits, speakers).mean,
+        mean(probe(pooled_features(model, mels_of(files)).numpy(), classes, folds).values()),
+        mean(probe(pooled_features(model, mels_of(takes), 64).numpy(), digits, speakers).values()),
     )
 
 
 def keep(row: Row) -> None:
     """Put the row into the table, read again since another process may have written."""
-    rows = [other for other in read(TABLE) if other["variant"] != row.variant] + [asdict(row)]
-    rows.sort(key=lambda other: list(VARIANTS).index(other["variant"]))
-    write_table(TABLE, [column.name for column in fields(Row)], rows)
+    rows: list[dict[str, Any]] = [of for of in tables.read(TABLE) if of["variant"] != row.variant]
+    rows.append(asdict(row))
+    rows.sort(key=lambda of: list(VARIANTS).index(of["variant"]))
+    tables.write(TABLE, rows)
     TABLE.with_suffix(".md").write_text(page(rows))
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "# Short pretrainings that differ in one thing",
-        "",
+    about = (
         "Written by `python -m analysis.pretraining.pretrain_ablations`: from DINOv2, one core, "
-        "the same "
-        "minutes for each, the moving average of the weights. Linear probes as in "
-        "[pretraining.md](pretraining.md), FSDD with 15 takes; one standard error of ESC-10 "
-        "is about 1.5 points.",
-        "",
-        "| variant | parameters | minutes | steps | sound | teacher's embedding explained | ESC-10 "
-        "| FSDD |",
-        "|---|---|---|---|---|---|---|---|",
+        "the same minutes for each, the moving average of the weights. Linear probes as in "
+        "[pretraining.md](pretraining.md), FSDD with 15 takes; one standard error of ESC-10 is "
+        "about 1.5 points."
+    )
+    heads = ["variant", "parameters", "minutes", "steps", "sound", "teacher's embedding explained"]
+    body = [
+        [
+            VARIANTS[row["variant"]].title,
+            f"{int(row['parameters']) / 1e6:.1f} M",
+            f"{float(row['minutes']):g}",
+            str(row["steps"]),
+            f"{float(row['hours']):.1f} h",
+            *(f"{100 * float(row[key]):.1f} %" for key in ("explained", "esc10", "fsdd")),
+        ]
+        for row in rows
     ]
-    for row in rows:
-        shares = (f"{100 * float(row[key]):.1f} %" for key in ("explained", "esc10", "fsdd"))
-        lines.append(
-            f"| {VARIANTS[row['variant']].title} | {int(row['parameters']) / 1e6:.1f} M "
-            f"| {float(row['minutes']):g} | {row['steps']} "
-            f"| {float(row['hours']):.1f} h | {' | '.join(shares)} |"
-        )
-    return "\n".join(lines) + "\n"
+    table = tables.markdown([*heads, "ESC-10", "FSDD"], body)
+    return tables.page("Short pretrainings that differ in one thing", about, table)
 
 
 def main(
@@ -201,7 +201,7 @@ def main(
         typer.echo(f"No variant {', '.join(unknown)}; choose from {', '.join(VARIANTS)}.", err=True)
         raise typer.Exit(2)
     torch.set_num_threads(1)
-    done = {row["variant"] for row in read(TABLE)}
+    done = {row["variant"] for row in tables.read(TABLE)}
     for name in names or [name for name in VARIANTS if name not in done]:
         row = run(name, minutes)
         keep(row)

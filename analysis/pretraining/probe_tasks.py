@@ -29,6 +29,7 @@ from softmoa.model import weights
 from softmoa.training.probe import pooled_features
 
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # C of the logistic regression; small is strong
+SHOTS = (5, 10, 20)  # training clips per class
 SEEDS = 5
 
 
@@ -51,7 +52,6 @@ def probe(task: Task, features: dict[LabelledFile, np.ndarray]) -> tuple[float, 
 
 def main(
     backbone: str = "ast-small",
-    shots: Annotated[str, typer.Option(help="training clips per class, by commas")] = "5,10,20",
     teacher: Annotated[bool, typer.Option(help="probe YAMNet's embedding, too")] = False,
 ) -> None:
     model = weights.load(backbone).model
@@ -77,7 +77,7 @@ def main(
             typer.echo(f"  {kind}: validation {valid:.3f}, test {test:.3f}")
         features = dict(zip(task.files, learned, strict=True))
         fewest = min(task.counts["train"])
-        for count in map(int, shots.split(",")):
+        for count in SHOTS:
             if count > fewest:
                 typer.echo(f"  {count} shots: a class has {fewest} training clips")
                 continue

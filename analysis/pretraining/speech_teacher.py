@@ -28,9 +28,8 @@ import typer
 from torch import Tensor
 
 from analysis.pretraining import teacher
-from analysis.pretraining.corpus import folder, read
+from analysis.pretraining.corpus import folder, read, spoken
 from analysis.pretraining.initialise import wheel_member
-from analysis.pretraining.packages import HELD_OUT_PACKAGES
 from softmoa.data.audio import SAMPLE_RATE
 
 SPEECH = 384  # width of the encoder
@@ -165,9 +164,9 @@ def _make_shard(number: int) -> int:
     """Make and store one shard; the seed is the shard's number."""
     rng = np.random.default_rng([1, number])
     corpus, rows = read()
-    spoken = [r for r in rows if r["kind"] == "speech" and r["package"] not in HELD_OUT_PACKAGES]
-    weights = clip_weights(spoken)
-    mixes = [speech_scene(rng, corpus, spoken, weights) for _ in range(teacher.SHARD)]
+    utterances = spoken(rows)
+    weights = clip_weights(utterances)
+    mixes = [speech_scene(rng, corpus, utterances, weights) for _ in range(teacher.SHARD)]
     arrays = teacher.targets(mixes) | {"speech": hear(mixes).numpy()}
     teacher.store(speech_folder() / f"{number:04d}", arrays)
     return number

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -112,16 +110,6 @@ def fit_heads(student: Student, batches: Batches, count: int = 600) -> None:
 
 
 @torch.inference_mode()
-def held_out_loss(student: Student, held_out: Scenes, batches: Batches, count: int = 200) -> float:
-    losses = []
-    for part in np.array_split(np.arange(count), count // 20):
-        mel, targets = held_out.take(part)
-        batch = Batch(mel, batches.standardise(targets), 1).to(student.encoder.device)
-        losses.append(loss_of(student, batch).item())
-    return float(np.mean(losses))
-
-
-@torch.inference_mode()
 def explained(encoder: AST, held_out: Scenes, batches: Batches) -> float:
     """Share of the variance of the teacher's clip embedding that a ridge regression on the frozen
     pooled features explains: fitted on the first three quarters of the scenes, told on the rest."""
@@ -135,12 +123,3 @@ def explained(encoder: AST, held_out: Scenes, batches: Batches) -> float:
     weight, bias = ridge(x[:cut], y[:cut])
     error = (y[cut:] - x[cut:] @ weight.T - bias).square().mean()
     return 1 - float(error / (y[cut:] - y[:cut].mean(dim=0)).square().mean())
-
-
-def interpolate(start: Student, end: Student, share: float) -> Student:
-    """`share` of the way from one set of weights to another (WiSE-FT)."""
-    model = copy.deepcopy(end)
-    with torch.no_grad():
-        for parameter, first in zip(model.parameters(), start.parameters(), strict=True):
-            parameter.copy_(torch.lerp(first, parameter, share))
-    return model

@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 import typer
 from scipy.signal import fftconvolve
 from scipy.special import expit
 from torch import Tensor
+from torchaudio.compliance.kaldi import get_mel_banks
 
 from analysis.pretraining.corpus import folder, read
 from analysis.pretraining.initialise import wheel_member
@@ -109,19 +109,9 @@ def float_network() -> Path:
 
 @cache
 def mel_filters() -> Tensor:
-    """(257, 64): triangles on the HTK mel scale, 125 to 7500 Hz, drawn in mel, without DC."""
-
-    def mel(hertz: Tensor) -> Tensor:
-        return 1127 * torch.log1p(hertz / 700)
-
-    lowest, highest = mel(torch.tensor([125.0, 7500.0])).tolist()
-    edges = torch.linspace(lowest, highest, 66)
-    bins = mel(torch.linspace(0, SAMPLE_RATE / 2, 257))[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    weights = torch.minimum(rising, falling).clamp(min=0)
-    weights[0] = 0
-    return weights
+    """(257, 64): triangles on the HTK mel scale, 125 to 7500 Hz, drawn in mel."""
+    bands, _ = get_mel_banks(64, 512, SAMPLE_RATE, 125.0, 7500.0, 100.0, -500.0, 1.0)
+    return torch.nn.functional.pad(bands, (0, 1)).T  # the last bin is beyond all of them
 
 
 def teacher_patches(waveform: Tensor, hop: int = HOP_FRAMES) -> Tensor:
@@ -165,18 +155,6 @@ def embeddings(waveforms: Iterable[Tensor]) -> np.ndarray:
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     return expit(logits.astype(np.float32))
-
-
-def listen(files: list[Path], top: int = 5) -> None:
-    """Print what the teacher hears in some files."""
-    names = tag_names()
-    for file in files:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-        mono = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
-        logits, _ = hear(teacher_patches(torch.from_numpy(mono)))
-        mean = probabilities(logits).mean(axis=0)
-        best = ", ".join(f"{names[i]} {mean[i]:.2f}" for i in np.argsort(-mean)[:top])
-        typer.echo(f"{file.name}: {best}")
 
 
 def corpus_tags(workers: int) -> np.ndarray:
@@ -339,13 +317,8 @@ def _make_shard(weights: np.ndarray, number: int) -> int:
 def main(
     scenes: Annotated[int, typer.Option(help="how many scenes there shall be")] = 20_000,
     workers: int = 2,
-    files: Annotated[
-        list[Path] | None, typer.Option("--hear", help="only print the tags of files")
-    ] = None,
 ) -> None:
     """Tag the corpus, then make scenes until there are enough."""
-    if files:
-        return listen(files)
     float_network()
     _, rows = read()
     weights = clip_weights(corpus_tags(workers), rows)

@@ -12,15 +12,14 @@ speakers in turn are what `softmoa compare --folds all` tests.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from torch import Tensor
 
+from analysis import tables
 from softmoa.data import tasks
 from softmoa.methods import bundle
 from softmoa.model import weights
@@ -30,7 +29,7 @@ from softmoa.training.events import RunFailed, RunFinished, TrainedBundle
 from softmoa.training.plan import Comparison, plan
 
 BUNDLES = weights.ASSETS / "bundles"
-RESULTS = Path(__file__).parents[1] / "results" / "bundles.csv"
+RESULTS = tables.RESULTS / "bundles.csv"
 COLUMNS = (
     "task", "sibling", "seed", "trained_parameters", "train_clips", "epochs", "seconds",
     "probe_accuracy", "test_accuracy", "test_clips",
@@ -83,24 +82,8 @@ def keep(row: dict[str, Any]) -> None:
     def key(row: dict[str, Any]) -> tuple[str, ...]:
         return str(row["task"]), str(row["seed"]), str(row["sibling"])
 
-    kept = [known for known in read(RESULTS) if key(known) != key(row)]
-    write_table(RESULTS, COLUMNS, sorted([*kept, row], key=key))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as table:
-        return list(csv.DictReader(table))
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            values = [row[column] for column in columns]
-            writer.writerow([round(v, 5) if isinstance(v, float) else v for v in values])
+    kept = [known for known in tables.read(RESULTS) if key(known) != key(row)]
+    tables.write(RESULTS, sorted([*kept, row], key=key))
 
 
 def main(

@@ -36,13 +36,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multilabel_average_precision
 
+from analysis import tables
 from analysis.pretraining.accepted import ACCEPTED, ESC10, HOUSEHOLD
 from analysis.pretraining.corpus import read
-from analysis.pretraining.packages import HOUSEHOLD_PACKAGE, TEST_PACKAGES
+from analysis.pretraining.packages import TEST_PACKAGES
 from analysis.pretraining.scenes import Batches, Clips, Scenes, shards_of
 from analysis.pretraining.teacher import TAGS, clip_of, corpus_tags, scene_folder, tag_names
 from analysis.pretraining.train_bundles import save_half
-from analysis.pretraining.validation import HELD_OUT_SHARDS
+from analysis.pretraining.validation import HELD_OUT_SHARDS, household_rows
 from softmoa.data import tasks
 from softmoa.data.audio import load, log_mel
 from softmoa.lens.headline import ancestors, headline
@@ -54,7 +55,7 @@ from softmoa.model.precision import autocast
 from softmoa.training import fit as training
 
 OUT = weights.ASSETS / "bundles" / "tags.safetensors"
-RESULTS = Path(__file__).parents[1] / "results" / "tags.md"
+RESULTS = tables.RESULTS / "tags.md"
 METHOD = SoftMoAOptions(experts=7, slots=1, reduction=32)
 PRESENT = 0.5  # probability of the teacher from which a tag counts as there
 FEWEST = 5  # clips that a tag needs to count in the mean average precision
@@ -199,14 +200,11 @@ def tag_probabilities(model: AST, waveforms: Iterable[Tensor]) -> Tensor:
 
 def household() -> dict[str, tuple[set[int], list[Tensor]]]:
     """Of each folder of household sounds the tags that a listener accepts, and its clips."""
-    names = tag_names()
-    corpus, rows = read()
+    (corpus, _), names = read(), tag_names()
     found: dict[str, tuple[set[int], list[Tensor]]] = {}
-    for row in rows:
-        folder = row["path"].split("/")[0]
-        if row["package"] == HOUSEHOLD_PACKAGE and folder in HOUSEHOLD:
-            accepted = {names.index(tag) for tag in HOUSEHOLD[folder]}
-            found.setdefault(folder, (accepted, []))[1].append(clip_of(corpus, row))
+    for folder, row in household_rows():
+        accepted = {names.index(tag) for tag in HOUSEHOLD[folder]}
+        found.setdefault(folder, (accepted, []))[1].append(clip_of(corpus, row))
     return found
 
 
@@ -354,25 +352,20 @@ def write_results(m: dict[str, float]) -> None:
         "ESC-10, a right tag in the first three": f"{m['esc10_top3']:.1%}",
         "ESC-10, among ten": f"{m['esc10_loudest']:.1%}",
     }
-    lines = [
-        "# The bundle `tags`",
-        "",
-        f"{m['clips']:g} clips of {SHORTEST:g} s at least, of {len(TEST_PACKAGES)} packages that "
-        "neither the backbone nor the bundle was trained on; the average precision is the mean "
-        f"over the {m['tags_counted']:g} tags to which YAMNet gives {PRESENT:g} or more on at "
-        f"least {FEWEST} clips. Gallery: {len(ACCEPTED)} clips of `assets/examples`; a headline "
-        "that is sure of a wider kind alone is neither right nor wrong. ESC-10: all 400 clips, "
-        "none of them ever trained on; among ten: the tag of the right class is the "
-        "loudest of the tags of all ten. Household: 18 folders of noise-of-life, never trained on; "
-        "by them the part was chosen by which rare tags are raised, and the probabilities were "
-        "calibrated. Without the experts: the same head on the backbone alone. One seed. Written "
-        "by `python -m analysis.pretraining.train_tags`.",
-        "",
-        "| measure | `tags` |",
-        "|---|---|",
-        *(f"| {title} | {value} |" for title, value in rows.items()),
-    ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    about = (
+        "Written by `python -m analysis.pretraining.train_tags`, on sounds that the bundle was "
+        "never trained on; one seed. The first three rows: "
+        f"{m['clips']:g} clips of {SHORTEST:g} s at least, of {len(TEST_PACKAGES)} packages; the "
+        f"precision is the mean over the {m['tags_counted']:g} tags to which YAMNet gives "
+        f"{PRESENT:g} or more on at least {FEWEST} clips. Household: 18 folders of noise-of-life, "
+        "by which the raise of rare tags was chosen and the probabilities were calibrated. "
+        f"Gallery: {len(ACCEPTED)} clips of `assets/examples`; a headline that is sure of a wider "
+        "kind alone is neither right nor wrong. ESC-10: all 400 clips; among ten: of the tags of "
+        "all ten classes the right one is the loudest. Without the experts: the same head on the "
+        "backbone alone."
+    )
+    table = tables.markdown(["measure", "`tags`"], rows.items())
+    RESULTS.write_text(tables.page("The bundle `tags`", about, table))
 
 
 def main(

@@ -100,19 +100,24 @@ def named(x: Tensor, labels: Tensor, fitted: Tensor, tested: Tensor) -> Tensor:
     return (x[tested] @ weight.T + bias).argmax(dim=1) == labels[tested]
 
 
+def household_rows() -> list[tuple[str, dict[str, str]]]:
+    """(folder, row) of the household sounds in the corpus, in the order of HOUSEHOLD."""
+    of_package = [row for row in read()[1] if row["package"] == HOUSEHOLD_PACKAGE]
+    of_package.sort(key=lambda row: row["path"])
+    return [
+        (folder, row)
+        for folder in HOUSEHOLD
+        for row in of_package
+        if row["path"].split("/")[0] == folder
+    ]
+
+
 @cache
 def household() -> tuple[list[Tensor], Tensor]:
     """Log-mels and folders, in the order of the folders."""
-    corpus, rows = read()
-    names = list(HOUSEHOLD)
-    kept = [
-        (names.index(name), row)
-        for row in rows
-        if row["package"] == HOUSEHOLD_PACKAGE and (name := row["path"].split("/")[0]) in HOUSEHOLD
-    ]
-    kept.sort(key=lambda pair: (pair[0], pair[1]["path"]))
-    mels = cached("household", (clip_of(corpus, row) for _, row in kept))
-    return mels, torch.tensor([label for label, _ in kept])
+    (corpus, _), rows, names = read(), household_rows(), list(HOUSEHOLD)
+    mels = cached("household", (clip_of(corpus, row) for _, row in rows))
+    return mels, torch.tensor([names.index(name) for name, _ in rows])
 
 
 @cache

@@ -33,8 +33,7 @@ import typer
 from torch import Tensor
 
 from analysis.pretraining import speech_teacher, teacher, voices, word_teacher
-from analysis.pretraining.corpus import folder, read
-from analysis.pretraining.packages import HELD_OUT_PACKAGES
+from analysis.pretraining.corpus import folder, read, spoken
 from analysis.pretraining.scenes import Scale, Shards, augment
 from analysis.pretraining.student import WORDS, Student, ridge
 from softmoa.data.audio import SAMPLE_RATE, log_mel
@@ -65,13 +64,9 @@ class Recordings:
 
     def __init__(self) -> None:
         self.corpus, rows = read()
-        spoken = [
-            row
-            for row in rows
-            if row["kind"] == "speech" and row["package"] not in HELD_OUT_PACKAGES
-        ]
+        utterances = spoken(rows)
         by_word: dict[str, list[dict[str, str]]] = {}
-        for row in spoken:
+        for row in utterances:
             if word_of := WORD_OF.get(row["package"]):
                 by_word.setdefault(f"{row['package']}:{word_of(row['path'])}", []).append(row)
         self.rows = {word: of for word, of in sorted(by_word.items()) if len(of) >= FEWEST}
@@ -81,7 +76,7 @@ class Recordings:
         self.chances = shares / shares.sum()
         self.others = [
             row
-            for row in spoken
+            for row in utterances
             if row["package"] not in WORD_OF and int(row["samples"]) <= word_teacher.WINDOW
         ]
         self.weights = speech_teacher.clip_weights(self.others) if self.others else np.zeros(0)

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis import tables
 from analysis.studies import costs, pages
 from analysis.studies.catalogue import TRAINING, Training
 from analysis.studies.claims import NEGLIGIBLE
@@ -27,7 +28,7 @@ from softmoa.data.tasks import TaskError
 from softmoa.model import device
 from softmoa.model.weights import BACKBONES, WeightsError
 
-RESULTS = ROOT / "analysis" / "results"
+UNSHOWN = ("right", "groups", "curve")  # of a result, too long for a table
 QUICK = ROOT / "runs" / "quick"
 STUDIES = {study.name: study for study in TRAINING}
 COSTS = "costs"
@@ -85,7 +86,7 @@ def main(
         seed_list = (0,) if quick else _numbers(seeds)
         if backbone_file not in BACKBONES:
             backbone_file = str(Path(backbone_file).resolve())
-        folder = out or (QUICK if quick else RESULTS)
+        folder = out or (QUICK if quick else tables.RESULTS)
         setting = {"shots": 2, "epochs": 1} if quick else {"shots": shots, "epochs": epochs}
         grids = []
         for name in chosen:
@@ -211,9 +212,9 @@ def measure(folder: Path, engine: Engine, quick: bool) -> Grid:
     if not grid.failed:
         heads = ["form", "experts", "tokens", "parameters", "MFLOP a clip", "MB", "ms"]
         lines = [
-            *pages.table(["claim", "found", "verdict"], costs.verdicts(rows)),
+            *tables.markdown(["claim", "found", "verdict"], costs.verdicts(rows)),
             "",
-            *pages.table(heads, costs.cells(rows)),
+            *tables.markdown(heads, costs.cells(rows)),
         ]
         _write(folder, COSTS, "Costs", about, lines, rows, grid, costs.figure(rows))
     return grid
@@ -230,16 +231,18 @@ def _write(
     figure: Any,
 ) -> None:
     command = " ".join(["python -m analysis.studies", *sys.argv[1:]])
-    page = [f"# {title}", "", f"Written by `{command}`. {about}", "", pages.origin(rows), ""]
+    about = f"Written by `{command}`. {about}"
+    parts = [about, pages.origin(rows)]
     if grid.earlier:
-        page += [f"{grid.earlier} of {len(grid.results)} runs are of an earlier call.", ""]
-    page += [f"![{title}]({name}.png)", "", *lines]
+        parts += [f"{grid.earlier} of {len(grid.results)} runs are of an earlier call."]
+    parts += [f"![{title}]({name}.png)", "\n".join(lines)]
     if grid.failed:
-        page += ["", "Failed twice, and left out:", ""]
-        page += [f"- {run}: {why}" for run, why in grid.failed.items()]
-    pages.write_table(folder / f"{name}.csv", rows)
+        parts += ["Failed twice, and left out:"]
+        parts += ["\n".join(f"- {run}: {why}" for run, why in grid.failed.items())]
+    shown = [{k: v for k, v in row.items() if k not in UNSHOWN} for row in rows]
+    tables.write(folder / f"{name}.csv", shown)
     pages.write_figure(folder / f"{name}.png", figure)
-    (folder / f"{name}.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(tables.page(title, *parts), encoding="utf-8")
     print(f"{folder / name}.md")
 
 

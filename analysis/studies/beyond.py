@@ -7,7 +7,6 @@ head of `tags` gives to sounds of other tasks (retention); what was trained and 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import typer
 from torch import Tensor
 
+from analysis import tables
 from softmoa.data import audio, tasks
 from softmoa.data.audio import SAMPLE_RATE
 from softmoa.data.mels import CLIP_SECONDS
@@ -30,7 +30,7 @@ from softmoa.model.ast import AST
 from softmoa.model.recording import hooked, mixtures
 from softmoa.training.fit import predict, scores
 
-PAGE = Path(__file__).parents[1] / "results" / "beyond.md"
+PAGE = tables.RESULTS / "beyond.md"
 NOISE = 10  # dB that white noise lies below the sound
 OTHERS = 100  # clips of each other task that retention is measured on
 AS_IT_IS = "test"
@@ -122,22 +122,17 @@ def main(
         if bundle.read_info(path).task in at_hand and name in (names or shipped):
             rows.append(row_of(name, path, base, tags, at_hand))
             typer.echo(rows[-1])
-    head = list(rows[0])
-    with out.with_suffix(".csv").open("w", newline="") as table:
-        writer = csv.DictWriter(table, head, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = [head, ["---"] * len(head), *([cell(row[key]) for key in head] for row in rows)]
-    out.write_text(
-        "# Beyond accuracy\n\n"
+    tables.write(out.with_suffix(".csv"), rows)
+    about = (
         "Written by `python -m analysis.studies.beyond`: accuracy (%) of the shipped bundles on "
         f"their test clips; the same with white noise {NOISE} dB below, 20 dB quieter, two "
         "semitones higher and a fifth faster; with no expert answering (heads and norms as "
         "trained). Retention: of how many sounds of other tasks (%) the first tag stays, by the "
         "head and the final norm of `tags`, once what was trained sits in the blocks. Trained: "
-        "parameters in the blocks.\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + "\n"
-    )  # fmt: skip
+        "parameters in the blocks."
+    )
+    found = tables.markdown(list(rows[0]), [list(map(cell, row.values())) for row in rows])
+    out.write_text(tables.page("Beyond accuracy", about, found))
 
 
 if __name__ == "__main__":

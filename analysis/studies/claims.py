@@ -28,7 +28,6 @@ Verdict = Literal[
 Says = Literal["more", "less", "equal", "no less"]
 Row = Mapping[str, Any]
 SOFT_MOA = "Soft-MoA, arXiv 2402.00828"
-PETL_AST = "PETL for the AST, arXiv 2312.03694"
 SOFT_MOE = "Soft MoE, arXiv 2308.00951"
 NEGLIGIBLE = 0.02  # an accuracy that differs by less is as good as equal
 GROUPS = 30  # of test clips, from which their spread says what others would do

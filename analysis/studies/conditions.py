@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 from analysis.studies.trial import Arm, Pairs
@@ -61,31 +62,30 @@ def methods(config: ASTConfig) -> list[Condition]:
 def experts(config: ASTConfig) -> list[Condition]:
     """1 to 16 experts of the default width; and of all together BUDGET wide."""
     found = []
-    for title, method in MIXTURES.items():
-        for n in COUNTS:
-            row = f"{title}, n = {n}"
-            options = (("experts", n),)
-            found.append(Condition(row, Arm(method, options), f"{title}, r fixed", n))
-        for n in COUNTS:
-            row = f"{title}, n = {n}, n r = {BUDGET}"
-            options = (("experts", n), ("reduction", config.width * n / BUDGET))
-            found.append(Condition(row, Arm(method, options), f"{title}, n r = {BUDGET}", n))
+    for (title, method), shared, n in product(MIXTURES.items(), (False, True), COUNTS):
+        size, more = _width(config, n, shared)
+        arm = Arm(method, (("experts", n), *more))
+        found.append(Condition(f"{title}, n = {n}{size}", arm, title + (size or ", r fixed"), n))
     return found
 
 
 def slots(config: ASTConfig) -> list[Condition]:
     """SLOTS slots given to many experts or to few; the experts as wide, or all together."""
     found = []
-    for p in (1, 2, 4, 8):
+    for shared, p in product((False, True), (1, 2, 4, 8)):
         n = SLOTS // p
-        row, options = f"n = {n}, p = {p}", (("experts", n), ("slots", p))
-        found.append(Condition(row, Arm("soft-moa", options), "r fixed", p))
-    for p in (1, 2, 4, 8):
-        n = SLOTS // p
-        row, size = f"n = {n}, p = {p}, n r = {BUDGET}", ("reduction", config.width * n / BUDGET)
-        options = (("experts", n), ("slots", p), size)
-        found.append(Condition(row, Arm("soft-moa", options), f"n r = {BUDGET}", p))
+        size, more = _width(config, n, shared)
+        arm = Arm("soft-moa", (("experts", n), ("slots", p), *more))
+        series = size.removeprefix(", ") or "r fixed"
+        found.append(Condition(f"n = {n}, p = {p}{size}", arm, series, p))
     return found
+
+
+def _width(config: ASTConfig, n: int, shared: bool) -> tuple[str, Pairs]:
+    """Of n experts: what a label says of it, and the options; shared: BUDGET of all together."""
+    if not shared:
+        return "", ()
+    return f", n r = {BUDGET}", (("reduction", config.width * n / BUDGET),)
 
 
 def shots(config: ASTConfig) -> list[Condition]:

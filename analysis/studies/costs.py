@@ -5,16 +5,16 @@ Axes: b clips, m tokens, d width, n experts, p slots, r width of an expert's bot
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from analysis.bench.measure import Setting, alternate
 from analysis.bench.moa import BOTTLENECK, WIDTH, mixture, saved_mb, shape_error
 from analysis.bench.naive import NaiveMoA
 from analysis.studies.claims import SOFT_MOA, SOFT_MOE, Row
@@ -54,7 +54,13 @@ class Measurement:
         moa = layer.moa if isinstance(layer, NaiveMoA) else layer
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             layer(x)
-        times = self._times(layer, x)
+        dy = torch.randn_like(x)
+
+        def step() -> None:
+            layer.zero_grad()
+            layer(x).backward(dy)
+
+        [times] = alternate(Setting(x.device, self.rounds), step)
         return {
             "device": device,
             "parameters": sum(w.numel() for w in moa.parameters()),
@@ -97,19 +103,6 @@ class Measurement:
         if "," in self.form:
             return BYTES * b * m * n * (1 + 2 * r + d)
         return BYTES * (b * m * n * (1 + 3 * r) + d * n * r * (n > 1))
-
-    def _times(self, layer: nn.Module, x: Tensor) -> list[float]:
-        """Milliseconds of forward and backward passes, after two to warm up."""
-        dy = torch.randn_like(x)
-        times = []
-        for _ in range(self.rounds + 2):
-            layer.zero_grad()
-            began = time.perf_counter()
-            layer(x).backward(dy)
-            if x.is_cuda:
-                torch.cuda.synchronize()
-            times.append(1000 * (time.perf_counter() - began))
-        return times[2:]
 
 
 def measurements(quick: bool) -> list[tuple[str, Measurement]]:

@@ -1,14 +1,13 @@
 """What the public reference code does otherwise, and what else may help the experts, to be switched
 on in our encoder one at a time.
 
-Nothing is copied from there: each departure is written from its description. `base` changes the
-bare encoder, `plugged` the one that carries the method.
+Nothing is copied from there: each departure is written from its description. It changes the
+encoder that carries the method, or if it is in OF_BASE the bare one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +19,6 @@ from softmoa.model.moa import Experts, MoA, Slots, SoftRouter
 
 SHARPER = 4.0
 DROPPED = 0.1
-
-
-@dataclass(frozen=True)
-class Departure:
-    about: str
-    base: Callable[[AST], None] | None = None
-    plugged: Callable[[AST], None] | None = None
 
 
 class Again(nn.Module):
@@ -83,18 +75,21 @@ def _mixtures(model: AST) -> list[MoA]:
 
 
 def add_twice(model: AST) -> None:
+    """The mixture is added again after the FFN."""
     for block in _blocks(model):
         assert isinstance(block.beside_attn, MoA)
         block.beside_mlp = Again(block.beside_attn)
 
 
 def drop_positions(model: AST) -> None:
+    """Position embeddings are all zero."""
     for name in ("pos_special", "pos_grid"):
         zeros = torch.zeros_like(getattr(model, name))
         setattr(model, name, nn.Parameter(zeros, requires_grad=False))
 
 
 def normalise_other_axis(model: AST) -> None:
+    """φ is normalised over the experts, and slots are mixed from shrunken tokens."""
     for mixture in _mixtures(model):
         old = mixture.router
         assert isinstance(old, SoftRouter)
@@ -111,6 +106,7 @@ def zero_both_projections(model: AST) -> None:
 
 
 def draw_both_projections(model: AST) -> None:
+    """Both start as small random numbers."""
     generator = torch.Generator().manual_seed(0)
     for mixture in _mixtures(model):
         assert isinstance(mixture.experts, Experts)
@@ -120,6 +116,7 @@ def draw_both_projections(model: AST) -> None:
 
 
 def kill_convolution(model: AST) -> None:
+    """The convolution of the adapter is left out."""
     for block in _blocks(model):
         old = block.beside_attn
         assert isinstance(old, ConvAdapter)
@@ -130,14 +127,17 @@ def kill_convolution(model: AST) -> None:
 
 
 def sharpen_routing(model: AST) -> None:
+    """φ starts SHARPER times as long."""
     for mixture in _mixtures(model):
         assert isinstance(mixture.router, SoftRouter)
         mixture.router.phi.data *= SHARPER
 
 
 def drop_experts(model: AST) -> None:
+    """Each expert is left out of a share DROPPED of the clips in training."""
+
     def drop(module: nn.Module, inputs: object, y: Tensor) -> Tensor:
-        """y: (b, n, p, d); an expert is left out of a clip, the others speak up for it."""
+        """y: (b, n, p, d); the experts that are left speak up for the others."""
         if not module.training:
             return y
         kept = torch.rand(y.shape[:2], device=y.device) >= DROPPED
@@ -147,22 +147,14 @@ def drop_experts(model: AST) -> None:
         mixture.experts.register_forward_hook(drop)
 
 
-DEPARTURES = {
-    "twice": Departure("the mixture is added again after the FFN", plugged=add_twice),
-    "no positions": Departure("position embeddings are all zero", base=drop_positions),
-    "other axis": Departure(
-        "φ normalised over the experts, slots mixed from shrunken tokens",
-        plugged=normalise_other_axis,
-    ),
-    "both zero": Departure("both projections start at zero", plugged=zero_both_projections),
-    "both drawn": Departure(
-        "both projections start as small random numbers", plugged=draw_both_projections
-    ),
-    "dead convolution": Departure(
-        "the convolution of the adapter is left out", plugged=kill_convolution
-    ),
-    "sharp": Departure(f"φ starts {SHARPER:g} times as long", plugged=sharpen_routing),
-    "dropped": Departure(
-        f"each expert is left out of {DROPPED:.0%} of the clips in training", plugged=drop_experts
-    ),
+DEPARTURES: dict[str, Callable[[AST], None]] = {
+    "twice": add_twice,
+    "no positions": drop_positions,
+    "other axis": normalise_other_axis,
+    "both zero": zero_both_projections,
+    "both drawn": draw_both_projections,
+    "dead convolution": kill_convolution,
+    "sharp": sharpen_routing,
+    "dropped": drop_experts,
 }
+OF_BASE = ("no positions",)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
@@ -72,6 +72,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _process() -> ProcessPoolExecutor:
+    """A pool of one, so that a process that dies takes no other run along."""
+    return ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent)
+
+
 @dataclass(frozen=True)
 class Local:
     """In so many processes of this machine, which share its GPU where there is one."""
@@ -79,36 +84,29 @@ class Local:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __call__(self, runs: Sequence[Run]) -> Iterator[tuple[Run, Result | Exception]]:
-        waiting, under_way = list(reversed(runs)), {}
-        pool = self._pool()
-        try:
-            while waiting or under_way:
-                while waiting and len(under_way) < self.workers:
-                    try:
-                        future = pool.submit(execute, waiting[-1])
-                    except BrokenProcessPool:  # a process died since it was last looked at
-                        if under_way:
-                            break
-                        pool.shutdown()
-                        pool = self._pool()
-                    else:
-                        under_way[future] = waiting.pop()
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                broken = any(isinstance(f.exception(), BrokenProcessPool) for f in done)
-                if broken:  # a process was killed, and took the others with it
-                    done, _ = wait(under_way)
-                    pool.shutdown()
-                    pool = self._pool()
-                for future in done:
-                    error = future.exception()
-                    if error is not None and not isinstance(error, Exception):
-                        raise error
-                    yield under_way.pop(future), error or future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        idle = [_process() for _ in range(self.workers)]
 
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, get_context("spawn"), _end_with_parent)
+        def one(run: Run) -> Result | Exception:
+            process = idle.pop()
+            try:
+                return process.submit(execute, run).result()
+            except Exception as error:
+                if isinstance(error, BrokenProcessPool):  # it was killed
+                    process.shutdown()
+                    process = _process()
+                return error
+            finally:
+                idle.append(process)
+
+        threads = ThreadPoolExecutor(self.workers)
+        under_way = {threads.submit(one, run): run for run in runs}
+        try:
+            for future in as_completed(under_way):
+                yield under_way[future], future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+            for process in idle:
+                process.shutdown()
 
     def one_at_a_time(self) -> Local:
         return replace(self, workers=1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
@@ -19,10 +18,10 @@ from matplotlib.figure import Figure
 from analysis.bench.measure import processor
 from analysis.studies.catalogue import Training
 from analysis.studies.claims import Claim, Row, difference, verdict
+from analysis.tables import markdown
 from softmoa.lens.balance import METRICS
 from softmoa.training.statistics import spread
 
-UNSHOWN = ("right", "groups", "curve")  # of a result, too long for a table
 PERCENT = ("test_accuracy", "val_accuracy")
 NAMES = {
     "val_accuracy": "validation, %",
@@ -43,22 +42,17 @@ def origin(rows: Sequence[Row]) -> str:
     )
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    columns = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in UNSHOWN]
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore")
-        table.writeheader()
-        for row in rows:
-            table.writerow({c: _plain(row[c]) for c in columns if c in row})
+def by(rows: Sequence[Row], column: str) -> dict[Any, list[Row]]:
+    """The rows of each value of a column, in the order in which the values appear."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row)
+    return found
 
 
 def write_figure(path: Path, figure: Figure) -> None:
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
@@ -87,47 +81,45 @@ def claims_of(study: Training, rows: Sequence[Row]) -> list[str]:
                 f"**{verdict(found, claim)}**",
             ]
         )
-    return table(["claim", "compared", "measure", "means", "difference", "seeds", "verdict"], lines)
+    return markdown(
+        ["claim", "compared", "measure", "means", "difference", "seeds", "verdict"], lines
+    )
 
 
 def results_of(study: Training, rows: Sequence[Row]) -> list[str]:
     """A table per task: mean ± standard deviation over the seeds; before them the accuracies."""
     measures = ("test_accuracy", *study.measures, "seconds")
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    lines = _accuracies(rows, tasks) if len(tasks) > 1 else []
-    for task in tasks:
-        of_task = [row for row in rows if row["task"] == task]
+    heads = ["", "parameters", *(NAMES.get(m, m) for m in measures), "seeds"]
+    by_task = by(rows, "task")
+    lines = _accuracies(rows, list(by_task)) if len(by_task) > 1 else []
+    for task, of_task in by_task.items():
         body = []
-        for label in dict.fromkeys(row["condition"] for row in of_task):
-            of = [row for row in of_task if row["condition"] == label]
+        for label, of in by(of_task, "condition").items():
             cells = [_cell([r[m] for r in of if r.get(m) is not None], m) for m in measures]
             body.append([label, f"{of[0]['trained_parameters']:,}", *cells, str(len(of))])
-        heads = ["", "parameters", *(NAMES.get(m, m) for m in measures), "seeds"]
-        lines += ["", f"## {task}", "", *table(heads, body)]
+        lines += ["", f"## {task}", "", *markdown(heads, body)]
     return lines
 
 
 def _accuracies(rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
     """Test accuracy by condition and task, and its mean over the tasks."""
     body = []
-    for label in dict.fromkeys(row["condition"] for row in rows):
-        of = [row for row in rows if row["condition"] == label]
+    for label, of in by(rows, "condition").items():
         by_task = [[row["test_accuracy"] for row in of if row["task"] == task] for task in tasks]
         over_all = f"{100 * mean(map(mean, by_task)):.1f}" if all(by_task) else ""
         cells = [_cell(values, "test_accuracy") for values in by_task]
         body.append([label, f"{of[0]['trained_parameters']:,}", *cells, over_all])
     heads = ["accuracy, %", "parameters", *tasks, "mean"]
-    return ["", "## Every task", "", *table(heads, body)]
+    return ["", "## Every task", "", *markdown(heads, body)]
 
 
 def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
     """Accuracy by task along the study's axis, or of each condition beside what it costs."""
     if study.watched:
         return _curves(rows)
-    tasks = dict.fromkeys(row["task"] for row in rows)
-    by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
+    by_task = by(rows, "task")
     if not study.axis:
-        return _beside_costs(rows, by_task)
+        return _beside_costs(rows)
     figure = Figure(figsize=(1.5 + 3.6 * len(by_task), 4.2), layout="constrained")
     panels = figure.subplots(1, len(by_task), squeeze=False)[0]
     for (task, of_task), axes in zip(by_task.items(), panels, strict=True):
@@ -140,48 +132,45 @@ def figure_of(study: Training, rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _beside_costs(rows: Sequence[Row], by_task: Mapping[str, Sequence[Row]]) -> Figure:
+def _beside_costs(rows: Sequence[Row]) -> Figure:
     """A line for each condition: accuracy by task, trained parameters, seconds over all tasks."""
-    labels = list(dict.fromkeys(row["condition"] for row in rows))
-    size = 3 + 2.4 * (len(by_task) + 2), 1.5 + 0.28 * len(labels)
+    labels = list(by(rows, "condition"))
+    shown = [(of, "test_accuracy", task) for task, of in by(rows, "task").items()]
+    shown += [(list(rows), "trained_parameters", ""), (list(rows), "seconds", "")]
+    size = 3 + 2.4 * len(shown), 1.5 + 0.28 * len(labels)
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(by_task) + 2, sharey=True)
-    for (task, of_task), axes in zip(by_task.items(), panels, strict=False):
-        _dots(axes, of_task, labels, "test_accuracy", 100)
-        axes.set(title=task, xlabel="test accuracy, %")
-    for measure, axes in zip(("trained_parameters", "seconds"), panels[-2:], strict=True):
-        _dots(axes, rows, labels, measure)
-        axes.set(xscale="log", xlabel=measure.replace("_", " "))
-    for axes in panels:
+    panels = figure.subplots(1, len(shown), sharey=True)
+    for (of, measure, title), axes in zip(shown, panels, strict=True):
+        _dots(axes, of, labels, measure)
+        scale = "linear" if title else "log"
+        name = "test accuracy, %" if title else measure.replace("_", " ")
+        axes.set(title=title, xlabel=name, xscale=scale)
         axes.grid(alpha=0.25)
     return figure
 
 
 def _lines(axes: Any, rows: Sequence[Row]) -> None:
-    for k, series in enumerate(dict.fromkeys(row["series"] for row in rows)):
-        of = [row for row in rows if row["series"] == series]
-        places = sorted({row["at"] for row in of})
-        values = [[100 * r["test_accuracy"] for r in of if r["at"] == at] for at in places]
+    for k, (series, of) in enumerate(by(rows, "series").items()):
+        at, values = zip(*sorted(by(of, "at").items()), strict=True)
+        accuracies = [[100 * row["test_accuracy"] for row in here] for here in values]
         axes.errorbar(
-            [at * 1.03**k for at in places],  # beside each other
-            [mean(v) for v in values],
-            [spread(v) for v in values],
+            [place * 1.03**k for place in at],  # beside each other
+            [mean(v) for v in accuracies],
+            [spread(v) for v in accuracies],
             marker="o",
             markersize=4,
             capsize=2,
             label=series,
         )
-    points = sorted({row["at"] for row in rows})
+    points = sorted(by(rows, "at"))
     axes.set_xticks(points, [f"{at:g}" for at in points])
 
 
-def _dots(
-    axes: Any, rows: Sequence[Row], labels: Sequence[str], measure: str, scale: float = 1
-) -> None:
+def _dots(axes: Any, rows: Sequence[Row], labels: Sequence[str], measure: str) -> None:
     """Every run, their mean, and of accuracies the standard deviation."""
+    scale, found = 100 if measure == "test_accuracy" else 1, by(rows, "condition")
     for place, label in enumerate(reversed(labels)):
-        values = [scale * row[measure] for row in rows if row["condition"] == label]
-        if values:
+        if values := [scale * row[measure] for row in found.get(label, ())]:
             error = spread(values) if measure == "test_accuracy" else 0
             axes.errorbar(mean(values), place, xerr=error, fmt="o", color="#1f77b4", capsize=3)
             axes.plot(values, [place] * len(values), "|", color="#888888")
@@ -194,9 +183,8 @@ def _curves(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(13, 3 * math.ceil(len(shown) / 4)), layout="constrained")
     panels = figure.subplots(math.ceil(len(shown) / 4), 4, squeeze=False).flatten()
     for axes, name in zip(panels, shown, strict=False):
-        for label in dict.fromkeys(row["condition"] for row in rows):
-            of = [r["curve"] for r in rows if r["condition"] == label and name in r["curve"][0]]
-            if of:
+        for label, runs in by(rows, "condition").items():
+            if of := [row["curve"] for row in runs if name in row["curve"][0]]:
                 steps = min(len(curve) for curve in of)
                 values = [mean(curve[k][name] for curve in of) for k in range(steps)]
                 axes.plot(range(steps), values, marker="o", markersize=3, label=label)
@@ -213,10 +201,6 @@ def _curves(rows: Sequence[Row]) -> Figure:
     figure.legend(list(lines.values()), list(lines), loc="outside upper center", ncols=5)
     figure.supxlabel("epochs")
     return figure
-
-
-def _plain(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _of(value: float | str, claim: Claim) -> str:

@@ -15,8 +15,9 @@ import torch
 import typer
 from scipy import stats
 
+from analysis import tables
 from analysis.studies import pages
-from analysis.studies.engine import ROOT, commit
+from analysis.studies.engine import commit
 from softmoa.data import audio, tasks
 from softmoa.lens.ablation import signed_contribution
 from softmoa.lens.classifier import open_classifier
@@ -97,7 +98,7 @@ def points(bundle: str, path: Path, event: str, level: int) -> Row:
 
 def main(
     count: Annotated[int, typer.Option("--clips", help="of each bundle")] = 12,
-    out: Annotated[Path, typer.Option()] = ROOT / "analysis" / "results",
+    out: Path = tables.RESULTS,
 ) -> None:
     torch.set_num_threads(1)
     rows: list[Row] = []
@@ -106,7 +107,7 @@ def main(
             rows += faithful(bundle, path)
             rows += [points(bundle, path, PLANTED[k % len(PLANTED)], level) for level in LEVELS]
             print(bundle, k + 1, path.name, flush=True)
-    pages.write_table(out / "pictures.csv", rows)
+    tables.write(out / "pictures.csv", rows)
     (out / "pictures.md").write_text(page(rows, count))
 
 
@@ -157,9 +158,9 @@ def page(rows: list[Row], count: int) -> str:
     return PAGE.format(
         clips=count,
         origin=pages.origin([{"commit": commit()}]),
-        true="\n".join(pages.table(heads, true)),
+        true="\n".join(tables.markdown(heads, true)),
         pointed="\n".join(
-            pages.table(["bundle", "question", "AUC : before", "difference", "clips"], pointed)
+            tables.markdown(["bundle", "question", "AUC : before", "difference", "clips"], pointed)
         ),
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from analysis import tables
 from softmoa import ASSETS
 from softmoa.training import run_directory
 from softmoa.training.plan import title
@@ -19,7 +20,7 @@ from softmoa.training.scoreboard import PROBE, Scoreboard
 from softmoa.training.statistics import ALIKE, clips_needed, smallest_difference
 
 RACE = ASSETS / "comparisons" / "initials.zip"
-PAGE = Path(__file__).parents[1] / "results" / "power.md"
+PAGE = tables.RESULTS / "power.md"
 DIFFERENCES = (0.05, 0.02, 0.01)
 
 
@@ -36,39 +37,35 @@ def page(board: Scoreboard) -> str:
     ]
     level = float(np.mean([row.test_accuracy for row in rows]))
     seeds = max(row.seeds for row in rows)
-    lines = [
-        "# What a race can tell",
-        "",
+    about = (
         f"Written by `python -m analysis.studies.power` from `assets/comparisons/{RACE.name}`: "
         f"{board.plan.title}, {len(board.plan.truth)} test clips, seeds {seeds}. Test accuracy and "
         "differences in points, ± half the 95 % interval over clips (of one base syllable counted "
-        "as one draw) and seeds; not corrected for their number.",
-        "",
-        f"| method | parameters | test | against the probe ({100 * probe:.1f}) "
-        f"| {title(first)} less it |",
-        "|---|---|---|---|---|",
-    ]
+        "as one draw) and seeds; not corrected for their number."
+    )
+    against_probe = f"against the probe ({100 * probe:.1f})"
+    heads = ["method", "parameters", "test", against_probe, f"{title(first)} less it"]
+    body = []
     for row in rows:
-        over, half, _ = board.gap(row.method, PROBE)
-        less, wide, _ = board.gap(first, row.method)
-        cells = f"{100 * over:+.1f} ± {100 * half:.1f}"
-        against = "" if row.method == first else f"{100 * less:+.1f} ± {100 * wide:.1f}"
-        lines.append(
-            f"| {title(row.method)} | {row.trained_parameters:,} | {100 * row.test_accuracy:.1f} "
-            f"| {cells} | {against} |"
-        )
+        cells = [
+            f"{100 * gap:+.1f} ± {100 * half:.1f}"
+            for gap, half, _ in (board.gap(row.method, PROBE), board.gap(first, row.method))
+        ]
+        if row.method == first:
+            cells[1] = ""
+        accuracy = f"{100 * row.test_accuracy:.1f}"
+        body.append([title(row.method), f"{row.trained_parameters:,}", accuracy, *cells])
     needed = ", ".join(
         f"{100 * d:.0f} points {clips_needed(level, d):,} clips" for d in DIFFERENCES
     )
-    lines += [
-        "",
+    told = (
         f"Which clips two methods answer rightly is correlated by {min(alike):.2f} to "
         f"{max(alike):.2f} ({ALIKE} is reckoned with). At this accuracy a difference is found in "
         f"four of five races from: {needed}. All 961 clips of `initials` tell "
         f"{100 * smallest_difference(level, 961):.0f} points; more seeds lower the luck of "
-        "training and that of the clips in part. A margin of one point asks for a corpus.",
-    ]
-    return "\n".join(lines) + "\n"
+        "training and that of the clips in part. A margin of one point asks for a corpus."
+    )
+    return tables.page("What a race can tell", about, tables.markdown(heads, body), told)
 
 
 def main(out: Path = PAGE) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.studies.departures import DEPARTURES
+from analysis.studies.departures import DEPARTURES, OF_BASE
 from analysis.studies.engine import Result
 from softmoa.data import tasks
 from softmoa.data.tasks import LabelledFile, Task
@@ -25,10 +25,11 @@ from softmoa.model.ast import AST
 from softmoa.model.recording import hooked
 from softmoa.model.weights import BACKBONES, Loaded
 from softmoa.training.compare import compare, fine_tuned
-from softmoa.training.events import Planned, RunEvent, RunFailed, RunFinished, TrainedBundle
+from softmoa.training.events import RunEvent, TrainedBundle
 from softmoa.training.fit import Evaluated, TrainingOptions, predict
 from softmoa.training.plan import Choice, Comparison
 from softmoa.training.recipes import Start
+from softmoa.training.scoreboard import Scoreboard
 
 Pairs = tuple[tuple[str, Any], ...]
 VALIDATED = 120  # validation clips at most, spread over the classes
@@ -71,19 +72,18 @@ class Arm:
 
     def departed(self, base: Loaded) -> Loaded:
         """The bare encoder as this arm wants it; the frozen weights are shared."""
-        change = DEPARTURES[self.departure].base if self.departure else None
-        if change is None:
+        if self.departure not in OF_BASE:
             return base
         model = share(base.model)
-        change(model)
+        DEPARTURES[self.departure](model)
         return replace(base, model=model)
 
     def change(self, model: AST) -> None:
         """What is not a matter of options: other layers, and departures."""
         if self.layers:
             keep_layers(model, self.layers)
-        if self.departure and (change := DEPARTURES[self.departure].plugged):
-            change(model)
+        if self.departure and self.departure not in OF_BASE:
+            DEPARTURES[self.departure](model)
 
 
 @dataclass(frozen=True)
@@ -132,35 +132,29 @@ class Trial:
             self.arm.change(model)
             models.append(model)
 
-        curve: list[Result] = []
-        plan = finished = None
+        board, curve = Scoreboard(), []
         state: dict[str, Tensor] = {}
-        departed = self.arm.departed(base)
-        for event in compare(departed, task, comparison, prepare):
-            if isinstance(event, Planned):
-                plan = event
-            elif isinstance(event, RunFailed):
-                raise ValueError(event.message)
-            elif isinstance(event, TrainedBundle):
+        for event in compare(self.arm.departed(base), task, comparison, prepare):
+            board.add(event)
+            if isinstance(event, TrainedBundle):
                 state = event.state
-            elif isinstance(event, RunFinished):
-                finished = event
-            elif self.watched and isinstance(event, RunEvent):
-                if isinstance(event.event, Evaluated):
-                    step = {"step": event.event.step, "accuracy": event.event.accuracy}
-                    curve.append(step | balance_of(models[0], task.valid))
-        assert plan is not None and finished is not None
+            if self.watched and isinstance(event, RunEvent) and isinstance(event.event, Evaluated):
+                step = {"step": event.event.step, "accuracy": event.event.accuracy}
+                curve.append(step | balance_of(models[0], task.valid))
+        if board.failed:
+            raise ValueError(board.failed[0].message)
+        [finished] = board.finished
+        assert board.plan is not None
         result: Result = {
             name: getattr(finished, name)
             for name in ("trained_parameters", "train_clips", "val_accuracy", "test_accuracy")
             + MEASURED[:3]
         }
-        right = (a == b for a, b in zip(plan.truth, finished.predicted, strict=True))
         answers = repr((finished.predicted, finished.confidence)).encode()
         result["answers"] = hashlib.sha256(answers).hexdigest()[:12]
         result["probe_accuracy"] = finished.probe_accuracy
-        result["right"] = "".join("01"[hit] for hit in right)
-        result["groups"] = list(plan.groups)
+        result["right"] = "".join(f"{hit:.0f}" for hit in board.right(finished.method)[self.seed])
+        result["groups"] = list(board.plan.groups)
         if self.watched:
             result |= {"curve": curve} | balance_of(models[0], task.test)
         if self.arm.departure:

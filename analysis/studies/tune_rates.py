@@ -16,116 +16,89 @@ is of one backbone.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Annotated
 
 import typer
 
-from analysis.studies.trial import load_task
+from analysis import tables
+from analysis.studies.claims import Row
+from analysis.studies.engine import Local, Result
+from analysis.studies.pages import by
+from analysis.studies.trial import backbone, load_task
 from softmoa.methods import METHODS
-from softmoa.model import weights
-from softmoa.model.weights import Loaded
 from softmoa.training.compare import compare
-from softmoa.training.events import Planned, RunEvent, RunFailed
-from softmoa.training.fit import Evaluated, Finished, TrainingOptions
+from softmoa.training.fit import TrainingOptions
 from softmoa.training.plan import Choice, Comparison
+from softmoa.training.scoreboard import Scoreboard
 
-RESULTS = Path(__file__).parents[1] / "results"
+BACKBONE = "ast-small"
 FACTORS = (0.1, 0.3, 1.0)  # of the paper's rate
-COLUMNS: tuple[str, ...] = (
-    "backbone",  # what its sha256 begins with
-    "task",
-    "shots",
-    "epochs",
-    "seed",
-    "method",
-    "factor",
-    "rate",
-    "accuracy",
-    "loss",
-)
-KEY: tuple[str, ...] = COLUMNS[:7]
 FAILED = "failed"  # in the place of an accuracy: the loss became infinite
 
-Row = dict[str, str]
+
+@dataclass(frozen=True)
+class Tuning:
+    """A run that is asked on validation clips alone. backbone: what its sha256 begins with. method:
+    an entry of `Choice.parse`. factor: of its paper's rate."""
+
+    backbone: str
+    task: str
+    shots: int
+    epochs: int
+    seed: int
+    method: str
+    factor: float
+
+    @property
+    def row(self) -> dict[str, str]:
+        """The run as rates.csv has it."""
+        return {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in asdict(self).items()}
+
+    def execute(self) -> Result:
+        """Accuracy and loss after the last epoch."""
+        choice = Choice.parse(self.method, self.factor)
+        training = TrainingOptions(epochs=self.epochs)
+        comparison = Comparison((choice,), training, (self.seed,), self.shots)
+        task = replace(load_task(self.task), test=())
+        board = Scoreboard().add_all(compare(backbone(BACKBONE), task, comparison))
+        found = {"rate": f"{choice.learning_rate:g}", "accuracy": FAILED, "loss": FAILED}
+        if not board.failed:
+            last = board.points[-1]
+            found |= {"accuracy": f"{last.accuracy:.4f}", "loss": f"{last.loss:.4f}"}
+        return found
 
 
-def read(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as table:
-        return list(csv.DictReader(table))
+COLUMNS = (*(field.name for field in fields(Tuning)), "rate", "accuracy", "loss")
 
 
-def tune(
-    path: Path,
-    base: Loaded,
-    names: Sequence[str],
-    factors: Sequence[float],
-    seeds: Sequence[int],
-    *,
-    methods: Sequence[str],
-    shots: int,
-    epochs: int,
-) -> None:
+def tune(path: Path, runs: Sequence[Tuning], workers: int) -> None:
     """Append a row to `path` for every run that is not there yet."""
-    done = {tuple(row[name] for name in KEY) for row in read(path)}
+    done = [{name: row[name] for name in COLUMNS[:-3]} for row in tables.read(path)]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.is_file()
     with path.open("a", buffering=1, newline="") as table:
         rows = csv.DictWriter(table, COLUMNS)
         if new:
             rows.writeheader()
-        for name in names:
-            task = replace(load_task(name), test=())
-            for seed in seeds:
-                for factor in factors:
-                    key = base.sha256[:12], name, str(shots), str(epochs), str(seed)
-                    missing = [m for m in methods if (*key, m, f"{factor:g}") not in done]
-                    if not missing:
-                        continue
-                    choices = tuple(Choice.parse(m, factor) for m in missing)
-                    comparison = Comparison(
-                        choices,
-                        TrainingOptions(epochs=epochs),
-                        (seed,),
-                        shots,
-                        interleave=False,
-                    )
-                    entries: dict[str, tuple[str, float]] = {}  # run -> entry and rate
-                    last: dict[str, Evaluated] = {}
-                    for event in compare(base, task, comparison):
-                        if isinstance(event, Planned):
-                            entries = {
-                                of.run: (entry, of.learning_rate)
-                                for of, entry in zip(event.runs, missing, strict=True)
-                            }
-                        if not isinstance(event, (RunEvent, RunFailed)):
-                            continue
-                        entry, rate = entries[event.run]
-                        row = dict(zip(KEY, (*key, entry, f"{factor:g}"), strict=True))
-                        row["rate"] = f"{rate:g}"
-                        if isinstance(event, RunFailed):
-                            rows.writerow(row | {"accuracy": FAILED, "loss": FAILED})
-                        elif isinstance(event.event, Evaluated):
-                            last[event.run] = event.event
-                        elif isinstance(event.event, Finished):
-                            result = last[event.run].accuracy, last[event.run].loss
-                            row |= dict(
-                                zip(("accuracy", "loss"), map("{:.4f}".format, result), strict=True)
-                            )
-                            rows.writerow(row)
-                            print(*row.values(), flush=True)
+        for run, found in Local(workers)([run for run in runs if run.row not in done]):
+            if isinstance(found, Exception):
+                raise found
+            assert isinstance(run, Tuning)
+            rows.writerow(run.row | {name: found[name] for name in COLUMNS[-3:]})
+            print(*run.row.values(), found["accuracy"], flush=True)
 
 
-def scores(rows: Sequence[Row], method: str) -> dict[float, tuple[float, float]]:
-    """Factor -> mean validation accuracy and minus mean loss; a failed run counts as 0 %."""
+def scores(rows: Sequence[Row]) -> dict[float, tuple[float, float]]:
+    """Of one method: factor -> mean validation accuracy and minus mean loss; a failed run counts
+    as 0 %."""
     found = {}
-    for factor in sorted({float(row["factor"]) for row in rows if row["method"] == method}):
-        of = [row for row in rows if row["method"] == method and float(row["factor"]) == factor]
+    for factor, of in sorted((float(factor), of) for factor, of in by(rows, "factor").items()):
         kept = [row for row in of if row["accuracy"] != FAILED]
         loss = mean(float(row["loss"]) for row in kept) if len(kept) == len(of) else 1e9
         found[factor] = sum(float(row["accuracy"]) for row in kept) / len(of), -loss
@@ -134,48 +107,37 @@ def scores(rows: Sequence[Row], method: str) -> dict[float, tuple[float, float]]
 
 def report(rows: Sequence[Row]) -> str:
     """The table of rates.md, of the rows of one backbone."""
-    factors = sorted({float(row["factor"]) for row in rows})
+    order, by_method = list(METHODS), by(rows, "method")
+    entries = sorted(by_method, key=lambda e: (order.index(e.partition(":")[0]), e))
+    found = {entry: scores(by_method[entry]) for entry in entries}
+    best = {entry: _chosen(of) for entry, of in found.items()}
+    factors = sorted({factor for of in found.values() for factor in of})
     tried: dict[tuple[str, ...], set[float]] = {}
     for row in rows:
         run = row["task"], row["shots"], row["epochs"], row["seed"]
         tried.setdefault(run, set()).add(float(row["factor"]))
-    lines = [
-        "# Learning rates of short runs",
-        "",
+    runs = "; ".join(
+        f"{task}, seed {seed} (`python -m analysis.studies.tune_rates --tasks {task} --shots "
+        f"{shots} "
+        f"--epochs {epochs} --seeds {seed} --factors {','.join(f'{f:g}' for f in sorted(of))}`)"
+        for (task, shots, epochs, seed), of in sorted(tried.items())
+    )
+    body = []
+    for entry, of in found.items():
+        cells = [f"{100 * of[f][0]:.1f}" if f in of else "" for f in factors]
+        cells = [f"**{c}**" if f == best[entry] else c for f, c in zip(factors, cells, strict=True)]
+        rate, factor = Choice.parse(entry, 1).learning_rate, best[entry]
+        chosen = "" if factor is None else f"{factor * rate:.2g}"
+        body.append([entry, f"{rate:g}", *cells, chosen])
+    heads = ["method", "paper's rate", *(f"× {factor:g}" for factor in factors), "chosen"]
+    about = (
         f"Backbone ast-small, sha256 {rows[0]['backbone']}. "
         "Validation accuracy (%) after the last epoch of runs from the warm head, at factors of "
-        "the paper's rate, the same for every method. Runs: "
-        + "; ".join(
-            f"{task}, seed {seed} (`python -m analysis.studies.tune_rates --tasks {task} --shots "
-            f"{shots} "
-            f"--epochs {epochs} --seeds {seed} --factors {','.join(f'{f:g}' for f in sorted(of))}`)"
-            for (task, shots, epochs, seed), of in sorted(tried.items())
-        )
-        + ". The mean is over the runs of a row; rows that lack some are not comparable to others. "
-        f"One of {' '.join(f'× {f:g}' for f in FACTORS)} is chosen. {_beyond(rows)}",
-        "",
-        "| method | paper's rate | " + " | ".join(f"× {f:g}" for f in factors) + " | chosen |",
-        "|---|---|" + "---|" * (len(factors) + 1),
-    ]
-    for method in _entries(rows):
-        found = scores(rows, method)
-        best = _chosen(found)
-        cells = [
-            ("**{:.1f}**" if f == best else "{:.1f}").format(100 * found[f][0])
-            if f in found
-            else ""
-            for f in factors
-        ]
-        rate = Choice.parse(method, 1).learning_rate
-        chosen = "" if best is None else f"{best * rate:.2g}"
-        lines.append(f"| {method} | {rate:g} | " + " | ".join([*cells, chosen]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _entries(rows: Sequence[Row]) -> list[str]:
-    """What was tuned, in the order of METHODS, each method before its entries with options."""
-    there, order = {row["method"] for row in rows}, list(METHODS)
-    return sorted(there, key=lambda entry: (order.index(entry.partition(":")[0]), entry))
+        f"the paper's rate, the same for every method. Runs: {runs}. The mean is over the runs of "
+        "a row; rows that lack some are not comparable to others. "
+        f"One of {' '.join(f'× {f:g}' for f in FACTORS)} is chosen. {_beyond(found)}"
+    )
+    return tables.page("Learning rates of short runs", about, tables.markdown(heads, body))
 
 
 def _chosen(found: dict[float, tuple[float, float]]) -> float | None:
@@ -183,17 +145,14 @@ def _chosen(found: dict[float, tuple[float, float]]) -> float | None:
     return max((f for f in found if f in FACTORS), key=lambda factor: found[factor], default=None)
 
 
-def _beyond(rows: Sequence[Row]) -> str:
+def _beyond(found: dict[str, dict[float, tuple[float, float]]]) -> str:
     """What the factors that cannot be chosen would have gained."""
-    gains = []
-    for method in _entries(rows):
-        found = scores(rows, method)
-        best = _chosen(found)
-        gains += [
-            (of[0] - found[best][0], method, factor)
-            for factor, of in found.items()
-            if best is not None and factor not in FACTORS
-        ]
+    gains = [
+        (accuracy - of[best][0], entry, factor)
+        for entry, of in found.items()
+        for factor, (accuracy, _) in of.items()
+        if (best := _chosen(of)) is not None and factor not in FACTORS
+    ]
     if not gains:
         return "Beyond a choice at the edge of the grid there may be a better one."
     most, method, factor = max(gains)
@@ -210,21 +169,18 @@ def main(
     seeds: str = "0",
     shots: int = 10,
     epochs: int = 8,
-    out: Path = RESULTS,
+    workers: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    out: Path = tables.RESULTS,
 ) -> None:
-    base = weights.load("ast-small")
-    tune(
-        out / "rates.csv",
-        base,
-        names.split(","),
-        [float(f) for f in factors.split(",")],
-        [int(s) for s in seeds.split(",")],
-        methods=methods.split(","),
-        shots=shots,
-        epochs=epochs,
-    )
-    rows = [row for row in read(out / "rates.csv") if row["backbone"] == base.sha256[:12]]
-    text = report(rows)
+    known = backbone(BACKBONE).sha256[:12]
+    runs = [
+        Tuning(known, task, shots, epochs, int(seed), method, float(factor))
+        for task, seed, factor, method in product(
+            *(text.split(",") for text in (names, seeds, factors, methods))
+        )
+    ]
+    tune(out / "rates.csv", runs, workers)
+    text = report([row for row in tables.read(out / "rates.csv") if row["backbone"] == known])
     (out / "rates.md").write_text(text)
     print(text)
 

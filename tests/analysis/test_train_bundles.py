@@ -2,8 +2,9 @@
 
 import pytest
 
+from analysis import tables
 from analysis.pretraining import train_bundles
-from analysis.pretraining.train_bundles import SIBLINGS, TASKS, race, read
+from analysis.pretraining.train_bundles import SIBLINGS, TASKS, race
 from softmoa.methods import bundle
 from softmoa.methods.budget import parameters_of
 from softmoa.model import weights
@@ -22,7 +23,9 @@ def test_siblings_train_as_many_weights_as_soft_moa():
 def test_what_is_shipped_is_what_the_recipe_makes():
     """A bundle per task and sibling, on the shipped backbone, with a row in the table."""
     base = weights.load("ast-small")
-    table = {(r["task"], r["sibling"]): r for r in read(train_bundles.RESULTS) if r["seed"] == "0"}
+    table = {
+        (r["task"], r["sibling"]): r for r in tables.read(train_bundles.RESULTS) if r["seed"] == "0"
+    }
     for task in TASKS:
         for (name, entry), choice in zip(
             SIBLINGS.items(), race(base.model.config, 1).choices, strict=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import lzma
+import os
 import shutil
 import stat
 import struct
@@ -56,7 +57,7 @@ def unpack(
     is a folder, or if it is damaged, and OSError if the disk is full.
     """
     try:
-        with zipfile.ZipFile(archive, metadata_encoding=_page(archive)) as zipped:
+        with zipfile.ZipFile(archive) as zipped:
             entries = _checked(zipped, limits)
             target.mkdir(parents=True, exist_ok=True)
             for entry, path in entries:
@@ -75,11 +76,24 @@ def unpack(
         raise TaskError("This is not a zip file that can be read, or it is damaged.") from None
 
 
-def _page(archive: Path) -> str:
-    """The likeliest code page of the names that are not marked as UTF-8."""
-    with zipfile.ZipFile(archive) as zipped:
-        names = (entry.orig_filename for entry in zipped.infolist() if not entry.flag_bits & 0x800)
-        return page_of("\n".join(names).encode("cp437"))
+def _names(files: list[zipfile.ZipInfo]) -> list[str]:
+    """In UTF-8 if they are marked so or Info-ZIP wrote that beside them, else in the likeliest code
+    page."""
+    coded = {e: e.orig_filename.encode("cp437") for e in files if not e.flag_bits & 0x800}
+    page = page_of(b"\n".join(coded.values()))
+    return [
+        _beside(entry, coded[entry]) or coded[entry].decode(page)
+        if entry in coded
+        else entry.orig_filename
+        for entry in files
+    ]
+
+
+def _beside(entry: zipfile.ZipInfo, name: bytes) -> str:
+    """What the extra field "up" calls an entry, if it holds the checksum of its name."""
+    before, _, after = entry.extra.partition(b"\1" + zlib.crc32(name).to_bytes(4, "little"))
+    length = int.from_bytes(before[-2:], "little") - 5
+    return after[:length].decode() if before[-4:-2] == b"up" else ""
 
 
 def _checked(
@@ -97,21 +111,27 @@ def _checked(
         )
     if unpacked > limits.ratio * max(packed, 1):
         raise TaskError(f"The zip unpacks to more than {limits.ratio:g} times its size.")
-    paths = [(entry, _path(entry, limits)) for entry in files]
+    paths = [(e, _path(e, name, limits)) for e, name in zip(files, _names(files), strict=True)]
     return [pair for pair in paths if all(map(shown, pair[1].parts))]
 
 
-def _path(entry: zipfile.ZipInfo, limits: ZipLimits) -> PurePosixPath:
-    name = entry.filename.replace("\\", "/")
+def _path(entry: zipfile.ZipInfo, name: str, limits: ZipLimits) -> PurePosixPath:
+    name = name.partition("\0")[0].replace("\\", "/")
     path = PurePosixPath(name)
     kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the packer was no Unix
     if kind not in (0, stat.S_IFREG):
         raise TaskError(f"The zip holds a link or a device, '{_printable(name)}'.")
     elsewhere = path.is_absolute() or ".." in path.parts or name[1:2] == ":"  # a drive
-    if elsewhere or "\0" in name or not path.parts:
+    if elsewhere or not path.parts:
         raise TaskError(f"The zip holds a path that leads elsewhere, '{_printable(name)}'.")
     if any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
         raise TaskError(f"A name in the zip is too long for a file: '{_printable(name)}…'.")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise TaskError(
+            f"Names such as '{_printable(name)}' need PYTHONUTF8=1 to be set."
+        ) from None
     if len(path.parts) > limits.depth:
         raise TaskError(f"The zip holds folders more than {limits.depth - 1} deep.")
     if entry.flag_bits & 1:

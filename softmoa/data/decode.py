@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from softmoa.data.values import InputError
 SUFFIXES = frozenset(
     ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .spx .mp1 .mp2 .mp3 .mpga .aif .aiff .aifc "
     ".au .snd .caf .voc .m4a .m4b .m4r .mp4 .m4v .mov .qt .3gp .3g2 .3gpp .aac .adts .webm .weba "
-    ".mka .mkv .amr .awb .ac3 .eac3 .wma .asf .avi .gsm .wv .tta .ape .sph .nist".split()
+    ".mka .mkv .amr .awb .ac3 .eac3 .wma .asf .avi .wv .tta .ape .sph .nist".split()
 )
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
 MAX_CHANNELS = 16
@@ -41,10 +41,16 @@ class AudioError(InputError):
     """The sound cannot be used; the message is one sentence for the person who sent it."""
 
 
-def could_be_sound(name: str) -> bool:
-    """By its name: a suffix of SUFFIXES, or nothing that is a suffix ("take 2", "owl.17")."""
-    suffix = Path(name).suffix.lower()
-    return suffix in SUFFIXES or not re.fullmatch(r"\.[a-z][a-z0-9_~-]*|\.7z", suffix)
+def could_be_sound(path: Path) -> bool:
+    """By a suffix of SUFFIXES, or by its content if its name has no suffix ("take 2", "owl.17")."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or re.fullmatch(r"\.[a-z][a-z0-9_~-]*|\.7z", suffix):
+        return suffix in SUFFIXES
+    try:
+        with opened(path):
+            return True
+    except AudioError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,9 @@ def _lacks(sound: soundfile.SoundFile, got: int) -> bool:
 # What libav may touch when it opens a file: a playlist would have it read other files and
 # addresses, and a look at a video stream would decode a picture of any size.
 _LIBAV_OPTIONS = {
-    "format_whitelist": "mov,matroska,aac,wav,w64,caf,ogg,aiff,au,amr,ac3,eac3,asf,avi,wv,tta,ape",
+    "format_whitelist": (
+        "mov,matroska,aac,wav,w64,caf,ogg,aiff,au,voc,amr,ac3,eac3,asf,avi,wv,tta,ape"
+    ),
     "codec_whitelist": (
         "aac,alac,opus,vorbis,flac,mp1float,mp2float,mp3,mp3float,speex,ac3,eac3,wmav1,wmav2,"
         "wavpack,tta,ape,amrnb,amrwb,gsm,gsm_ms,g722,g726,g723_1,truespeech,adpcm_ms,"
@@ -243,10 +251,11 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
     lacks = 64 < claimed - os.fstat(data.fileno()).st_size and claimed < LIVE
 
     def blocks() -> Iterator[np.ndarray]:
-        got = 0
+        got = before = last = 0  # samples; bytes of the last two packets
         try:
-            for frame in container.decode(stream):
-                for packed in to_float.resample(frame):
+            for packet in container.demux(stream):
+                before, last = (last, packet.size) if packet.size else (before, last)
+                for packed in chain.from_iterable(map(to_float.resample, packet.decode())):
                     got += packed.samples
                     yield packed.to_ndarray().reshape(packed.samples, -1)
         except breaks:
@@ -254,7 +263,9 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
             return
         following, whole = behind(data.fileno(), 0)
         ogg = head[:4] == b"OggS"
-        if lacks or got / rate < promised - 0.2 or (ogg and not whole):
+        # The frames of AC-3 differ by 2 bytes at most; libav fills up what is missing of the last.
+        torn = "ac3" in container.format.name and last + 2 < before
+        if lacks or torn or got / rate < promised - 0.2 or (ogg and not whole):
             notes.append(BREAKS_OFF)
         # Of the links of Ogg and the parts of AVI it reads one after another.
         if following > 0 and not ogg and head[8:12] != b"AVI ":
@@ -265,6 +276,8 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
 
 def _why_not(head: bytes) -> str:
     """One sentence on a file that nothing reads, by its first bytes."""
+    if head[:4] == b"RIFF" and len(head) < 44:
+        return "The file breaks off within its header; please record or export it again."
     if head[:4] == b"RIFF" and head[8:16] == b"WAVEfmt ":
         tag = int.from_bytes(head[20:22], "little")
         if tag in (1, 3, 6, 7, 0xFFFE):  # PCM and the like

@@ -53,7 +53,7 @@ class Listing:
 def listing(folder: Path, most: int) -> Listing:
     """Raises TaskError if a table cannot be followed, or has more than `most` rows."""
     files = list(_files(folder))
-    sounds = [path for path in files if could_be_sound(path.name)]
+    sounds = [path for path in files if could_be_sound(path)]
     found, by_folder = _Sounds(folder, sounds), _by_folders(folder, sounds)
     texts = [path for path in files if path.suffix.lower() in TABLES]
     tables = [
@@ -159,7 +159,8 @@ def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
         else:
             split = row.split or (split_of(within) if len(inner) > 1 else "")
             group = row.group or (fold_of(within) if len(in_folds) > 1 else "")
-            rows.append(replace(row, label=clean(label), split=split, group=group))
+            label = unicodedata.normalize("NFC", label)
+            rows.append(replace(row, label=label, split=split, group=group))
     if noise:
         remarks.append(f"Left out: {noise} sounds of background noise.")
     if loose:
@@ -289,9 +290,11 @@ def _cells(text: str, is_sound: Callable[[str], bool]) -> Iterator[dict[str, str
     first, _, rest = text.partition("\n")
     if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
         marks, text = said[1], rest
+    lines = text.split("\n")
+    above = _above(lines[:10], is_sound)
     # The mark that parts the first line most: csv.Sniffer guesses letters in tables of one column
     # or of quoted cells.
-    head = text.partition("\n")[0]
+    head, text = lines[above], "\n".join(lines[above:])
     mark = max(marks, key=lambda m: len(next(csv.reader([head], delimiter=m), [])))
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     columns = [cell.strip() for cell in next(lines, [])]
@@ -302,6 +305,19 @@ def _cells(text: str, is_sound: Callable[[str], bool]) -> Iterator[dict[str, str
         cells = [of_cell(cell.strip()) for cell in line]
         if any(cells):  # others a spreadsheet leaves at the end
             yield {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def _above(lines: Sequence[str], is_sound: Callable[[str], bool]) -> int:
+    """How many lines stand above the names of the columns: a title, comments."""
+    comments = 0
+    for k, line in enumerate(lines):
+        cells = re.split(r"[,;\t|]", line)
+        if _named("path", cells) and _named("label", cells):
+            return k
+        if is_sound(cells[0]):
+            break
+        comments += comments == k and line.startswith("#")
+    return comments
 
 
 def _usable(table: _Table, by_folder: Sequence[Row]) -> bool:

@@ -215,7 +215,7 @@ def _one_spelling(rows: Sequence[Row]) -> tuple[list[Row], list[Remark]]:
         for names in spelled.values()
         if len(names) > 1
     ]
-    best = {k: names.most_common(1)[0][0] for k, names in spelled.items()}
+    best = {k: names.most_common(1)[0][0].strip() for k, names in spelled.items()}
     return [replace(row, label=best[key(row.label)]) for row in rows], remarks
 
 
@@ -231,7 +231,9 @@ def _check(rows: Sequence[Row], limits: DataLimits) -> None:
     for row in rows:
         name = os.fsencode(row.path).decode(errors="replace")
         if name != str(row.path):
-            raise TaskError(f"The name '{name}' is not in UTF-8; please rename it.")
+            lossy = "\ufffd" in name
+            why = "is not in UTF-8; please rename it" if lossy else "needs PYTHONUTF8=1 to be set"
+            raise TaskError(f"The name '{name}' {why}.")
     for label in {row.label for row in rows}:
         if not label.isprintable():
             raise TaskError(f"The label {label[:40]!r} holds characters that cannot be seen.")

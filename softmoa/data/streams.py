@@ -11,6 +11,8 @@ import os
 import re
 from typing import Literal
 
+# How a file begins that is found behind one that says where it ends.
+_FIRST = frozenset((b"RIFF", b"FORM", b"fLaC", b"OggS", b"caff", b".snd"))
 # How a file begins that does not say where it ends.
 _BEGINS = {b"fLaC": re.compile(rb"fLaC\0\0\0\x22"), b"TTA1": re.compile(rb"TTA1[\1-\3]\0")}
 
@@ -65,7 +67,8 @@ def mended(file: int) -> tuple[int, View | None, bool]:
             info = os.pread(file, 56, begin)
             info = info.replace(length.to_bytes(4, "big"), (end - begin).to_bytes(4, "big"))
             return begin, View(file, begin + len(info), end, head=info), False
-        return max(begin, 0), None, False
+        following = behind(file, begin)[0] if begin >= 0 else -1
+        return max(begin, 0), View(file, begin, following) if following > 0 else None, False
     return 0, None, False
 
 
@@ -86,11 +89,10 @@ def behind(file: int, start: int) -> tuple[int, bool]:
     size, head = os.fstat(file).st_size, os.pread(file, 12, start)
     if head[:4] in (b"RIFF", b"FORM"):
         length = int.from_bytes(head[4:8], "little" if head[:1] == b"R" else "big")
-        end = start + 8 + length + length % 2
-        return end if os.pread(file, 4, end) == head[:4] else -1, True
+        return _begins(file, start + 8 + length + length % 2), True
     if head[:4] == b".snd":
         end = start + sum(int.from_bytes(head[k : k + 4], "big") for k in (4, 8))
-        return end if os.pread(file, 4, end) == head[:4] else -1, True
+        return _begins(file, end), True
     if head[:4] == b"caff" or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
         return _behind_boxes(file, start, size), True
     if head[:4] == b"OggS":
@@ -103,13 +105,24 @@ def behind(file: int, start: int) -> tuple[int, bool]:
             place, rest = place + len(piece), piece[-7:]
     elif length := _info_bytes(file, start):
         end = start + length
-        return first_frame(file, end) if end < size else -1, end <= size
+        place = _begins(file, end)
+        return place if place > 0 or end >= size else first_frame(file, end), end <= size
     elif head[:1] == b"\xff":
         rest, at = os.pread(file, 2**22, start), 0
-        while step := _frame(rest, at):
+        while (step := _frame(rest, at)) and not (at and _info_bytes(file, start + at)):
             at += step
-        return -1, at <= len(rest) or len(rest) == 2**22
+        if len(rest) == 2**22:
+            return -1, True
+        return _begins(file, start + at), at <= len(rest)
     return -1, True
+
+
+def _begins(file: int, place: int) -> int:
+    """Where the stream begins that is at `place`, an MP3's behind its tag; -1 if none is."""
+    head = os.pread(file, 4, place)
+    if head[:3] == b"ID3" or head[:1] == b"\xff":
+        return first_frame(file, place)
+    return place if head in _FIRST else -1
 
 
 def _behind_boxes(file: int, place: int, size: int) -> int:
@@ -119,6 +132,8 @@ def _behind_boxes(file: int, place: int, size: int) -> int:
         box = os.pread(file, 16, place) if place < size else b""
         if b"caff" in begun and box[1:5] == b"caff":  # libsndfile pads the last box
             return place + 1
+        if begun and box[:4] in _FIRST:
+            return place
         if box[:4] == b"caff":
             name, length = box[:4], 8
         elif b"caff" in begun:
@@ -144,7 +159,7 @@ def _behind_ogg(file: int, start: int) -> tuple[int, bool]:
             return start, bool(last)
         begun, last = not begins, page[5] & 4
         start += 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return -1, bool(last) and start <= os.fstat(file).st_size
+    return _begins(file, start), bool(last) and start <= os.fstat(file).st_size
 
 
 # Of MPEG audio, kbit/s: version 1 of layers I, II, III, then version 2 of layers I and II, III.

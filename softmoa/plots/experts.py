@@ -13,7 +13,17 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from softmoa.lens.contribution import PatchGrid
-from softmoa.plots.style import QUIET, ROWS, SIGNED, SPAN, TINT, expert_colour, figure, mel_ticks
+from softmoa.plots.style import (
+    QUIET,
+    ROWS,
+    SIGNED,
+    SPAN,
+    TINT,
+    expert_colour,
+    figure,
+    literal,
+    mel_ticks,
+)
 
 # Pale enough that the text of either theme can be read on every cell.
 CELLS = [[0, "rgba(255,140,26,0)"], [1, "rgba(255,140,26,.6)"]]
@@ -79,7 +89,7 @@ def answers(
     for name, p, z, colour in zip(names, (before, after), logits, (QUIET, CHANGED), strict=True):
         drawn.add_bar(
             x=p[order],
-            y=[labels[c] for c in order],
+            y=[literal(labels[int(c)]) for c in order],
             orientation="h",
             name=name,
             marker_color=colour,

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
-from softmoa.plots.style import QUIET, ROWS, expert_colour, figure
+from softmoa.plots.style import QUIET, ROWS, expert_colour, figure, literal
 
 ROW = 26  # pixels of a bar
 FOR, AGAINST = "rgba(178,24,43,.55)", "rgba(33,102,172,.55)"
@@ -54,6 +54,8 @@ def flow(
     what comes in is divided as it reads. Of more than 12 experts only the largest are named.
     """
     read, added = np.asarray(read, float), np.asarray(added, float)
+    short = [literal(label.partition(",")[0]) for label in labels]  # on a phone; the hover says all
+    labels = list(map(literal, labels))
     size, s, n = np.abs(added).sum(axis=1), len(sources), len(names)
     named = np.argsort(-size)[:12]
     colours = [expert_colour(int(name.rpartition("E")[2]) - 1) for name in names]
@@ -67,7 +69,6 @@ def flow(
         for j in range(n) for c in range(len(labels))
     ]  # fmt: skip
     links = [link for link in links if link[2] > 0]
-    short = [label.partition(",")[0] for label in labels]  # on a phone; the hover says all
     sums = zip(labels, added.sum(axis=0), strict=True)
     start, end, width, colour, said = zip(*links, strict=True) if links else [()] * 5
     drawn = figure(340 if n <= 12 else 600, margin={"l": 8, "r": 8, "t": 8, "b": 8})
@@ -133,7 +134,7 @@ def over_time(
     drawn = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.14, figure=figure(520))
     drawn.add_heatmap(
         x=[round(float(edge), 2) for edge in (*starts, ends[-1])],
-        y=list(labels),
+        y=list(map(literal, labels)),
         z=np.asarray(probabilities, np.float32).T,
         zmin=0,
         zmax=1,

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from softmoa.plots.style import QUIET, expert_colour, figure
+from softmoa.plots.style import QUIET, expert_colour, figure, literal
 
 # Numbers stand on it in the page's own colour, so it is paler than over a spectrogram.
 CLEAR, PALE = "rgba(255,140,26,0)", "rgba(255,140,26,.6)"
@@ -74,8 +74,8 @@ def bars(
         own = len(colours) == len(names)
         marker = {"color": list(colours) if own else colours[k], "pattern_shape": "/" * (own * k)}
         drawn.add_bar(
-            x=np.asarray(values, dtype=float), y=list(names), orientation="h", name=name,
-            marker=marker,
+            x=np.asarray(values, dtype=float), y=list(map(literal, names)), orientation="h",
+            name=name, marker=marker,
             hovertemplate="%{y}, " + name + ": %{x:.2%}<extra></extra>",
         )  # fmt: skip
     if even:

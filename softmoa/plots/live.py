@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from softmoa.plots.style import QUIET, expert_colour, figure, grey, mel_ticks
+from softmoa.plots.style import QUIET, expert_colour, figure, grey, literal, mel_ticks
 
 FINE = 3  # frames, and mel bins, that are one pixel
 
@@ -32,15 +32,16 @@ def listening(
     places, hertz = mel_ticks()
     picture.update_yaxes(tickvals=places, ticktext=hertz, row=1, col=1)
     picture.update_xaxes(range=[-span, 0], ticksuffix=" s", row=1, col=1)
+    said = list(map(literal, labels))
     colours = [QUIET if value < sure else "#117733" for value in labels.values()]
     picture.add_bar(
         x=list(labels.values()), width=0.3, orientation="h", marker_color=colours,
-        hovertext=list(labels), hovertemplate="%{hovertext}: %{x:.1%}<extra></extra>", row=2, col=1,
+        hovertext=said, hovertemplate="%{hovertext}: %{x:.1%}<extra></extra>", row=2, col=1,
     )  # fmt: skip
     picture.update_xaxes(range=[0, 1], tickformat=".0%", row=2, col=1)
     # Names stand above their bars: beside them they would leave a phone no room.
     picture.update_yaxes(range=[len(labels) - 0.6, -0.9], showticklabels=False, row=2, col=1)
-    for place, label in enumerate(labels):
+    for place, label in enumerate(said):
         picture.add_annotation(
             text=label, x=0, y=place, yshift=6, xanchor="left", yanchor="bottom", font_size=12,
             row=2, col=1,

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.special import xlogy
 
-from softmoa.plots.style import QUIET, SIGNED, expert_colour, figure
+from softmoa.plots.style import QUIET, SIGNED, TEXT, expert_colour, figure, literal
 
 SHARES = ("validation accuracy", "test accuracy")  # titles of axes in percent
 MOST_STEPS = 16  # of a course that are shown
@@ -47,7 +47,7 @@ class Lane:
     accuracy: float
     spread: float
     cost: str
-    told: str
+    told: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def curves(
             showlegend=False, hoverinfo="skip", visible=bool(of.spread.any()),
         )  # fmt: skip
         picture.add_scatter(
-            x=_short(of.x), y=_short(of.mean), customdata=_short(of.spread), name=of.name,
+            x=_short(of.x), y=_short(of.mean), customdata=_short(of.spread), name=literal(of.name),
             mode="lines+markers", marker_size=5, legendgroup=of.name,
             line={"color": of.colour, "width": 2.5, "dash": of.dash},
             hovertemplate=f"%{{y:{number}}} ± %{{customdata:{number}}}",
@@ -110,10 +110,10 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
         [
             go.Scatter(
                 x=[low, of.accuracy], y=[place] * 2, mode="lines+markers",
-                line={"color": of.colour, "width": 4}, name=of.name,
+                line={"color": of.colour, "width": 4}, name=literal(of.name),
                 marker={"size": [0, 14], "color": of.colour, "opacity": 1},
                 error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
-                hovertemplate=f"{of.told}<extra></extra>",
+                hovertemplate="<br>".join(map(literal, of.told)) + "<extra></extra>",
             )
             for place, of in enumerate(methods)
         ]
@@ -123,7 +123,7 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
     head = {"yref": "paper", "y": 1, "yshift": 4, "font_size": 12}
     said = [{"text": title, **left, **head}, {"text": cost_title, **right, **head}]
     for place, of in enumerate(methods):
-        name, comma, options = of.name.partition(", ")
+        name, comma, options = literal(of.name).partition(", ")
         small = f"{name}{comma}<span style='font-size:9px'>{options}</span>"
         above = {"y": place, "yshift": 2, "font_size": 11}
         said += [{"text": small, **left, **above}, {"text": of.cost, **right, **above}]
@@ -159,12 +159,13 @@ def costs(methods: Sequence[Cost], x_title: str, y_title: str) -> go.Figure:
         dots = {"color": QUIET, "dash": "dot"}
         picture.add_scatter(x=x, y=y, mode="lines", line=dots, name="Pareto line", hoverinfo="skip")
     for of, x, y in points:
+        name = literal(of.name)
         told = [f"{title}: {_said(getattr(of, axis), title)}" for axis, title in titles.items()]
         spread = f" ± {of.spread:.1%}" if of.spread else ""
         picture.add_scatter(
             x=[x], y=[y], error_y={"array": [of.spread], "thickness": 1}, mode="markers",
-            marker={"size": 12, "color": of.colour}, name=of.name,
-            hovertemplate="<br>".join([of.name, *told]) + f"{spread}<extra></extra>",
+            marker={"size": 12, "color": of.colour}, name=name,
+            hovertemplate="<br>".join([name, *told]) + f"{spread}<extra></extra>",
         )  # fmt: skip
     return picture
 
@@ -185,7 +186,7 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
     shares = {name: course for name, course in shares.items() if len(course[-1][1][0]) > 1}
     if not shares:
         return figure(40)
-    shares = dict(islice(shares.items(), MOST_ROWS))
+    shares = {literal(name): of for name, of in islice(shares.items(), MOST_ROWS)}
     rows = len(shares)
     few = max(len(course[-1][1][0]) for course in shares.values()) <= LEGEND_EXPERTS
     height = (64 if few else 32) + 80 * rows
@@ -239,7 +240,8 @@ def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:
     """
     wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     shown = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
-    counts, labels = counts[np.ix_(shown, shown)], [labels[int(i)] for i in shown]
+    counts, names = counts[np.ix_(shown, shown)], [labels[int(i)] for i in shown]
+    labels = list(map(literal, names))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = figure(340, margin={"l": 90, "b": 60, "t": 8})
     picture.add_heatmap(
@@ -253,7 +255,7 @@ def confusion(counts: np.ndarray, labels: Sequence[str]) -> go.Figure:
         ],
         hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
-    short = [label[:14] for label in labels]  # two may read alike, so places are numbers
+    short = [literal(name[:14]) for name in names]  # two may read alike, so places are numbers
     ticks = {"tickvals": list(range(len(labels))), "ticktext": short,
              "showgrid": False, "zeroline": False}  # fmt: skip
     picture.update_yaxes(autorange="reversed", title="true", **ticks)
@@ -273,9 +275,8 @@ def report(
     from matplotlib.figure import Figure  # slow to import
 
     page = Figure(figsize=(11, 8), dpi=dpi, layout="constrained")
-    text = {"parse_math": False}  # a label may hold dollar signs
-    page.suptitle(fill(heading, 90), fontweight="bold", fontsize=13, **text)
-    page.supxlabel(fill(conclusion, 130), fontsize=9, **text)
+    page.suptitle(fill(heading, 90), fontweight="bold", fontsize=13, **TEXT)
+    page.supxlabel(fill(conclusion, 130), fontsize=9, **TEXT)
     axes = page.subplots(2, 2)
     for place, lines, name in zip(axes[0], (accuracy, loss), ("accuracy", "loss"), strict=True):
         for of in lines:
@@ -285,12 +286,13 @@ def report(
                 of.x, of.mean - of.spread, of.mean + of.spread, color=of.colour, alpha=0.15, lw=0
             )
         place.set(xlabel="training steps", ylabel=f"validation {name}")
-    axes[0, 0].legend(fontsize=8)
+    for text in axes[0, 0].legend(fontsize=8).get_texts():
+        text.set(**TEXT)
     for place, (what, methods) in zip(axes[1], costs.items(), strict=True):
         for of in methods:
             at = of.x, of.y
             place.errorbar(*at, of.spread or None, fmt="o", color=of.colour, ms=8)
-            place.annotate(of.name, at, (6, 6), textcoords="offset points", fontsize=8, **text)
+            place.annotate(of.name, at, (6, 6), textcoords="offset points", fontsize=8, **TEXT)
         if positive := [of.x for of in methods if of.x]:
             place.set_xscale("symlog", linthresh=min(positive))  # with a place for 0
         place.margins(x=0.25, y=0.2)

@@ -10,9 +10,7 @@ from textwrap import fill
 import numpy as np
 
 from softmoa.data.audio import AUDIOSET_STD
-from softmoa.plots.style import expert_colour, mel_ticks
-
-TEXT = {"parse_math": False}  # a label may hold dollar signs
+from softmoa.plots.style import TEXT, expert_colour, mel_ticks
 
 
 def report_png(

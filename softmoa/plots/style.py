@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import librosa
 import numpy as np
 import plotly.graph_objects as go
@@ -25,6 +27,12 @@ SPAN = 8 * np.log(10) / (2 * AUDIOSET_STD)  # 80 dB of a normalised log-mel
 # A y axis of names, the first one on top.
 ROWS = {"autorange": "reversed", "automargin": True, "ticksuffix": " ", "fixedrange": True}
 HERTZ = (250, 500, 1000, 2000, 4000, 8000)  # ticks of a mel axis; lower ones would touch
+TEXT = {"parse_math": False}  # for matplotlib: a label may hold dollar signs
+
+
+def literal(text: str) -> str:
+    """A text of others as plotly shows it letter by letter: without tags, formulas or fields."""
+    return escape(text, quote=False).replace("$", "&#36;").replace("%{", "&#37;{")
 
 
 def expert_colour(expert: int) -> str:

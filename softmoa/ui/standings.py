@@ -113,7 +113,7 @@ def lanes(board: Scoreboard, over: bool) -> go.Figure:
     for method, row in rows(board, over).items():
         name, _, _, size, time, _, so_far = row
         at, cost = found.get(method, [math.nan]), f"{size.partition(' ')[0]} · {time or so_far}"
-        told = "<br>".join(f"{k}: {v}" for k, v in zip(COLUMNS, row, strict=True) if v)
+        told = [f"{k}: {v}" for k, v in zip(COLUMNS, row, strict=True) if v]
         tracks.append(Lane(name, paint[method], mean(at), spread(at), cost, told))
     return race.lanes(tracks, board.probe("valid"), "validation accuracy", "parameters · time")
 

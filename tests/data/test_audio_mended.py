@@ -2,10 +2,11 @@
 
 import struct
 
+import av
 import numpy as np
 import pytest
 from loading import refusal, spectral_peak
-from sounds import SOUNDFILE_FORMATS, noise, tone, write, write_libav
+from sounds import SOUNDFILE_FORMATS, noise, packets, tone, wav, write, write_libav
 
 from softmoa.data.audio import ANTIPHASE, SAMPLE_RATE, load
 from softmoa.data.decode import BREAKS_OFF, LEFT_OUT
@@ -57,6 +58,30 @@ def test_joined_files_are_read_to_the_end(tmp_path, form, between):
         assert spectral_peak(part) == pytest.approx(hz, abs=2)
 
 
+@pytest.mark.parametrize("other", ["WAV", "FLAC", "AIFF", "OGG", "MP3"])
+@pytest.mark.parametrize("first", ["MP3", "MP3 without length", "WAV", "AIFF", "AU", "OGG"])
+def test_joined_files_of_two_kinds_are_read_to_the_end(tmp_path, first, other):
+    if first == "MP3 without length":
+        options = {"write_xing": "0", "id3v2_version": "0"}
+        with av.open(str(tmp_path / "a"), "w", format="mp3", options=options) as container:
+            sound = tone(1000, seconds=2)[None]
+            container.mux(list(packets(container, sound, SAMPLE_RATE, "mono", "mp3")))
+        one = (tmp_path / "a").read_bytes()
+    else:
+        one = two_seconds(tmp_path / "a", 1000, format=first)
+    (tmp_path / "a").write_bytes(one + two_seconds(tmp_path / "a", 500, format=other))
+    clip = load(tmp_path / "a")
+    assert clip.seconds == pytest.approx(4, abs=0.2) and clip.notes == ()
+    assert spectral_peak(clip.waveform[-SAMPLE_RATE:]) == pytest.approx(500, abs=2)
+
+
+def test_a_joined_file_of_another_rate_is_noted(tmp_path):
+    one, other = two_seconds(tmp_path / "a", **MP3), wav(tone(500, 8000), 8000)
+    (tmp_path / "a").write_bytes(one + other)
+    clip = load(tmp_path / "a")
+    assert clip.seconds == 2 and clip.notes == (LEFT_OUT,)
+
+
 @pytest.mark.parametrize(
     ("codec", "form", "seconds"),
     [
@@ -91,6 +116,15 @@ def test_a_file_that_breaks_off_is_noted_in_every_format(tmp_path, form):
     assert cut.notes == (BREAKS_OFF,) and 1.1 < cut.seconds < 1.5
 
 
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+def test_frames_that_break_off_are_noted(tmp_path, codec):
+    samples = noise(2 * 44_100, 0.2)[None]
+    path = write_libav(tmp_path / "a", samples, 44_100, codec, codec)
+    assert load(path).notes == ()
+    path.write_bytes(path.read_bytes()[:-100])
+    assert load(path).notes == (BREAKS_OFF,)
+
+
 @pytest.mark.parametrize("chunks", [b"", b"LIST\x04\0\0\0INFO"])
 def test_a_wav_of_a_live_stream_has_sizes_of_zero(tmp_path, chunks):
     content = two_seconds(tmp_path / "a")
@@ -108,6 +142,14 @@ def test_codings_of_wav_that_libav_reads(tmp_path, codec):
     clip = load(path)
     assert clip.seconds == pytest.approx(1, abs=0.1)
     assert spectral_peak(clip.waveform) == pytest.approx(500, abs=5)
+
+
+def test_a_voc_of_any_kind_is_read(tmp_path):
+    """Of the block that holds 8 bits libsndfile reads none."""
+    assert (
+        load(write_libav(tmp_path / "a", tone(500, 8000)[None], 8000, "pcm_u8", "voc")).rate == 8000
+    )
+    assert load(write(tmp_path / "a", tone(500, 8000), 8000, format="VOC")).seconds == 1
 
 
 @pytest.mark.parametrize(("tag", "name"), [(0x2000, "AC-3"), (0x161, "WMA"), (0x1234, "0x1234")])

@@ -1,7 +1,9 @@
 """Folders, tables and zips as other programs and people leave them; the right reading of each."""
 
 import json
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -123,6 +125,16 @@ def test_background_noise_beside_classes_is_named(tmp_path):
     assert "1 sounds of background noise" in remarks(tmp_path)
 
 
+def test_a_folder_without_sounds_beside_the_only_one_is_no_class(tmp_path):
+    """A name without a suffix is a sound only if the content is."""
+    texts = {"docs_in_README": "Birds\n", "docs_in_take 1": "", "LICENSE": "free"}
+    tree(tmp_path, [f"birds/{name.removesuffix('.wav')}" for name in CLASSES], **texts)
+    assert counts(tmp_path) == UNSPLIT
+    said = remarks(tmp_path)
+    assert "Left out: 3 files, no sound (LICENSE, README, take 1)." in said
+    assert "The folder 'docs' holds no sound." in said and "readable" not in said
+
+
 @pytest.mark.parametrize("path", ["{fold}/{label}", "{label}/{fold}"])
 @pytest.mark.parametrize("name", ["fold{}", "Fold 0{}", "split{}", "cv{}"])
 def test_folds_are_groups(tmp_path, name, path):
@@ -178,6 +190,11 @@ SPLITS_OF = {label: {"train": 2, "valid": 1, "test": 1} for label in LABELS}
         lines("path,label,split").replace(",valid", ",dev").replace(",test", ",eval"),
         lines("path,label,split") + "\n,,\n\n , ,\n",
         lines("path,label,split").split("\n", 1)[1],  # without names of columns
+        "# made by Ann, in 2020, with care, twice\n#\n" + lines("path,label,split"),
+        "# made by Ann\n" + lines("path,label,split").split("\n", 1)[1],
+        "# made by Ann\n" + lines("Datei,label,split", ";"),
+        lines("#path,label,split"),
+        "Birds of 2020;;\n;;\n" + lines("path,label,split", ";"),
     ],
 )
 def test_tables(tmp_path, text):
@@ -269,6 +286,18 @@ def test_names_in_zips_without_the_flag(tmp_path, code, names):
     assert counts(tmp_path / "in.zip") == {name: {"": 3} for name in names}
 
 
+@pytest.mark.parametrize(("claimed", "label"), [(b"cat", "猫"), (b"dog", "cat")])
+def test_the_name_that_info_zip_writes_beside_one(tmp_path, claimed, label):
+    """If it is still of the name that it lies beside."""
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as zipped:
+        for k in range(3):
+            info, name = zipfile.ZipInfo(f"cat/{k}.wav"), f"猫/{k}.wav".encode()
+            checksum = zlib.crc32(claimed + f"/{k}.wav".encode())
+            info.extra = struct.pack("<HHBL", 0x7075, 5 + len(name), 1, checksum) + name
+            zipped.writestr(info, sound(k))
+    assert counts(tmp_path / "in.zip") == {label: {"": 3}}
+
+
 def packed(zipped: zipfile.ZipFile, form: str = "{}/{}.wav", names=LABELS, kind=str) -> None:
     """Three clips of every class."""
     for k in range(3):
@@ -298,13 +327,14 @@ def test_sounds_by_any_name(tmp_path, suffix):
 # --- labels ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", ["Crow", "crow\u00a0"])
+@pytest.mark.parametrize("other", ["Crow", "crow ", "crow\u00a0"])
 def test_labels_that_differ_by_case_or_blanks_are_one(tmp_path, other):
     names = [f"crow/{k}.wav" for k in "abc"]
     names += [f"{other}/d.wav", "barn owl/e.wav", "barn_owl/f.wav"]
     found = counts(tree(tmp_path, names))
     assert found["crow"] == {"": 4} and len(found) == 2
-    assert "Taken as one class: 'barn owl', 'barn_owl'." in remarks(tmp_path)
+    said = remarks(tmp_path)
+    assert "Taken as one class: 'barn owl', 'barn_owl'." in said and repr(other) in said
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import unicodedata
 import zipfile
@@ -20,6 +22,7 @@ from softmoa.data.archive import ZipLimits
 from softmoa.data.own import DataLimits
 from softmoa.data.tasks import SPLITS, Task, TaskError
 
+ROOT = Path(__file__).parents[2]
 SMALL = DataLimits(classes=3, clips=40, zip=ZipLimits(files=60, file_mb=0.5, total_mb=2, depth=4))
 
 
@@ -217,6 +220,19 @@ def test_a_full_disk_is_no_damaged_zip(birds, tmp_path, monkeypatch, code):
     with pytest.raises(TaskError if code == "EINVAL" else OSError) as raised:
         read(path)
     assert ("damaged" in str(raised.value)) == (code == "EINVAL")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_where_names_can_only_be_ascii_that_is_said(birds, tmp_path, packed):
+    (birds / "owl").rename(birds / "猫")
+    path = zip_of(birds, tmp_path / "in.zip") if packed else birds
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "softmoa", "tasks", str(path)]
+    done = subprocess.run(
+        command, env=os.environ | environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: ") and "PYTHONUTF8=1 to be set." in done.stderr
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import io
 import json
+from html import unescape
 
 import numpy as np
 from PIL import Image
@@ -55,7 +56,7 @@ def test_confusion_counts_and_its_colours():
     [heat] = race.confusion(np.array([[3, 1], [0, 0]]), ["a", NASTY]).data
     assert np.array_equal(heat.z, [[-0.75, 0.25], [0, 0]])
     assert np.array_equal(heat.text, [["3", "1"], ["", ""]])
-    assert heat.customdata[0][1] == f"a taken for {NASTY}: 1 of 4"
+    assert unescape(heat.customdata[0][1]) == f"a taken for {NASTY}: 1 of 4"
     many = race.confusion(np.eye(50, dtype=int), [str(k) for k in range(50)])
     assert len(json.dumps(many.to_plotly_json())) < 200_000 and not many.data[0].texttemplate
 

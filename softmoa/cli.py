@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from softmoa.data.limits import limits
-from softmoa.data.values import InputError, to_json
+from softmoa.data.values import InputError, to_cell, to_json
 
 if TYPE_CHECKING:
     from softmoa.data.own import OwnData
@@ -184,7 +184,7 @@ def timeline(
         print(to_json(about | ({"notes": list(sound.notes)} if sound.notes else {})))
     else:
         for start, end, said in line.stretches:
-            print(f"{start:.2f}\t{end:.2f}\t{said}")
+            print(f"{start:.2f}\t{end:.2f}\t{to_cell(said)}")
     print(*sound.notes, sep="\n", file=sys.stderr, end="\n" if sound.notes else "")
 
 

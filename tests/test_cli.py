@@ -13,7 +13,9 @@ from sounds import write
 
 from softmoa.cli import main
 from softmoa.data.audio import load
-from softmoa.model.weights import ASSETS
+from softmoa.methods import METHODS, attach, bundle, share, trained_state
+from softmoa.methods.bundle import BundleInfo
+from softmoa.model.weights import ASSETS, load_backbone
 
 DOG = ASSETS / "examples" / "dog_bark.ogg"
 
@@ -53,6 +55,17 @@ def test_a_long_sound_is_told_as_stretches_of_time(capsys, tmp_path):
     assert report["windows"][-1]["labels"][0]["label"] == "rain" and len(report["places"]) == 6
     code, out, err = run(capsys, "timeline", "nowhere.wav")
     assert (code, out) == (2, "") and "no such file" in err
+
+
+def test_a_spreadsheet_takes_no_label_of_a_timeline_for_a_formula(capsys, tmp_path):
+    base = load_backbone("ast-small")
+    model, label = share(base.model), "=1+1"
+    attach(model, "linear", METHODS["linear"].options(), 1)
+    head = {"base": base.name, "base_sha256": base.sha256}
+    info = BundleInfo("x", "x", "linear", {}, (label,), **head)
+    bundle.save(tmp_path / "x.safetensors", trained_state(model), info)
+    _, out, _ = run(capsys, "timeline", str(DOG), "--bundle", str(tmp_path / "x.safetensors"))
+    assert out.rstrip().split("\t")[-1] == f"'{label}"
 
 
 def test_where_results_cannot_be_stored_one_sentence_says_so(capsys):

@@ -18,6 +18,7 @@ from softmoa.training.plan import Comparison, plan, title
 from softmoa.ui import comparing
 from softmoa.ui.checks import refuse, refusing, text
 from softmoa.ui.figure import QUIET, Note
+from softmoa.ui.guard import address
 
 DEFAULT_TASK = "initials"  # half a minute a run, and one where methods can part from the probe
 SHOTS = {"5": 5, "10": 10, "20": 20, "all": 0}
@@ -220,12 +221,15 @@ def begin(*form_and_own) -> tuple[str, list[str]]:
 
 
 @refusing
-def open_saved(path: str | None, own: list[Task], previous: str, began: list[str]) -> str:
+def open_saved(
+    path: str | None, own: list[Task], previous: str, began: list[str], request: gr.Request
+) -> str:
     """Show a saved comparison in the place of the one shown until now."""
     if not path:
         raise refuse("Choose the file of a saved comparison.")
     limits().check_upload(path)
-    job = comparing.reopen(Path(path), own)
+    assert request.request is not None
+    job = comparing.reopen(Path(path), own, address(request.request.scope))
     leave(previous, began)
     return job.id
 

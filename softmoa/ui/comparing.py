@@ -12,10 +12,12 @@ import re
 import shutil
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import TextIO
 
@@ -49,6 +51,7 @@ IN_USE = (
 )
 
 _examples: dict[str, str] = {}  # ids
+_brought: dict[str, bytes] = {}  # ids -> address of who reopened it
 _locks: list[TextIO] = []  # open while the process lives
 embedded_tasks = lru_cache(maxsize=1)(tasks.available)  # those whose sounds are at hand
 
@@ -142,8 +145,8 @@ def find(identity: str | None) -> Job | None:
     return None
 
 
-def reopen(path: Path, own: Sequence[Task] = ()) -> Job:
-    """A saved comparison, from its zip or its events.jsonl.
+def reopen(path: Path, own: Sequence[Task] = (), address: bytes = b"") -> Job:
+    """A saved comparison, from its zip or its events.jsonl. address: of who brings it.
 
     Raises TaskError with one sentence if it is neither.
     """
@@ -159,7 +162,7 @@ def reopen(path: Path, own: Sequence[Task] = ()) -> Job:
     except (OSError, TaskError) as error:
         _remove(folder)
         raise TaskError(not_stored(error) if isinstance(error, OSError) else str(error)) from None
-    job.task = _task_of(plan_of(job), own)
+    job.task, _brought[job.id] = _task_of(plan_of(job), own), address
     return job
 
 
@@ -244,11 +247,15 @@ def sweep() -> None:
     """Remove the comparisons that are kept no longer."""
     for place, most in ((runs(), limits().comparisons), (runs() / REOPENED, MOST_REOPENED)):
         found = [path for path in place.glob("*/") if path.name != REOPENED]
-        for newer, folder in enumerate(sorted(found, key=_written, reverse=True)):
+        newest, turns = sorted(found, key=_written, reverse=True), defaultdict(count)
+        # One of every visitor before the second of any, so that nobody's push out another's.
+        newest.sort(key=lambda path: next(turns[_brought.get(path.name)]))
+        for newer, folder in enumerate(newest):
             job = jobs.find(folder.name)
             aged = time.time() - _written(folder) > 3600 * limits().comparison_hours
             if (aged or newer >= most) and (job is None or job.over):
                 _remove(folder)
+                _brought.pop(folder.name, None)
 
 
 def _written(folder: Path) -> float:

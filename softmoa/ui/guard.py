@@ -88,7 +88,7 @@ class Guard:
         if not _FILES.fullmatch(_path(scope)):
             most = limits().upload_mb
             return (413, LARGE.format(megabytes=most)) if int(size) > 1e6 * most else None
-        minutes, now, who = limits().upload_minutes, time.monotonic() // 60, _who(scope)
+        minutes, now, who = limits().upload_minutes, time.monotonic() // 60, address(scope)
         for old in [kept for kept in self.sent if kept[0] < now - minutes]:
             del self.sent[old]
         mine = sum(size for (_, other), size in self.sent.items() if who and other == who)
@@ -102,7 +102,7 @@ class Guard:
             return receive
 
         async def counted() -> Any:
-            message, who = await receive(), _who(scope)
+            message, who = await receive(), address(scope)
             size = len(message.get("body", b""))
             self.sent[time.monotonic() // 60, who] += size
             if who:
@@ -183,9 +183,9 @@ def share_out(queue: Queue) -> None:
     async def decided(body: Any, request: Any, username: str | None) -> tuple:
         waiting = [each.queue for each in queue.event_queue_per_concurrency_id.values()]
         events = list(chain(*waiting, *filter(None, queue.active_jobs)))
-        most, share, who = limits().visitor_queue, limits().queue // 2, _who(request.scope)
+        most, share, who = limits().visitor_queue, limits().queue // 2, address(request.scope)
         of_session = sum(_weight(e) for e in events if e.session_hash == body.session_hash)
-        of_address = sum(_weight(e) for e in events if who and _who(e.request.scope) == who)
+        of_address = sum(_weight(e) for e in events if who and address(e.request.scope) == who)
         if of_session >= most or of_address >= max(most, share):
             return False, BUSY.format(count=max(of_session, of_address)), "error"
         now = time.monotonic() // 60, who
@@ -226,7 +226,7 @@ def take_turns(waiting: list[Event]) -> None:
     turns: Counter[object] = Counter()
 
     def turn(event: Event) -> int:
-        who = _who(event.request.scope) or event.session_hash
+        who = address(event.request.scope) or event.session_hash
         turns[who] += 1
         return turns[who]
 
@@ -248,7 +248,7 @@ def forget(queue: Queue, session: str) -> None:
         values.pop(session, None)
 
 
-def _who(scope: Scope) -> bytes:
+def address(scope: Scope) -> bytes:
     """What tells a visitor's address from others; empty where a proxy on our side hides it.
 
     The last public one: what stands before it in the header is the visitor's own word. Of IPv6 the

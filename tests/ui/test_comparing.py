@@ -86,6 +86,16 @@ def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
     assert sum(type(event).__name__ == "RunEvent" for event in kept) < 20 * runs
 
 
+def test_who_brings_many_pushes_out_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
+    few = comparing.reopen(EXAMPLE, address=b"few")
+    many = [
+        comparing.reopen(EXAMPLE, address=b"many").id for _ in range(comparing.MOST_REOPENED + 2)
+    ]
+    comparing.sweep()
+    assert comparing.find(few.id) and [each for each in many if comparing.find(each)] == many[3:]
+
+
 def saved(folder: Path, **plan) -> Path:
     """The recorded comparison with another plan, as a file of a stranger's."""
     with zipfile.ZipFile(EXAMPLE) as packed:

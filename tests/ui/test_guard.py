@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from softmoa.data.limits import limits
 from softmoa.ui import checks, guard
-from softmoa.ui.guard import BUSY, FULL, HOSTS, Guard, Session, Upload, _who, is_ours, share_out
+from softmoa.ui.guard import BUSY, FULL, HOSTS, Guard, Session, Upload, address, is_ours, share_out
 
 
 def apart(work: Coroutine) -> Any:
@@ -118,7 +118,7 @@ def asked(client: str = "127.0.0.1", passed: str = "", size: int = 0) -> Request
     ],
 )
 def test_the_address_that_a_visitor_cannot_choose(client, passed, known):
-    assert ".".join(map(str, _who(asked(client, passed).scope))) == known
+    assert ".".join(map(str, address(asked(client, passed).scope))) == known
 
 
 def queue_of(push: object, **parts: object) -> Any:

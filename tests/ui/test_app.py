@@ -39,6 +39,15 @@ def pick_example(page: Page, name: str) -> None:
             page.locator("#examples button", has_text=name).click()
 
 
+def download(page: Page, button: str, folder: Path) -> Path:
+    """What a button has the browser keep."""
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
 @contextmanager
 def new_clip(page: Page):
     """Wait until the stage shows another clip than before the block."""
@@ -68,10 +77,7 @@ def test_downloads(page, tmp_path):
     pick_example(page, "bell")
     content = {}
     for kind in ("png", "csv", "json"):
-        with page.expect_download() as download:
-            page.locator(f"#make-{kind}").click()
-        path = tmp_path / download.value.suggested_filename
-        download.value.save_as(path)
+        path = download(page, f"#make-{kind}", tmp_path)
         content[path.suffix] = path.read_bytes()
     assert content[".png"].startswith(b"\x89PNG") and len(content[".png"]) > 50_000
     assert content[".csv"].startswith(b"layer,site,expert,slot,token")

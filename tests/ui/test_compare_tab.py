@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 from playwright.sync_api import Page, expect
+from test_app import download
 
 from softmoa.methods import METHODS
 
@@ -73,14 +74,6 @@ def rows(page: Page, count: int, name: str = "results") -> list[list[str]]:
 def choose_run(page: Page, name: str) -> None:
     page.locator("#run input").click()
     page.get_by_role("option", name=name).click()
-
-
-def download(page: Page, button: str, folder):
-    with page.expect_download() as waiting:
-        page.locator(button).click()
-    path = folder / waiting.value.suggested_filename
-    waiting.value.save_as(path)
-    return path
 
 
 def forgive_leaving(problems: list[str]) -> None:

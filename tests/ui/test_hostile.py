@@ -251,8 +251,8 @@ def test_mutated_zips_and_tables_are_refused_or_make_a_task(tmp_path, count):
             text[rng.randrange(len(text))] = rng.choice(["", ",", ";", '"', "\n", "../", "\0", "é"])
         files = clips | {"clips.csv": "".join(text).encode(rng.choice(("utf-8", "utf-16")))}
         content = zipped(files)
-        count = rng.choice((1, 4)) if turn % 2 else 0
-        path.write_bytes(damaged(rng, content, count, len(content)))
+        faults = rng.choice((1, 4)) if turn % 2 else 0
+        path.write_bytes(damaged(rng, content, faults, len(content)))
         try:
             with own.opened(path) as data:
                 loaded = [audio.load(row.path) for row in data.rows]

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import soxr
 from playwright.sync_api import TimeoutError, expect
+from test_app import upload
 
 from softmoa.data.audio import load
 from softmoa.model.weights import ASSETS
@@ -76,8 +77,7 @@ def test_a_long_sound_gets_a_timeline_and_is_heard_to_its_end(
     page.get_by_role("tab", name="Explore").click()
     expect(page.locator("#over-time")).to_be_hidden()
     page.locator("#sound").get_by_label("Clear").click()
-    page.locator("#sound").get_by_label("Upload file").click()
-    page.locator("#sound input[type=file]").set_input_files(path)
+    upload(page, path)
     expect(page.locator("#heard")).to_have_text(said)
     edges = "document.querySelector('#timeline .js-plotly-plot')?.data?.[0].x.length"
     page.wait_for_function(f"{edges} === {windows + 1}")

@@ -117,6 +117,14 @@ def server(tmp_path_factory, hub_server):
 
 
 @pytest.fixture(scope="session")
+def client(server):
+    """One who calls the running app over HTTP."""
+    from gradio_client import Client
+
+    return Client(server[0], verbose=False)
+
+
+@pytest.fixture(scope="session")
 def tone_file(tmp_path_factory) -> Path:
     """What the browser's microphone plays, from its start at every recording."""
     path = tmp_path_factory.mktemp("microphone") / "tone.wav"
@@ -186,7 +194,7 @@ def open_page(context, address: str) -> Page:
 
 
 @pytest.fixture
-def page(context, server) -> Page:
+def new_page(context, server) -> Page:
     """The app's page, opened anew."""
     return open_page(context, server[0])
 
@@ -197,6 +205,12 @@ def page_of_file(visitor, server):
     page = open_page(visitor, server[0])
     yield page
     leave(page)
+
+
+@pytest.fixture
+def page(page_of_file, context) -> Page:
+    """One page for all tests of a file, which say what they want to see."""
+    return page_of_file
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from softmoa.lens.ablation import Intervention, Mode, Weights
 from softmoa.lens.classifier import DEFAULT_BUNDLE, bundles, open_classifier
 from softmoa.lens.classify import Classification, noted, reclassify, report
 from softmoa.lens.classify import classify as classify_sound
-from softmoa.model.recording import Place
+from softmoa.model.recording import LayerRecord
 from softmoa.model.weights import load_backbone
 from softmoa.training.plan import Comparison, plan
 from softmoa.training.scoreboard import Scoreboard, conclusion
@@ -110,9 +110,7 @@ def routing(
         for value, name in ((layer, "layer"), (expert, "expert"), (slot, "slot"))
     )
     result = _classified(file, bundle)
-    places = [record.place for record in result.records]
-    _check_place(places, layer, site)
-    record = result.records[places.index((layer, site))]
+    record = _mixture(result, layer, site)
     dispatch, combine = export.weights_of(record)
     if not (0 <= expert < len(dispatch) and 0 <= slot < dispatch.shape[1]):
         raise refuse(
@@ -170,10 +168,8 @@ def ablate(
     """
     layer, seed = whole(layer, "layer", -1, 1000), whole(seed, "seed", 0, 2**31 - 1)
     result = _classified(file, bundle)
-    places = [record.place for record in result.records]
-    if layer != -1 or not places:
-        _check_place(places, layer, site)
-    chosen = places if layer == -1 else [(layer, site)]
+    all_of_them = layer == -1 and result.records
+    chosen = [of.place for of in all_of_them or [_mixture(result, layer, site)]]
     count = result.records[0].routing.expert_weights.shape[2]
     off = _experts(experts, count)
     try:
@@ -207,10 +203,12 @@ def _experts(experts: object, count: int) -> tuple[int, ...]:
     return tuple(sorted({whole(expert, "experts", 0, count - 1) for expert in experts}))
 
 
-def _check_place(places: list[Place], layer: int, site: object) -> None:
-    if (layer, text(site, "site")) not in places:
-        found = ", ".join(f"{at} {beside}" for at, beside in places) or "none in this bundle"
-        raise refuse(f"There is no mixture at {layer} {site}; there are {found}.")
+def _mixture(result: Classification, layer: int, site: object) -> LayerRecord:
+    found = {record.place: record for record in result.records}
+    if (place := (layer, text(site, "site"))) not in found:
+        there = ", ".join(f"{at} {beside}" for at, beside in found) or "none in this bundle"
+        raise refuse(f"There is no mixture at {layer} {site}; there are {there}.")
+    return found[place]
 
 
 @refusing

@@ -16,11 +16,9 @@ from softmoa.lens.attribution import Attribution
 from softmoa.lens.balance import METRICS, at_work
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.task_bundles import BundleBalance, same_task
-from softmoa.methods.bundle import BundleError
-from softmoa.model.weights import WeightsError
 from softmoa.plots import experts as plots
 from softmoa.ui import comparing
-from softmoa.ui.checks import refuse
+from softmoa.ui.checks import refuse, refusing
 from softmoa.ui.drawing import meter, place_names, row_names
 from softmoa.ui.figure import MATH, QUIET, Chart, Note, chart
 from softmoa.ui.texts import experts as texts
@@ -114,11 +112,8 @@ class Balance:
         if seen is None or missing.get(over):
             yield {self.status: missing.get(over, "")}
             return
-        try:
-            measured = [_opened(seen, name) for name in compared]
-            paths, notes = _sounds(over, task or "", files or [])
-        except (BundleError, WeightsError, tasks.TaskError) as error:
-            raise refuse(str(error)) from None
+        measured = [_opened(seen, name) for name in compared]
+        paths, notes = _sounds(over, task or "", files or [])
         if not measured:
             raise refuse("Choose at least one mixture.")
         began = said = time.perf_counter()
@@ -168,13 +163,15 @@ def _mixtures(seen: Attribution) -> dict[str, str]:
     return same_task(own) or {own: own}
 
 
+@refusing
 def _opened(seen: Attribution, name: str) -> BundleBalance:
     own, titles = seen.result.classifier, _mixtures(seen)
     if name not in titles:  # a caller may not name any file on this machine
-        raise BundleError("Choose mixtures from the list.")
+        raise refuse("Choose mixtures from the list.")
     return BundleBalance(own if name == own.name else open_classifier(name), titles[name])
 
 
+@refusing
 def _sounds(over: str, task: str, files: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The files to measure, none for the sound that is seen, and a note if not all are used."""
     if over == "sound":

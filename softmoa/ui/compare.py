@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -28,6 +27,9 @@ from softmoa.ui.jobs import Job
 from softmoa.ui.links import Linked
 
 LOOK_EVERY = 0.5  # seconds between two looks at a running comparison
+NAMED_RUN = (  # in the place of the first value, the comparison that the address names
+    "(shown, ...rest) => [new URLSearchParams(location.search).get('run') || shown, ...rest]"
+)
 
 
 class Compare:
@@ -79,8 +81,7 @@ class Compare:
         watched = [
             event.success(self.follow, [job_id, view], shown, **watching) for event in events
         ]
-        named = Path(__file__).with_name("named_run.js").read_text(encoding="utf-8")
-        first = {"inputs": [job_id, view], "outputs": [job_id, *shown], "js": named}
+        first = {"inputs": [job_id, view], "outputs": [job_id, *shown], "js": NAMED_RUN}
         watched.append(tab.select(self.first_look, **first, **watching))
         making: dict[str, Any] = QUIET | {"concurrency_id": "files", "concurrency_limit": 1}
         for event in watched:

@@ -57,20 +57,8 @@ class HubBundles:
         """Fetch a bundle, and its backbone if need be; then choose both."""
         try:
             asked = Repository.parse(text(name, "name"))
-            here = asked in _fetched or sharing.cached(asked) is not None
-            if len(_fetched) >= limits().bundles and not here:
-                raise HubError(
-                    f"This server has fetched its {limits().bundles} bundles from the Hub."
-                )
-            steps = in_steps(
-                lambda progress: sharing.fetch(asked, limits().bundle_mb, progress, token=False)
-            )
-            try:
-                for words in said(steps, str(asked)):
-                    yield {self.status: words}
-            except BundleError:  # what was fetched takes its place on the disk all the same
-                _fetched.add(asked)
-                raise
+            for words in said(fetch(asked), str(asked)):
+                yield {self.status: words}
             path = sharing.cached(asked)
             assert path is not None  # it has just been fetched
             found = Repository(asked.id, sharing.commit_of(path))
@@ -98,6 +86,19 @@ class HubBundles:
             self.model.bundle: gr.Dropdown(bundle_choices(info.base, own), value=entry[1]),
             self.model.backbone: info.base,
         }
+
+
+def fetch(bundle: Repository) -> Iterator[tuple[int, int]]:
+    """Fetch a bundle for a visitor: (bytes done, bytes in all). Raises BundleError, HubError."""
+    here = bundle in _fetched or sharing.cached(bundle) is not None
+    if len(_fetched) >= (most := limits().bundles) and not here:
+        raise HubError(f"This server has fetched its {most} bundles from the Hub.")
+    size = limits().bundle_mb
+    try:
+        yield from in_steps(lambda told: sharing.fetch(bundle, size, told, token=False))
+    except BundleError:  # what was fetched takes its place on the disk all the same
+        _fetched.add(bundle)
+        raise
 
 
 def may_publish() -> bool:

@@ -20,12 +20,6 @@ def files(tmp_path_factory) -> dict[str, bytes]:
     return checkpoint(tmp_path_factory.mktemp("checkpoint"), **TINY)
 
 
-@pytest.fixture
-def page(page_of_file: Page, context) -> Page:
-    """One page for all tests, which say what they want to see."""
-    return page_of_file
-
-
 def open_model(page: Page) -> None:
     if not page.locator("#backbone").is_visible():
         page.locator("#model > button").click()
@@ -42,12 +36,12 @@ def test_a_visitor_names_a_model_of_the_hub(page, hub_server, files):
     hub_server.repositories[NAME] = files
     pick_example(page, "dog bark")
     name_backbone(page, NAME)
-    expect(page.locator("#stage h2")).to_contain_text("sound", timeout=60_000)
+    expect(page.locator("#stage h2")).to_contain_text("sound")
     expect(page.locator("#backbone")).to_contain_text("2 blocks, 6 labels of its own")
     expect(page.locator("#status")).to_contain_text(NAME)
     expect(page.locator("#stage .experts button").first).to_be_visible()
     name_backbone(page, "ast-small")
-    expect(page.locator("#stage h2")).to_contain_text("Bark", timeout=60_000)
+    expect(page.locator("#stage h2")).to_contain_text("Bark")
 
 
 def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(
@@ -56,7 +50,7 @@ def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(
     pick_example(page, "dog bark")
     name_backbone(page, "lab/nothing")
     notice = page.locator("#backbone")
-    expect(notice).to_contain_text("There is no 'lab/nothing' on the Hub", timeout=60_000)
+    expect(notice).to_contain_text("There is no 'lab/nothing' on the Hub")
     expect(notice).to_contain_text("The embedded backbone is used instead.")
     expect(page.locator("#stage h2")).to_contain_text("Bark")
     # Nor is the token of the server lent to visitors.
@@ -64,7 +58,7 @@ def test_a_model_that_cannot_be_had_leaves_the_embedded_one_with_the_reason(
     hub_server.private.add("owner/secret")
     hub_server.tokens["hf_owner"] = "owner"
     name_backbone(page, "owner/secret")
-    expect(page.locator("#backbone")).to_contain_text("or it is private", timeout=60_000)
+    expect(page.locator("#backbone")).to_contain_text("or it is private")
 
 
 def test_a_visitor_loads_a_bundle_in_the_browser(page, hub_server):
@@ -76,13 +70,13 @@ def test_a_visitor_loads_a_bundle_in_the_browser(page, hub_server):
     page.get_by_text("Bundles of the Hugging Face Hub").click()
     page.locator("#hub-bundle textarea, #hub-bundle input").fill("lab/pitches")
     page.locator("#load-bundle").click()
-    expect(page.locator("#hub-status")).to_contain_text("lab/pitches is loaded", timeout=60_000)
+    expect(page.locator("#hub-status")).to_contain_text("lab/pitches is loaded")
     tone = bundle.read_info(bundles()["tones-soft-moa"]).labels[0].split()[0]
-    expect(page.locator("#stage h2")).to_contain_text(tone, timeout=60_000)
+    expect(page.locator("#stage h2")).to_contain_text(tone)
     expect(page.locator("#bundle input")).to_have_value(re.compile("lab/pitches"))
     page.locator("#hub-bundle textarea, #hub-bundle input").fill("lab/none")
     page.locator("#load-bundle").click()
-    expect(page.locator("#hub-status")).to_contain_text("There is no 'lab/none'", timeout=60_000)
+    expect(page.locator("#hub-status")).to_contain_text("There is no 'lab/none'")
 
 
 def last(name: object) -> tuple[str, str]:

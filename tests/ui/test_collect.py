@@ -5,7 +5,6 @@ import re
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import soundfile
 from gradio.state_holder import SessionState
 from playwright.sync_api import Page, expect
 from test_accessibility import violations
+from test_app import download
 from test_collection import add_zip
 from test_compare_tab import rows
 from test_guard import apart
@@ -32,7 +32,6 @@ from softmoa.ui.microphone import Recent, listen
 
 PITCH = {"low": 300, "high": 2500}
 TAKES = 5
-SLOW = 90_000  # ms, on a busy machine
 
 
 def sound(label: str, take: int, seconds: float = 6.0) -> np.ndarray:
@@ -44,24 +43,16 @@ def sound(label: str, take: int, seconds: float = 6.0) -> np.ndarray:
 
 
 @pytest.fixture
-def tab(page_of_file: Page) -> Iterator[Page]:
-    """The tab on one page for all tests, none of which leaves anything in it."""
-    complaints: list[str] = []
-
-    def hear(error: object) -> None:
-        complaints.append(str(error))
-
-    page_of_file.on("pageerror", hear)
-    page_of_file.get_by_role("tab", name="Your sounds").click()
-    yield page_of_file
-    page_of_file.remove_listener("pageerror", hear)
-    assert complaints == []
+def tab(page: Page) -> Page:
+    """Of a page whose tests leave nothing in it."""
+    page.get_by_role("tab", name="Your sounds").click()
+    return page
 
 
 def add_class(page: Page, label: str) -> None:
     page.locator("#class-name").get_by_role("textbox").fill(label)
     page.locator("#add-class").click()
-    expect(page.locator("#take-class label", has_text=label)).to_be_visible(timeout=30_000)
+    expect(page.locator("#take-class label", has_text=label)).to_be_visible()
 
 
 def take(page: Page, label: str, number: int):
@@ -72,7 +63,7 @@ def record(page: Page, where: str, seconds: float = 1.2) -> None:
     """With the player's own buttons."""
     page.locator(f"{where} .record-button").click()
     stop = page.locator(f"{where} .stop-button:visible").first
-    stop.wait_for(timeout=SLOW)
+    stop.wait_for()
     page.wait_for_timeout(1000 * seconds)
     stop.click()
 
@@ -94,23 +85,23 @@ def test_a_zip_is_added_and_its_takes_chosen_recorded_and_deleted(tab, server, b
     with tab.expect_file_chooser() as chooser:
         tab.locator("#upload-zip").click()
     chooser.value.set_files(beeps)
-    expect(take(tab, "high", 5)).to_be_visible(timeout=SLOW)
+    expect(take(tab, "high", 5)).to_be_visible()
     expect(tab.locator("#collect-status")).to_contain_text("Added 10 clips of 2 classes")
     assert not [path for path in server[1].rglob("*.zip") if path.name == beeps.name]
     take(tab, "low", 2).click()
-    expect(tab.locator("#player")).to_be_visible(timeout=SLOW)
+    expect(tab.locator("#player")).to_be_visible()
     tab.locator("#take .record-button").click()
-    expect(tab.locator("#collect-status")).to_contain_text("Recording take 6", timeout=SLOW)
+    expect(tab.locator("#collect-status")).to_contain_text("Recording take 6")
     tab.wait_for_timeout(1000)
     tab.locator("#take .stop-button:visible").first.click()
-    expect(tab.locator("#collect-status")).to_contain_text("Added take 6 of 'low'", timeout=SLOW)
+    expect(tab.locator("#collect-status")).to_contain_text("Added take 6 of 'low'")
     take(tab, "high", 5).click()
-    expect(tab.locator("#collect-status")).to_contain_text("Take high 5", timeout=SLOW)
+    expect(tab.locator("#collect-status")).to_contain_text("Take high 5")
     tab.locator("#delete-take").click()
-    expect(take(tab, "high", 5)).to_have_count(0, timeout=SLOW)
+    expect(take(tab, "high", 5)).to_have_count(0)
     assert ["high", "2", "1", "1"] in rows(tab, 2, "division")
     tab.locator("#race").click()  # takes the task along
-    expect(tab.locator("#task input")).to_have_value("Your sounds: high, low", timeout=SLOW)
+    expect(tab.locator("#task input")).to_have_value("Your sounds: high, low")
     expect(tab.locator("#preset").get_by_label("My sounds")).to_be_checked()
     tab.get_by_role("tab", name="Your sounds").click()
     tab.set_viewport_size({"width": 390, "height": 844})
@@ -128,7 +119,7 @@ def test_a_zip_is_added_and_its_takes_chosen_recorded_and_deleted(tab, server, b
     tab.evaluate("Promise.allSettled(document.getAnimations().map(one => one.finished))")  # colours
     assert not [found for found in violations(tab) if "remove-class" in found or "clear" in found]
     tab.locator("#clear-takes").click()
-    expect(tab.locator("#takes img")).to_have_count(0, timeout=SLOW)
+    expect(tab.locator("#takes img")).to_have_count(0)
     expect(tab.locator("#take")).to_be_hidden()
 
 
@@ -142,39 +133,33 @@ def test_two_classes_of_five_takes_become_a_live_classifier(tab, server, microph
         for k in range(1, TAKES + 1):
             soundfile.write(microphone, sound(label, k), 48_000)
             record(tab, "#take")
-            expect(take(tab, label, k)).to_be_visible(timeout=SLOW)
+            expect(take(tab, label, k)).to_be_visible()
     assert ["low", "3", "1", "1"] in rows(tab, 2, "division")
     expect(tab.locator("#train")).to_be_enabled()
     tab.locator("#train").click()
-    expect(tab.locator("#stop-training")).to_be_enabled(timeout=SLOW)
+    expect(tab.locator("#stop-training")).to_be_enabled()
     expect(tab.locator("#test-sound")).to_be_visible(timeout=180_000)
     expect(tab.locator("#training-results")).to_contain_text("Soft-MoA")
     expect(tab.locator("#training-verdict")).to_contain_text("2 test clips")
-    expect(tab.locator("#take-next")).to_contain_text(
-        re.compile("Record more of (low|high)"), timeout=SLOW
-    )
+    expect(tab.locator("#take-next")).to_contain_text(re.compile("Record more of (low|high)"))
 
     for label in PITCH:
         soundfile.write(microphone, sound(label, 7), 48_000)
         record(tab, "#test-sound", 2)
-        expect(tab.locator("#test-answer h2")).to_have_text(label, timeout=SLOW)
+        expect(tab.locator("#test-answer h2")).to_have_text(label)
         tab.locator("#test-sound").get_by_label("Clear").click()
 
     soundfile.write(microphone, sound("high", 8), 48_000)
     tab.locator("#live .record-button").click()
-    expect(tab.locator("#live-answer h2")).to_have_text("high", timeout=SLOW)
+    expect(tab.locator("#live-answer h2")).to_have_text("high")
     # Who listens keeps nobody waiting.
     dog = sent(upload(server[0], (ASSETS / "examples" / "dog_bark.ogg").read_bytes()))
     assert call(server[0], "classify", [dog, "esc10-soft-moa", 1])[0] == "complete"
     tab.locator("#live .stop-button:visible").first.click()
 
     tab.locator("#save-takes").click()
-    for button, name in (("#file-takes", "takes.zip"), ("#take-home", "home.safetensors")):
-        with tab.expect_download() as download:
-            tab.locator(button).click(timeout=SLOW)
-        download.value.save_as(tmp_path / name)
-    assert read_info(tmp_path / "home.safetensors").labels == ("high", "low")
-    with own.opened(tmp_path / "takes.zip") as mine:
+    assert read_info(download(tab, "#take-home", tmp_path)).labels == ("high", "low")
+    with own.opened(download(tab, "#file-takes", tmp_path)) as mine:
         assert mine.task.counts == {"train": (3, 3), "valid": (1, 1), "test": (1, 1)}
 
 

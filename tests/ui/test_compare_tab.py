@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 from playwright.sync_api import Page, expect
+from test_app import download
 
 from softmoa.methods import METHODS
 
@@ -75,14 +76,6 @@ def choose_run(page: Page, name: str) -> None:
     page.get_by_role("option", name=name).click()
 
 
-def download(page: Page, button: str, folder):
-    with page.expect_download() as waiting:
-        page.locator(button).click()
-    path = folder / waiting.value.suggested_filename
-    waiting.value.save_as(path)
-    return path
-
-
 def forgive_leaving(problems: list[str]) -> None:
     """A page that is left while it is told something says so to its console."""
     left = ("abort", "connection errored out")
@@ -90,8 +83,7 @@ def forgive_leaving(problems: list[str]) -> None:
     problems.clear()
 
 
-def test_the_tab_opens_on_the_recorded_race(page_of_file, context):
-    page = page_of_file
+def test_the_tab_opens_on_the_recorded_race(page):
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
     expect(page.locator("#progress")).to_contain_text("Mandarin initials, all training clips.")
@@ -117,9 +109,8 @@ def test_the_tab_opens_on_the_recorded_race(page_of_file, context):
     assert "bundle=" not in page.url  # its key would open the comparison
 
 
-def test_the_form(page_of_file, context, tmp_path):
+def test_the_form(page, tmp_path):
     """Presets fill in the methods; what cannot be run or opened gets one sentence; a phone."""
-    page = page_of_file
     page.get_by_role("tab", name="Compare").click()
     page.locator("#choose").get_by_text("Choose methods").click()
     chosen = page.locator("#methods input:checked")
@@ -146,7 +137,8 @@ def test_the_form(page_of_file, context, tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_a_race_from_start_to_explore(page, page_of_file, tmp_path):
+def test_a_race_from_start_to_explore(new_page, page_of_file, tmp_path):
+    page = new_page
     names = {"Linear probe", "Bottleneck adapter", "Soft-MoA"}
     open_compare(page, list(names), epochs=2)
     expect(page.locator("#estimate")).to_contain_text("Soft-MoA 133,758", timeout=LONG)
@@ -207,7 +199,8 @@ def test_a_race_from_start_to_explore(page, page_of_file, tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(page, go, problems):
+def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(new_page, go, problems):
+    page = new_page
     # As long as can be asked for: a busy browser needs its time, and a stop ends it anyway.
     other = go("")
     other.wait_for_selector("#examples button")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -25,16 +24,16 @@ from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs
 EXAMPLE = ASSETS / "comparisons" / "initials.zip"
 
 
+@pytest.fixture
+def folder(monkeypatch, tmp_path) -> Path:
+    """Where comparisons are kept meanwhile."""
+    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
+    return tmp_path
+
+
 def asked(*methods: str, epochs: int = 1, shots: int = 2):
     config = load_backbone(comparing.BACKBONE).model.config
     return plan(methods, recipes.SHORT, epochs, config=config, shots=shots)
-
-
-def wait_for(condition, seconds: float = 120.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
 
 
 def test_a_finished_run_can_be_found_classified_with_and_reopened():
@@ -58,10 +57,9 @@ def test_a_finished_run_can_be_found_classified_with_and_reopened():
     assert comparing.bundle_path(plain, run) is None
 
 
-def test_a_router_collapses_in_the_second_recording(monkeypatch, tmp_path):
+def test_a_router_collapses_in_the_second_recording(folder):
     """In every seed top-1 leaves 5 of 16 experts without work in each layer; with Switch's loss
     one at most."""
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
     board = Scoreboard().add_all(comparing.example("collapse").events)
     idle = {
         run: [sum(share < 0.005 for share in layer) for layer in course[-1].share]
@@ -73,11 +71,10 @@ def test_a_router_collapses_in_the_second_recording(monkeypatch, tmp_path):
             assert max(layers) <= 1 if "loss" in run else min(layers) >= 5, run
 
 
-def test_what_visitors_bring_pushes_out_nobodys_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
-    mine = tmp_path / jobs.new_id()
+def test_what_visitors_bring_pushes_out_nobodys_own(folder):
+    mine = folder / jobs.new_id()
     mine.mkdir()
-    shutil.copyfile(saved(tmp_path), mine / "events.jsonl")
+    saved(mine)
     brought = [comparing.reopen(EXAMPLE).id for _ in range(comparing.MOST_REOPENED + 2)]
     comparing.sweep()
     assert comparing.find(mine.name).state == "finished"
@@ -113,11 +110,10 @@ def saved(folder: Path, **plan) -> Path:
                    "learning_rate": 1.0, "options": {}} for k in range(201)]},
     ],
 )  # fmt: skip
-def test_a_comparison_that_none_wrote_is_refused(monkeypatch, tmp_path, change):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
-    assert comparing.reopen(saved(tmp_path)).over
+def test_a_comparison_that_none_wrote_is_refused(folder, change):
+    assert comparing.reopen(saved(folder)).over
     with pytest.raises(tasks.TaskError, match="holds no comparison that can be read"):
-        comparing.reopen(saved(tmp_path, **change))
+        comparing.reopen(saved(folder, **change))
 
 
 def test_a_link_lets_others_watch_but_not_stop(monkeypatch):
@@ -192,21 +188,19 @@ def test_a_lent_gpu_bounds_a_comparison(monkeypatch):
         comparing.affordable(tasks.load("tones"), asked("linear", "lora", epochs=200, shots=40))
 
 
-def test_old_comparisons_are_swept_away(monkeypatch, tmp_path):
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path)
+def test_old_comparisons_are_swept_away(monkeypatch, folder):
     monkeypatch.setattr(comparing, "limits", lambda: Limits(comparisons=2, comparison_hours=1))
     for name, hours in (("aged", 2), ("third", 0.9), ("second", 0.5), ("first", 0.1)):
-        (tmp_path / name).mkdir()
-        log = tmp_path / name / "events.jsonl"
+        (folder / name).mkdir()
+        log = folder / name / "events.jsonl"
         log.touch()
         os.utime(log, (time.time() - 3600 * hours,) * 2)
     comparing.sweep()
-    assert {path.name for path in tmp_path.iterdir()} == {"second", "first"}
+    assert {path.name for path in folder.iterdir()} == {"second", "first"}
 
 
-def test_a_second_server_says_so(monkeypatch, tmp_path, capsys):
+def test_a_second_server_says_so(monkeypatch, folder, capsys):
     monkeypatch.setattr(comparing, "_locks", [])
-    monkeypatch.setattr(comparing, "runs", lambda: tmp_path / "runs")
     comparing.claim()
     assert capsys.readouterr().err == ""
     comparing.claim()

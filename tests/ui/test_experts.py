@@ -1,13 +1,15 @@
 """The Experts tab in a real browser, its numbers against the computation; every kind of mixture."""
 
+import io
 import re
-from pathlib import Path
+from collections.abc import Callable
 
 import gradio as gr
 import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import PATIENCE
 from playwright.sync_api import Page, expect
 
 from softmoa.lens.ablation import Intervention, causal_contribution, signed_contribution
@@ -26,19 +28,12 @@ from softmoa.ui.hear import HearIt, passing
 from softmoa.ui.stage.stage import most_different
 from softmoa.ui.switchboard import Switchboard
 
-WAIT = 40_000  # ms; a shared machine is slow
 EXAMPLES = weights.ASSETS / "examples"
 
 
 @pytest.fixture(scope="module")
 def result() -> Classification:
     return classify(open_classifier(experts.OPENING[0]), experts.OPENING[1])
-
-
-@pytest.fixture
-def page(page_of_file: Page, context) -> Page:
-    """One page for all tests, which say what they want to see."""
-    return page_of_file
 
 
 def open_experts(page: Page, part: str = "Which matter") -> None:
@@ -52,37 +47,47 @@ def choose(page: Page, control: str, name: str) -> None:
 
 def drawn(page: Page, chart: str, script: str):
     """What plotly has computed for a figure; script: from its `gd`."""
-    page.locator(f"#{chart} .js-plotly-plot").wait_for(timeout=WAIT)
+    page.locator(f"#{chart} .js-plotly-plot").wait_for()
     return page.evaluate(f"(gd => {script})(document.querySelector('#{chart} .js-plotly-plot'))")
 
 
-def cells(page: Page) -> np.ndarray:
-    """The numbers of the map, (layers, experts)."""
-    rows = "Array.from(gd.calcdata[0][0].z, row => Array.from(row))"
-    return np.array(drawn(page, "experts-map", rows))
+def patches(page: Page, chart: str, panel: int = 0) -> np.ndarray:
+    """The numbers of a heatmap, row by row."""
+    rows = f"Array.from(gd.calcdata[{panel}][0].z, row => Array.from(row))"
+    return np.array(drawn(page, chart, rows))
 
 
-def bars(page: Page, chart: str) -> list[dict[str, float]]:
-    """Probability of each label, intact and changed."""
-    axis = "gd._fullLayout.yaxis._categories"
-    one = f"trace => Object.fromEntries(trace.map(bar => [{axis}[bar.p], bar.s]))"
-    return drawn(page, chart, f"gd.calcdata.map({one})")
-
-
-def shown(page: Page, values) -> None:
-    """Wait until the map shows these values."""
-    for _ in range(WAIT // 500):
-        found = cells(page)
-        if found.shape == tuple(values.shape) and np.abs(found - values.numpy()).max() < 2e-3:
+def soon(page: Page, values: torch.Tensor, found: Callable[[], np.ndarray]) -> None:
+    """Wait until the page has these values: it draws, and fetches, after the words about them."""
+    for _ in range(PATIENCE // 500):
+        seen = found()
+        if seen.shape == tuple(values.shape) and np.abs(seen - values.numpy()).max() < 2e-3:
             return
         page.wait_for_timeout(500)
-    assert found == pytest.approx(values.numpy(), abs=2e-3)
+    assert seen == pytest.approx(values.numpy(), abs=2e-3)
+
+
+def shown(page: Page, values: torch.Tensor) -> None:
+    """Wait until the map shows these values, (layers, experts)."""
+    soon(page, values, lambda: patches(page, "experts-map"))
+
+
+def answered(page: Page, chart: str, intact: Classification, after: torch.Tensor) -> set[str]:
+    """The labels of a figure of two answers, whose bars are those of the computation."""
+    page.wait_for_timeout(300)  # it is drawn after the words
+    axis, labels = "gd._fullLayout.yaxis._categories", intact.classifier.labels
+    one = f"trace => Object.fromEntries(trace.map(bar => [{axis}[bar.p], bar.s]))"
+    bars = drawn(page, chart, f"gd.calcdata.map({one})")
+    for found, true in zip(bars, (intact.probabilities, after), strict=True):
+        expected = {label: true[labels.index(label)].item() for label in found}
+        assert found == pytest.approx(expected, abs=2e-3)
+    return set(bars[0])
 
 
 def test_the_map_shows_what_the_computation_gives(page, result):
     open_experts(page)
     target, model = int(result.logits.argmax()), result.classifier.model
-    expect(page.locator("#experts-status")).to_contain_text("reed (99.8", timeout=WAIT)
+    expect(page.locator("#experts-status")).to_contain_text("reed (99.8")
     causal = causal_contribution(model, result.mel)
     shown(page, causal.delta[..., target])
 
@@ -94,10 +99,9 @@ def test_the_map_shows_what_the_computation_gives(page, result):
     expect(page.locator("#experts-mode")).to_be_hidden()
 
     # Beside it, on the spectrogram, the expert that is chosen.
-    expect(page.locator("#experts-one")).to_contain_text("Where expert 5 of layer 5", timeout=WAIT)
-    values = drawn(page, "experts-detail", "Array.from(gd.calcdata[0][0].z, r => Array.from(r))")
+    expect(page.locator("#experts-one")).to_contain_text("Where expert 5 of layer 5")
     tokens = result.grid.unfold(signed[4, :, 4])
-    assert np.array(values) == pytest.approx(tokens.numpy(), abs=1e-3)
+    assert patches(page, "experts-detail") == pytest.approx(tokens.numpy(), abs=1e-3)
     expect(page.locator("#experts-true")).to_contain_text("Is it true? reed, 100%: with only")
 
     choose(page, "experts-view", "Share")
@@ -123,29 +127,18 @@ def test_another_class_and_expert_and_of_two_quick_choices_the_last_one_counts(p
     shown(page, delta[..., brass])
     choose(page, "experts-layer", "4")
     choose(page, "experts-expert", "1")
-    expect(page.locator("#experts-one")).to_contain_text(
-        "Without expert 1 of layer 4", timeout=WAIT
-    )
+    expect(page.locator("#experts-one")).to_contain_text("Without expert 1 of layer 4")
     without = reclassify(result, {(3, "mhsa"): Intervention((0,))})
-    before, after = bars(page, "experts-detail")
-    for c, label in enumerate(result.classifier.labels):
-        if label in before:
-            assert before[label] == pytest.approx(result.probabilities[c].item(), abs=1e-3)
-            assert after[label] == pytest.approx(without.probabilities[c].item(), abs=1e-3)
-    assert "brass" in before
+    assert "brass" in answered(page, "experts-detail", result, without.probabilities)
 
 
-def agrees(page: Page, changed: Classification) -> None:
+def agrees(page: Page, intact: Classification, changed: Classification) -> None:
     label, probability = changed.top(1)[0]
     said = re.compile(
         rf"{label}[^→]*{100 * probability:.1f}%|{label}: .* → {100 * probability:.1f}"
     )
-    expect(page.locator("#board-verdict")).to_contain_text(said, timeout=WAIT)
-    page.wait_for_timeout(300)
-    after = bars(page, "board-answers")[1]
-    for c, name in enumerate(changed.classifier.labels):
-        if name in after:
-            assert after[name] == pytest.approx(changed.probabilities[c].item(), abs=2e-3)
+    expect(page.locator("#board-verdict")).to_contain_text(said)
+    answered(page, "board-answers", intact, changed.probabilities)
 
 
 def test_the_switchboard(page, result):
@@ -161,20 +154,14 @@ def test_the_switchboard(page, result):
     finally:
         for block, moa in taken:
             block.beside_attn = moa
-    expect(page.locator("#board-verdict")).to_contain_text("from reed", timeout=WAIT)
-    before, after = bars(page, "board-answers")
-    for c, label in enumerate(result.classifier.labels):
-        if label in before:
-            assert before[label] == pytest.approx(result.probabilities[c].item(), abs=1e-3)
-            assert after[label] == pytest.approx(frozen[c].item(), abs=1e-3)
+    expect(page.locator("#board-verdict")).to_contain_text("from reed")
+    answered(page, "board-answers", result, frozen)
 
     page.locator("#board-none").click()
-    expect(page.locator("#board-verdict")).to_contain_text("stays reed", timeout=WAIT)
-    page.wait_for_timeout(300)
-    before, after = bars(page, "board-answers")
-    assert before == after
+    expect(page.locator("#board-verdict")).to_contain_text("stays reed")
+    answered(page, "board-answers", result, result.probabilities)
     page.locator("#board-all").click()
-    expect(page.locator("#board-verdict")).to_contain_text("from reed", timeout=WAIT)
+    expect(page.locator("#board-verdict")).to_contain_text("from reed")
 
     for expert in ("E1", "E2", "E4", "E5", "E7"):
         choose(page, "board-off", expert)
@@ -183,51 +170,40 @@ def test_the_switchboard(page, result):
     choose(page, "board-mode", "go to the others")
     change = Intervention((2, 5), "renormalise")
     places = [(layer, "mhsa") for layer in (2, 3, 4)]
-    agrees(page, reclassify(result, dict.fromkeys(places, change)))
+    agrees(page, result, reclassify(result, dict.fromkeys(places, change)))
     page.locator("#board-none").click()
     choose(page, "board-dispatch", "uniform")
     choose(page, "board-combine", "shuffled")
     blind = Intervention(dispatch="uniform", combine="shuffled")
-    agrees(page, reclassify(result, dict.fromkeys(places, blind)))
+    agrees(page, result, reclassify(result, dict.fromkeys(places, blind)))
 
 
 def samples(page: Page, player: str) -> np.ndarray:
     """What a player plays, from the server."""
-    address = page.locator(f"#{player} a[download]").first.get_attribute("href", timeout=WAIT)
-    path = Path("heard.wav")
-    path.write_bytes(page.request.get(address).body())
-    sound, rate = soundfile.read(path)
+    address = page.locator(f"#{player} a[download]").first.get_attribute("href")
+    sound, rate = soundfile.read(io.BytesIO(page.request.get(address).body()))
     assert rate == 16_000
     return sound
 
 
 def plays(page: Page, players: list[str], waveform: torch.Tensor) -> None:
-    """Wait until players hold sounds of this sum; they fetch them after the words about them."""
-    for _ in range(WAIT // 500):
-        found = sum(samples(page, player) for player in players)
-        if (off := np.abs(found - waveform.numpy()).max()) < 2e-3:
-            return
-        page.wait_for_timeout(500)
-    assert off < 2e-3, players
+    """Wait until players hold sounds of this sum."""
+    soon(page, waveform, lambda: sum(samples(page, player) for player in players))
 
 
-def test_one_hears_what_the_dispatch_weights_keep(page, result, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_one_hears_what_the_dispatch_weights_keep(page, result):
     open_experts(page, "Hear it")
     choose(page, "hear-layer", "1")
     choose(page, "hear-expert", "2")
     sound, mask = result.clip.waveform, passing(result, 0, 1, 0)
     expected = as_loud(hear(sound, mask, result.grid), sound)
     said = page.locator("#hear-said")
-    expect(said).to_contain_text(f"raised by {expected.gain:+.1f} dB", timeout=WAIT)
+    expect(said).to_contain_text(f"raised by {expected.gain:+.1f} dB")
     plays(page, ["hear-kept"], expected.waveform)
-    passes = np.array(
-        drawn(page, "hear-picture", "Array.from(gd.calcdata[1][0].z, r => Array.from(r))")
-    )
-    assert passes == pytest.approx(100 * mask.numpy(), abs=0.1)
+    assert patches(page, "hear-picture", 1) == pytest.approx(100 * mask.numpy(), abs=0.1)
 
     page.locator("#hear-loud input").click()
-    expect(said).not_to_contain_text("dB", timeout=WAIT)
+    expect(said).not_to_contain_text("dB")
     plays(page, ["hear-kept", "hear-rest"], result.clip.waveform)  # the masks add up to one
     plays(page, ["hear-original"], result.clip.waveform)
 
@@ -237,7 +213,7 @@ def test_balance_of_this_sound_and_of_the_other_mixtures(page, result):
     shares = torch.cat([expert_share(record) for record in result.records])
     effective = effective_experts(shares).mean()
     meter = page.locator("#balance-meter")
-    expect(meter).to_contain_text(f"{effective:.1f} of 7 experts at work", timeout=WAIT)
+    expect(meter).to_contain_text(f"{effective:.1f} of 7 experts at work")
     third = drawn(page, "balance-shares", "gd.calcdata[2].map(bar => bar.s)")
     assert third == pytest.approx(shares[:, 2].tolist(), abs=1e-3)
 
@@ -250,10 +226,10 @@ def test_balance_over_a_test_set_can_be_stopped_and_over_own_sounds(page, tmp_pa
     open_experts(page, "Balance")
     choose(page, "balance-over", "A task's test set")
     status = page.locator("#balance-status")
-    expect(status).to_contain_text("Choose a task", timeout=WAIT)
+    expect(status).to_contain_text("Choose a task")
     page.locator("#balance-task input").click()
     page.get_by_role("option", name="Instrument families").click()
-    expect(status).to_contain_text(re.compile(r"\d+ of \d+ sounds"), timeout=WAIT)
+    expect(status).to_contain_text(re.compile(r"\d+ of \d+ sounds"))
     page.locator("#balance-stop").dispatch_event("click")  # at once, on a page that is busy drawing
     text = ""
     while (now := status.text_content()) != text:
@@ -266,7 +242,7 @@ def test_balance_over_a_test_set_can_be_stopped_and_over_own_sounds(page, tmp_pa
     choose(page, "balance-over", "My sounds")
     files = [EXAMPLES / "rain.ogg", broken, EXAMPLES / "bell.ogg"]
     page.locator("#balance-files input[type=file]").set_input_files(files)
-    expect(status).to_contain_text("2 sounds ·", timeout=WAIT)
+    expect(status).to_contain_text("2 sounds ·")
     expect(status).to_contain_text("Left out: broken.wav")
     expect(page.locator("#balance-meter")).to_contain_text("over 2 sounds")
 
@@ -274,7 +250,7 @@ def test_balance_over_a_test_set_can_be_stopped_and_over_own_sounds(page, tmp_pa
 def test_every_part_is_no_wider_than_the_page_and_a_link_opens_its_sound(go):
     page = go("?tab=experts&clip=rain&bundle=esc10-soft-moa")
     status = page.locator("#experts-status")
-    expect(status).to_contain_text("esc10-soft-moa on ast-small", timeout=WAIT)
+    expect(status).to_contain_text("esc10-soft-moa on ast-small")
     pictures = {
         "Which matter": "experts-detail",
         "Switchboard": "board-answers",
@@ -287,14 +263,14 @@ def test_every_part_is_no_wider_than_the_page_and_a_link_opens_its_sound(go):
         inside = f"document.querySelector('#{picture} .main-svg')?.getBoundingClientRect().width"
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 800})
-            page.wait_for_function(f"0 < {inside} && {inside} <= {width}", timeout=WAIT)
+            page.wait_for_function(f"0 < {inside} && {inside} <= {width}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, part
 
 
 def test_the_gallery_plays_what_an_expert_reads_most(page, result):
     open_experts(page, "Gallery")
     thumbs = page.locator("#favourites button.thumbnail-item")
-    expect(thumbs).to_have_count(21, timeout=3 * WAIT)
+    expect(thumbs).to_have_count(21)
     rows = favourites.of(result.classifier)
     best = rows[most_different(result)][1][0]
     captions = page.locator("#favourites .caption-label").all_text_contents()
@@ -302,18 +278,18 @@ def test_the_gallery_plays_what_an_expert_reads_most(page, result):
     heard = classify(open_classifier(), path, record=False).top(1)[0][0]
     assert captions[1].strip() == f"E2: {heard}"
     thumbs.nth(1).click()
-    expect(page.locator("#favourites-sound")).to_contain_text("Expert 2 reads", timeout=WAIT)
+    expect(page.locator("#favourites-sound")).to_contain_text("Expert 2 reads")
     expect(page.locator("#favourites-sound")).to_contain_text(f"{best.times:.0f} \u00d7 even")
 
 
 def test_the_sound_sent_in_explore_is_the_one_looked_at_if_it_has_experts(page):
     page.get_by_role("tab", name="Explore").click()
     page.locator("#examples button", has_text="bell").first.click()
-    page.wait_for_function("location.search.includes('clip=bell')", timeout=WAIT)
+    page.wait_for_function("location.search.includes('clip=bell')")
     open_experts(page)
     label = classify(open_classifier(), EXAMPLES / "bell.ogg").top(1)[0][0]
     status = page.locator("#experts-status")
-    expect(status).to_contain_text(f"{label} (", timeout=WAIT)
+    expect(status).to_contain_text(f"{label} (")
     expect(status).to_contain_text("tags on ast-small")
     page.wait_for_function("location.search.includes('tab=experts&clip=bell&bundle=tags')")
 
@@ -321,9 +297,9 @@ def test_the_sound_sent_in_explore_is_the_one_looked_at_if_it_has_experts(page):
     page.locator("#model > button").click()
     page.locator("#bundle input").click()
     page.get_by_role("option", name="esc10: Bottleneck adapter").click()
-    expect(page.locator("#status")).to_contain_text("esc10-adapter", timeout=WAIT)
+    expect(page.locator("#status")).to_contain_text("esc10-adapter")
     page.get_by_role("tab", name="Experts").click()
-    expect(status).to_contain_text("no mixture of experts", timeout=WAIT)
+    expect(status).to_contain_text("no mixture of experts")
     expect(page.get_by_role("tab", name="Switchboard")).to_be_hidden()
 
 

@@ -72,11 +72,8 @@ def malformed_sounds(folder: Path) -> Iterator[tuple[str, bytes]]:
         for percent in (1, 5, 25, 50, 75, 95, 99):
             yield f"{name} cut at {percent} %", content[: len(content) * percent // 100]
         for i in range(8):  # anywhere, and where the headers are
-            damaged = bytearray(content)
             reach = len(content) if i % 2 else 64
-            for _ in range(12):
-                damaged[rng.randrange(reach)] = rng.randrange(256)
-            yield f"{name} with noise {i}", bytes(damaged)
+            yield f"{name} with noise {i}", damaged(rng, content, 12, reach)
         yield f"{name} behind a megabyte of zeros", bytes(2**20) + content
         yield f"{name} from its middle", content[len(content) // 2 :]
         yield f"{name} twice", content + content
@@ -115,6 +112,14 @@ def malformed_sounds(folder: Path) -> Iterator[tuple[str, bytes]]:
     for i in range(20):
         magic = rng.choice([b"RIFF", b"fLaC", b"OggS", b"ID3\4", b"\xff\xfb\x90", b"\x1aE\xdf\xa3"])
         yield f"random bytes {i}", magic + rng.randbytes(rng.randrange(1, 5000))
+
+
+def damaged(rng: random.Random, content: bytes, count: int, end: int, start: int = 0) -> bytes:
+    """With some bytes written over, anywhere between two places."""
+    written = bytearray(content)
+    for _ in range(count):
+        written[rng.randrange(start, end)] = rng.randrange(256)
+    return bytes(written)
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -184,10 +189,7 @@ def malformed_bundles() -> Iterator[tuple[str, bytes]]:
     for size in (0, 1, 2**31, 2**63, 2**64 - 1):
         yield f"a header of {size} bytes", struct.pack("<Q", size) + content[8:]
     for i in range(15):
-        damaged = bytearray(content)
-        for _ in range(4):
-            damaged[rng.randrange(8, 400)] = rng.randrange(256)
-        yield f"noise in the header {i}", bytes(damaged)
+        yield f"noise in the header {i}", damaged(rng, content, 4, 400, start=8)
     yield "nested too deep", save(state, {"format": bundle.FORMAT, "info": "[" * 100_000})
     yield "a pickle", b"\x80\x04cposix\nsystem\n(S'true'\ntR."
     yield "a checkpoint of torch", zipped({"archive/data.pkl": b"\x80\x04K\x01."})
@@ -221,10 +223,8 @@ def test_mutated_bundles_are_refused_or_answer(tmp_path, count):
     path, mel, used = tmp_path / "bundle.safetensors", torch.zeros(1, 64, 128), 0
     header = 8 + int.from_bytes(content[:8], "little")
     for _ in range(count):
-        damaged = bytearray(content)
-        for _ in range(rng.choice((1, 2, 8))):
-            damaged[rng.randrange(rng.choice((header, len(content))))] = rng.randrange(256)
-        path.write_bytes(damaged)
+        reach = rng.choice((header, len(content)))
+        path.write_bytes(damaged(rng, content, rng.choice((1, 2, 8)), reach))
         try:
             model, info = bundle.load(path, base)
         except BundleError as error:
@@ -239,9 +239,7 @@ def test_mutated_bundles_are_refused_or_answer(tmp_path, count):
 def test_mutated_zips_and_tables_are_refused_or_make_a_task(tmp_path, count):
     rng, path, used = random.Random(1), tmp_path / "sounds.zip", 0
     clips = {
-        f"{label}/{k}.wav": wav(
-            (noise(8000, 0.5, 10 * k + len(label)) * 2**15).astype("i2").tobytes()
-        )
+        f"{label}/{k}.wav": encoded(noise(8000, 0.5, 10 * k + len(label)), format="WAV")
         for label in ("dog", "horse")
         for k in range(4)
     }
@@ -252,10 +250,9 @@ def test_mutated_zips_and_tables_are_refused_or_make_a_task(tmp_path, count):
         for _ in range(rng.randrange(6)):
             text[rng.randrange(len(text))] = rng.choice(["", ",", ";", '"', "\n", "../", "\0", "é"])
         files = clips | {"clips.csv": "".join(text).encode(rng.choice(("utf-8", "utf-16")))}
-        content = bytearray(zipped(files))
-        for _ in range(rng.choice((1, 4)) if turn % 2 else 0):
-            content[rng.randrange(len(content))] = rng.randrange(256)
-        path.write_bytes(content)
+        content = zipped(files)
+        faults = rng.choice((1, 4)) if turn % 2 else 0
+        path.write_bytes(damaged(rng, content, faults, len(content)))
         try:
             with own.opened(path) as data:
                 loaded = [audio.load(row.path) for row in data.rows]
@@ -270,13 +267,18 @@ def test_mutated_zips_and_tables_are_refused_or_make_a_task(tmp_path, count):
 # Calls
 
 
+def post(address: str, path: str, body: dict | bytes, kind: str = "application/json"):
+    """What gradio answers to a request as curl sends it."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    asked = urllib.request.Request(f"{address}gradio_api/{path}", content, {"Content-Type": kind})
+    return json.load(urllib.request.urlopen(asked, timeout=120))
+
+
 def call(address: str, name: str, values: list) -> tuple[str, object]:
-    """A call as curl sends it: ("complete" or "error", what was answered)."""
-    asked = f"{address}gradio_api/call/{name}"
-    body = json.dumps({"data": values}).encode()
-    request = urllib.request.Request(asked, body, {"Content-Type": "application/json"})
-    event = json.load(urllib.request.urlopen(request, timeout=120))["event_id"]
-    stream = urllib.request.urlopen(f"{asked}/{event}", timeout=120).read().decode()
+    """("complete" or "error", what was answered)."""
+    event = post(address, f"call/{name}", {"data": values})["event_id"]
+    asked = f"{address}gradio_api/call/{name}/{event}"
+    stream = urllib.request.urlopen(asked, timeout=120).read().decode()
     kind, data = re.findall(r"event: (\w+)\ndata: (.*)", stream)[-1]
     return kind, json.loads(data)
 
@@ -284,12 +286,8 @@ def call(address: str, name: str, values: list) -> tuple[str, object]:
 def upload(address: str, content: bytes, name: str = "a.wav") -> str:
     """The path under which the server keeps an uploaded file."""
     head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    request = urllib.request.Request(
-        f"{address}gradio_api/upload",
-        head.encode() + content + b"\r\n--x--\r\n",
-        {"Content-Type": "multipart/form-data; boundary=x"},
-    )
-    return json.load(urllib.request.urlopen(request, timeout=120))[0]
+    body = head.encode() + content + b"\r\n--x--\r\n"
+    return post(address, "upload", body, "multipart/form-data; boundary=x")[0]
 
 
 def sent(path: str) -> dict:
@@ -378,9 +376,8 @@ def test_a_refused_upload_leaves_nothing(server):
 def test_malformed_sounds_over_http(server, tmp_path):
     """One in twenty of those above, through the running app."""
     for name, content in islice(malformed_sounds(tmp_path), 0, None, 20):
-        kind, said = call(
-            server[0], "classify", [sent(upload(server[0], content)), "esc10-soft-moa", 1]
-        )
+        file = sent(upload(server[0], content))
+        kind, said = call(server[0], "classify", [file, "esc10-soft-moa", 1])
         if kind == "error":
             assert_refused((kind, said))
         else:
@@ -415,13 +412,8 @@ def test_who_floods_the_queue_is_refused_and_others_are_answered(server):
     values = {"data": [file, "esc10-soft-moa", 1], "fn_index": asked, "session_hash": "flood"}
     answers = []
     for _ in range(3 * limits().visitor_queue):
-        request = urllib.request.Request(
-            f"{server[0]}gradio_api/queue/join",
-            json.dumps(values).encode(),
-            {"Content-Type": "application/json"},
-        )
         try:
-            answers.append(json.load(urllib.request.urlopen(request, timeout=60)))
+            answers.append(post(server[0], "queue/join", values))
         except urllib.error.HTTPError as error:
             answers.append(json.load(error))
     assert "event_id" in answers[0]
@@ -430,11 +422,6 @@ def test_who_floods_the_queue_is_refused_and_others_are_answered(server):
 
 
 def test_nobody_passes_the_queue(server):
-    request = urllib.request.Request(
-        f"{server[0]}gradio_api/run/classify",
-        json.dumps({"data": [None, "esc10-soft-moa", 1]}).encode(),
-        {"Content-Type": "application/json"},
-    )
     with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(request, timeout=60)
+        post(server[0], "run/classify", {"data": [None, "esc10-soft-moa", 1]})
     assert error.value.code == 404

@@ -4,7 +4,7 @@ import re
 
 import torch
 from playwright.sync_api import Page, expect
-from test_links import SLOW, wait_for_query
+from test_links import wait_for_query
 
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
@@ -24,7 +24,7 @@ def shown(page: Page, plot: str, field: str, least: int = 1) -> torch.Tensor:
       const values = data?.map(one => Array.from(one[field], row => row.length ? [...row] : row));
       return values?.length && values.at(-1).length >= least ? values : null;
     }"""
-    handle = page.wait_for_function(script, arg=[plot, field, least], timeout=2 * SLOW)
+    handle = page.wait_for_function(script, arg=[plot, field, least])
     return torch.tensor(handle.json_value())
 
 
@@ -52,7 +52,7 @@ def watch(context, address: str, by_tab: bool) -> Page:
     page.wait_for_function("window.softmoaLinkOpened")
     if by_tab:
         page.get_by_role("tab", name="Lesson").click()
-    page.wait_for_function("window.seen.at(-1) === 200", timeout=2 * SLOW)
+    page.wait_for_function("window.seen.at(-1) === 200")
     page.wait_for_timeout(3000)  # in which a second training would begin
     seen = page.evaluate("window.seen")
     assert seen[0] <= 50 and len(seen) > 8
@@ -67,18 +67,18 @@ def test_next_and_back_lead_through_all_steps_which_fit_a_phone(context, server)
     for number in range(1, len(texts.STEPS) + 1):
         if number > 1:
             page.locator("#lesson-next").click()
-            expect(page.locator(f"#lesson-{number}")).to_be_visible(timeout=SLOW)
+            expect(page.locator(f"#lesson-{number}")).to_be_visible()
             expect(page.locator(f"#lesson-{number - 1}")).to_have_count(0)
             wait_for_query(page, step=str(number))
-        expect(page.locator(f"#lesson-diagram .at-{number}")).to_be_visible(timeout=SLOW)
+        expect(page.locator(f"#lesson-diagram .at-{number}")).to_be_visible()
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, number
     expect(page.locator("#lesson-next")).to_be_disabled()
     page.locator("#lesson-back").click()
-    expect(page.locator("#lesson-7")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#lesson-7")).to_be_visible()
     page.locator("#lesson-step input").nth(5).focus()
     page.keyboard.press("Space")
-    expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#lesson-6")).to_be_visible()
 
 
 def test_top_1_collapses_the_toggle_cures_it_and_every_step_can_be_looked_at(context, server):
@@ -94,10 +94,10 @@ def test_top_1_collapses_the_toggle_cures_it_and_every_step_can_be_looked_at(con
     at = page.locator("#lesson-at input[type=number]")
     at.fill("10")
     at.press("Enter")
-    expect(soft).to_contain_text("step 10:", timeout=SLOW)
+    expect(soft).to_contain_text("step 10:")
 
     page.locator("#lesson-balanced input").check()
-    expect(top).to_contain_text("top-1, balanced, step 200", timeout=2 * SLOW)
+    expect(top).to_contain_text("top-1, balanced, step 200")
     assert int(re.search(r"(\d) dead", top.inner_text())[1]) < dead
 
 
@@ -105,14 +105,14 @@ def test_a_slider_the_balance_and_a_guess_are_what_the_package_computes(go):
     page = go("?tab=lesson&step=4&clip=rain&layer=4")
     page.locator("#lesson-token label").nth(2).click()
     slider = page.locator("#lesson-logit-1 input[type=number]")
-    expect(slider).to_have_value("-1", timeout=SLOW)
+    expect(slider).to_have_value("-1")
     slider.fill("4")
     slider.press("Enter")
     logits = torch.tensor(START)
     logits[2, 0] = 4.0
     seen = "[...document.querySelectorAll('#lesson-hand .js-plotly-plot')]"
     seen += ".map(one => Array.from(one._fullData[0].z, row => [...row]))"
-    page.wait_for_function(f"{seen}[0][2][0] === 4", timeout=SLOW)
+    page.wait_for_function(f"{seen}[0][2][0] === 4")
     result, seen = soft_by_hand(logits), page.evaluate(seen)
     order = (result.dispatch, result.mixed, result.answers, result.combine, result.outputs)
     for values, expected in zip(seen[2:], order, strict=True):
@@ -125,7 +125,7 @@ def test_a_slider_the_balance_and_a_guess_are_what_the_package_computes(go):
     expect(part.locator("table")).to_be_visible()
 
     page.locator("#lesson-next").click()
-    expect(page.locator("#lesson-even")).to_contain_text("rain, layer 4", timeout=SLOW)
+    expect(page.locator("#lesson-even")).to_contain_text("rain, layer 4")
     share = expert_share(clip("rain").records[3])[0]
     assert torch.allclose(shown(page, "#lesson-bars", "x")[0], share, atol=1e-4)
     expect(page.locator("#lesson-even")).to_contain_text("1.0000 to 1.0000")
@@ -139,9 +139,9 @@ def test_a_slider_the_balance_and_a_guess_are_what_the_package_computes(go):
     question = next(q for q in QUESTIONS if q.name == "tokens")
     result = clip("rain")
     answer = question.answer(result, result.records[3])
-    expect(verdict).to_contain_text(answer.sentence, timeout=SLOW)
+    expect(verdict).to_contain_text(answer.sentence)
     expect(verdict).to_contain_text("Right." if answer.right == 2 else "Not this")
     assert len(shown(page, "#lesson-answer-tokens", "y")) == 7
     page.locator("#lesson-deal").click()  # another clip: all is to be guessed again
-    expect(verdict).to_have_text(texts.REVEAL_FIRST, timeout=SLOW)
+    expect(verdict).to_have_text(texts.REVEAL_FIRST)
     wait_for_query(page, clip=steps.next_that_matters("esc10-soft-moa", "rain")[0])

@@ -7,8 +7,6 @@ from playwright.sync_api import Page, expect
 
 from softmoa.ui.links import Query
 
-SLOW = 60_000  # ms, on a busy machine
-
 
 def query_of(page: Page) -> dict[str, str]:
     return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
@@ -19,18 +17,17 @@ def wait_for_query(page: Page, **wanted: str) -> None:
         """wanted => Object.entries(wanted).every(
           ([key, value]) => new URLSearchParams(location.search).get(key) === value)""",
         arg=wanted,
-        timeout=SLOW,
     )
 
 
 def test_bad_values_are_ignored_with_a_sentence_and_the_address_follows_choices(go):
     page = go("?tab=lesson&step=99&seed=5&clip=../etc&layer=99")
-    expect(page.locator("#lesson-1")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#lesson-1")).to_be_visible()
     toast = page.locator(".toast-body")
     expect(toast).to_contain_text("step was ignored: it must be a whole number from 1 to 8")
     expect(toast).to_contain_text("clip was ignored")
     expect(toast).to_contain_text("layer was ignored: it must be a whole number from 1 to 6")
-    page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
+    page.wait_for_function("window.softmoaLinkOpened")
     page.locator("#lesson-next").click()
     wait_for_query(page, tab="lesson", step="2", seed="5")
     page.get_by_role("tab", name="Explore").click()
@@ -41,8 +38,8 @@ def test_bad_values_are_ignored_with_a_sentence_and_the_address_follows_choices(
 def test_a_link_keeps_the_theme_and_the_large_type_and_can_be_copied(go):
     page = go("?__theme=dark&present=1&tab=lesson&step=6")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    expect(page.locator("#lesson-6")).to_be_visible(timeout=SLOW)
-    page.wait_for_function("window.softmoaLinkOpened", timeout=SLOW)
+    expect(page.locator("#lesson-6")).to_be_visible()
+    page.wait_for_function("window.softmoaLinkOpened")
     page.locator("#copy-link").click()
     expect(page.locator("#copy-link")).to_have_text("Copied")
     copied, asked = page.evaluate("navigator.clipboard.readText()"), query_of(page)

@@ -6,53 +6,43 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-import torch
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
+from test_app import upload
 
 from softmoa.data.audio import load
 from softmoa.model.weights import ASSETS
 from softmoa.ui import live
 
-SLOW = 60_000  # ms, on a busy machine
-
-
-@pytest.fixture
-def page(page_of_file: Page, context) -> Page:
-    """One page for all tests, which say what they want to see."""
-    return page_of_file
-
 
 def test_the_tab_opens_on_an_example(page):
     page.get_by_role("tab", name="Live").click()
-    expect(page.locator("#live-status")).to_have_text(live.TRUMPET.replace("*", ""), timeout=SLOW)
+    expect(page.locator("#live-status")).to_have_text(live.TRUMPET.replace("*", ""))
     assert bars(page)["Trumpet"] > 0.5
     expect(page.locator("#live-said h3")).to_have_text("Trumpet")
 
 
 def test_labels_and_bars_follow_the_microphone_until_it_stops(go, visitor, microphone):
     """It hears barks for 6 s, then 6 s of rain, over and over."""
-    dog, rain = (
-        load(ASSETS / "examples" / f"{name}.ogg").waveform.numpy() for name in ("dog_bark", "rain")
-    )
-    sound = np.concatenate([np.tile(dog, 4)[: 6 * 16_000], np.tile(rain, 4)[: 6 * 16_000]])
+    clips = [load(ASSETS / "examples" / f"{name}.ogg").waveform for name in ("dog_bark", "rain")]
+    sound = np.concatenate([clip.repeat(4)[: 6 * 16_000] for clip in clips])
     soundfile.write(microphone, soxr.resample(sound, 16_000, 48_000), 48_000)
     recorder = "**/module-*.js"  # gradio's, which comes late
     visitor.route(recorder, lambda route: (time.sleep(2), route.continue_()))
     page = go("?tab=live&bundle=esc10-soft-moa")
     page.locator("#live-sound .record-button").click()  # at once, and it is not lost
     said, status = page.locator("#live-said h3"), page.locator("#live-status")
-    expect(said).to_have_text("dog bark", timeout=SLOW)
+    expect(said).to_have_text("dog bark")
     expect(status).to_contain_text("Listening")
     before = bars(page)
     drawn = page.locator("#live-picture .main-svg").first.element_handle()
-    expect(said).to_have_text("rain", timeout=SLOW)
+    expect(said).to_have_text("rain")
     expect(page.locator("#live-said")).to_contain_text("dog bark")  # what was before
     while max(after := bars(page), key=after.get) != "rain":  # what is heard goes on meanwhile
         page.wait_for_timeout(200)
     assert before != after
     assert drawn.evaluate("svg => svg.isConnected")  # updated in place
     page.locator("#live-sound .stop-button:visible").first.click()
-    expect(status).to_have_text(live.IDLE, timeout=SLOW)
+    expect(status).to_have_text(live.IDLE)
     expect(said).to_be_visible()
     visitor.unroute(recorder)
 
@@ -64,31 +54,25 @@ def bars(page) -> dict[str, float]:
     )
 
 
-def test_a_long_sound_gets_a_timeline(page, tmp_path):
-    rain = load(ASSETS / "examples" / "rain.ogg").waveform
-    path = tmp_path / "long.wav"
-    soundfile.write(path, torch.cat([rain, rain, rain])[: 12 * 16_000].numpy(), 16_000)
-    page.get_by_role("tab", name="Explore").click()
-    expect(page.locator("#over-time")).to_be_hidden()
-    page.locator("#sound").get_by_label("Upload file").click()
-    page.locator("#sound input[type=file]").set_input_files(path)
-    # 5 s windows every 2.5 s: 0, 2.5, 5 and the last, at 7.
-    edges = "document.querySelector('#timeline .js-plotly-plot')?.data?.[0].x.length"
-    page.wait_for_function(f"{edges} === 5")
-    page.locator("#examples button", has_text="bell").click()
-    expect(page.locator("#over-time")).to_be_hidden()
-
-
-def test_what_goes_on_behind_the_stage_is_heard_to_its_end(page, tmp_path):
+@pytest.mark.parametrize(
+    ("seconds", "windows", "said"),
+    [
+        (12, 4, ""),  # of 5 s, every 2.5 s: 0, 2.5, 5 and the last, at 7
+        (40, 15, "All 0:40 min were heard."),  # it goes on behind what the stage shows
+    ],
+)
+def test_a_long_sound_gets_a_timeline_and_is_heard_to_its_end(
+    page, tmp_path, seconds, windows, said
+):
     rain = load(ASSETS / "examples" / "rain.ogg").waveform
     path = tmp_path / "long.flac"
-    soundfile.write(path, rain.repeat(20)[: 40 * 16_000].numpy(), 16_000)
+    soundfile.write(path, rain.repeat(20)[: seconds * 16_000].numpy(), 16_000)
     page.get_by_role("tab", name="Explore").click()
+    expect(page.locator("#over-time")).to_be_hidden()
     page.locator("#sound").get_by_label("Clear").click()
-    page.locator("#sound").get_by_label("Upload file").click()
-    page.locator("#sound input[type=file]").set_input_files(path)
-    expect(page.locator("#heard")).to_have_text("All 0:40 min were heard.", timeout=120_000)
+    upload(page, path)
+    expect(page.locator("#heard")).to_have_text(said)
     edges = "document.querySelector('#timeline .js-plotly-plot')?.data?.[0].x.length"
-    page.wait_for_function(f"{edges} === 16")
+    page.wait_for_function(f"{edges} === {windows + 1}")
     page.locator("#examples button", has_text="bell").click()
     expect(page.locator("#over-time")).to_be_hidden()

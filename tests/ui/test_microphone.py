@@ -5,16 +5,14 @@ import numpy as np
 import soundfile
 
 from softmoa.ui import microphone
-from softmoa.ui.figure import MODEL_QUEUE
 from softmoa.ui.microphone import Recent, listen, received
 
 
 def test_no_stream_holds_the_queue_of_the_model(demo):
     streams = [event for event in demo.fns.values() if event.connection == "stream"]
-    assert {event.concurrency_id for event in streams} == {"microphones"} and len(streams) == 2
-    assert {(event.time_limit, event.concurrency_limit) for event in streams} == {(None, None)}
     ticks = [event for event in demo.fns.values() if event.name == "update"]
-    assert [event.concurrency_id for event in ticks] == [MODEL_QUEUE] * 2
+    assert len(streams) == len(ticks) == 2
+    assert not {of.concurrency_id for of in streams} & {of.concurrency_id for of in ticks}
 
 
 def test_no_sound_of_the_page_can_be_posted_to_the_hub(demo):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Page, expect
-from test_app import EXAMPLES, WAIT, pick_example
+from test_app import EXAMPLES, pick_example
 from test_links import query_of
 
 from softmoa.data.audio import load
@@ -34,10 +34,9 @@ def rooster():
 
 
 @pytest.fixture
-def stage(page_of_file: Page, context) -> Page:
-    """One page for all tests, which say what they want to see."""
-    pick_example(page_of_file, "rooster")
-    return page_of_file
+def stage(page: Page) -> Page:
+    pick_example(page, "rooster")
+    return page
 
 
 def open_numbers(page: Page) -> None:
@@ -65,6 +64,19 @@ def choose(page: Page, layer: int | None = None, view: str = "", expert: int = 0
         button = page.locator("#stage .experts button").nth(expert - 1)
         if button.get_attribute("aria-pressed") != "true":  # pressed again it lets go
             button.click()
+
+
+def shares(page: Page, of: str = "#stage") -> list[float]:
+    """What the experts' buttons say."""
+    told = page.locator(f"{of} .experts span").all_text_contents()
+    return [float(text.strip(" %")) / 100 for text in told]
+
+
+def within(result, first: tuple[int, int], last: tuple[int, int]) -> str:
+    """How the stage names a box between two patches (band, column)."""
+    (start, _), (_, end) = result.grid.seconds(first[1]), result.grid.seconds(last[1])
+    (low, _), (_, high) = result.grid.hertz(first[0]), result.grid.hertz(last[0])
+    return f"{start:.2f}\u2013{end:.2f} s, {low:.0f}\u2013{high:.0f} Hz"
 
 
 # What is sent
@@ -118,12 +130,10 @@ def test_all_experts_show_the_strongest_one_of_a_patch(stage, rooster):
     name, part = re.search(r": (E\d) (\d+)%", said).groups()
     assert name == f"E{strongest + 1}"
     assert int(part) == pytest.approx(100 * weights.max().item(), rel=0.03)
-    for j, bar in enumerate(stage.locator("#stage .experts span").all_text_contents()):
-        assert float(bar.strip(" %")) == pytest.approx(100 * weights[j].item(), rel=0.05, abs=0.6)
+    assert shares(stage) == pytest.approx(weights.tolist(), rel=0.05, abs=0.006)
     stage.mouse.move(1, 1)
-    shares = expert_share(rooster.records[3])[0]
-    for j, bar in enumerate(stage.locator("#stage .experts span").all_text_contents()):
-        assert float(bar.strip(" %")) == pytest.approx(100 * shares[j].item(), rel=0.05)
+    whole = expert_share(rooster.records[3])[0]
+    assert shares(stage) == pytest.approx(whole.tolist(), rel=0.05)
 
 
 def test_the_cross_hair_reads_the_weight_of_the_model(stage, rooster):
@@ -134,8 +144,8 @@ def test_the_cross_hair_reads_the_weight_of_the_model(stage, rooster):
         said = point(stage, rooster, band, column)
         token = rooster.grid.token(band, column)
         weight = weights_of(rooster.records[2])[kind][4, 0, token].item()
-        (start, end), (low, high) = rooster.grid.seconds(column), rooster.grid.hertz(band)
-        assert said.startswith(f"{start:.2f}\u2013{end:.2f} s, {low:.0f}\u2013{high:.0f} Hz: E5")
+        patch = band, column
+        assert said.startswith(f"{within(rooster, patch, patch)}: E5")
         even = weight * (rooster.grid.tokens, 7)[kind]
         if even < FLOOR:
             assert "< 0.01 \u00d7 even" in said
@@ -150,8 +160,7 @@ def test_the_cross_hair_reads_the_weight_of_the_model(stage, rooster):
 
 def test_the_playhead_and_the_bars_move_with_the_sound(stage, rooster):
     choose(stage, layer=4, view="experts")
-    bars = stage.locator("#stage .experts span")
-    whole = bars.all_text_contents()
+    whole = shares(stage)
     stage.locator("#stage .play").click()
     expect(stage.locator("#stage .playhead")).to_be_visible()
     expect(stage.locator("#stage .play")).to_have_attribute("aria-label", "Pause")
@@ -164,11 +173,10 @@ def test_the_playhead_and_the_bars_move_with_the_sound(stage, rooster):
     box, area = (stage.locator(f"#stage .{c}").bounding_box() for c in ("playhead", "area"))
     middle = (box["x"] + box["width"] / 2 - area["x"]) / area["width"]
     assert middle == pytest.approx(at / (len(rooster.mel) / 100), abs=0.005)
-    assert bars.all_text_contents() != whole
+    assert shares(stage) != whole
     column = int(at * 100) // rooster.grid.stride_time
     combine = rooster.grid.unfold(weights_of(rooster.records[3])[1])[:, 0, :, column].mean(dim=1)
-    shown = [float(text.strip(" %")) for text in bars.all_text_contents()]
-    assert shown == pytest.approx([100 * x for x in combine.tolist()], rel=0.05, abs=0.6)
+    assert shares(stage) == pytest.approx(combine.tolist(), rel=0.05, abs=0.006)
 
 
 def test_the_keyboard_walks_over_the_patches(stage, rooster):
@@ -176,12 +184,11 @@ def test_the_keyboard_walks_over_the_patches(stage, rooster):
     stage.locator("#stage .area").focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowLeft"):
         stage.keyboard.press(key)  # it enters at the left, in the middle
-    (start, end), (low, high) = rooster.grid.seconds(0), rooster.grid.hertz(5)
-    said = stage.locator("#stage .readout")
-    expect(said).to_contain_text(f"{start:.2f}\u2013{end:.2f} s, {low:.0f}\u2013{high:.0f} Hz: E2")
+    said, patch = stage.locator("#stage .readout"), within(rooster, (5, 0), (5, 0))
+    expect(said).to_contain_text(f"{patch}: E2")
     stage.keyboard.press("Enter")
     open_numbers(stage)
-    expect(stage.locator("#patch-place")).to_contain_text(f"{low:.0f}\u2013{high:.0f} Hz")
+    expect(stage.locator("#patch-place")).to_contain_text(patch)
     stage.locator("#stage .area").focus()
     stage.keyboard.press("Escape")
     expect(said).to_contain_text("class token")
@@ -202,7 +209,7 @@ def test_the_keyboard_walks_over_the_patches(stage, rooster):
 def test_a_link_opens_the_exact_view(go):
     page = go("?clip=dog_bark&layer=3&expert=2&view=combine")
     pressed = page.locator("#stage .experts [aria-pressed=true]")
-    expect(page.locator("#stage h2")).to_contain_text("Bark", timeout=WAIT)
+    expect(page.locator("#stage h2")).to_contain_text("Bark")
     expect(pressed).to_contain_text("E2")
     expect(page.locator("#stage .layer output")).to_have_text("Layer 3")
     expect(page.locator("#stage [data-view=combine]")).to_have_attribute("aria-pressed", "true")
@@ -229,17 +236,14 @@ def drag(page: Page, result, start: tuple[int, int], end: tuple[int, int]) -> No
 @pytest.mark.parametrize(("act", "expert"), [("keep", 3), ("erase", 5)])
 def test_a_box_is_kept_or_erased(stage, rooster, act, expert):
     drag(stage, rooster, (3, 2), (5, 8))
-    said = stage.locator("#stage .readout")
-    (start, _), (_, end) = rooster.grid.seconds(2), rooster.grid.seconds(8)
-    (low, _), (_, high) = rooster.grid.hertz(3), rooster.grid.hertz(5)
-    expect(said).to_have_text(f"{start:.2f}\u2013{end:.2f} s, {low:.0f}\u2013{high:.0f} Hz")
+    expect(stage.locator("#stage .readout")).to_have_text(within(rooster, (3, 2), (5, 8)))
     stage.locator(f"#stage [data-act={act}]").click()
     mask = torch.zeros(rooster.grid.bands, rooster.grid.columns)
     mask[3:6, 2:9] = 1
     sound = hear(rooster.clip.waveform, mask if act == "keep" else 1 - mask, rooster.grid)
     changed = classify(rooster.classifier, (16_000, sound.numpy()))
     told, first = clip_of(changed), clip_of(rooster)["classes"][0]
-    expect(stage.locator("#changed h2")).to_contain_text(told["labels"][0][0], timeout=WAIT)
+    expect(stage.locator("#changed h2")).to_contain_text(told["labels"][0][0])
     before, after = (100 * one.probabilities[first].item() for one in (rooster, changed))
     label = rooster.classifier.labels[first]
     expect(stage.locator("#changed .readout")).to_contain_text(
@@ -247,10 +251,9 @@ def test_a_box_is_kept_or_erased(stage, rooster, act, expert):
     )
     choose(stage, layer=2, view="combine", expert=expert)  # the other one follows
     expect(stage.locator("#changed .area")).to_have_attribute("data-shown", "combine")
-    shares = expert_share(changed.records[1])[0]
+    whole = expert_share(changed.records[1])[0]
     expect(stage.locator("#changed .experts [aria-pressed=true]")).to_contain_text(f"E{expert}")
-    for j, bar in enumerate(stage.locator("#changed .experts span").all_text_contents()):
-        assert float(bar.strip(" %")) == pytest.approx(100 * shares[j].item(), rel=0.06, abs=0.6)
+    assert shares(stage, "#changed") == pytest.approx(whole.tolist(), rel=0.06, abs=0.006)
     areas = [stage.locator(f"#{one} .area").bounding_box() for one in ("stage", "changed")]
     assert areas[0]["y"] == areas[1]["y"] and areas[0]["width"] == areas[1]["width"]
     stage.locator("#stage [data-act=clear]").click()
@@ -266,7 +269,7 @@ def test_a_map_says_whether_it_is_true(stage, rooster):
     target = clip_of(rooster)["classes"][0]
     patches = rooster.grid.unfold(weights_of(rooster.records[4])[0][1, 0])
     expected = truth(rooster, patches, target)
-    expect(stage.locator("#stage .truth")).to_have_text(expected, timeout=WAIT)
+    expect(stage.locator("#stage .truth")).to_have_text(expected)
     choose(stage, layer=4)
     expect(stage.locator("#stage .truth button")).to_be_visible()
     choose(stage, layer=5)
@@ -274,14 +277,14 @@ def test_a_map_says_whether_it_is_true(stage, rooster):
     choose(stage, view="label")
     tokens = signed_contribution(rooster.classifier.model, rooster.mel, target)
     expected = truth(rooster, rooster.grid.unfold(tokens[4, :, 1]), target)
-    expect(stage.locator("#stage .truth")).to_have_text(expected, timeout=WAIT)
+    expect(stage.locator("#stage .truth")).to_have_text(expected)
 
 
 def test_from_the_sound_to_the_labels(stage, rooster):
     row = int(np.argmax([specialisation(record) for record in rooster.records]))
     choose(stage, layer=row + 1)
     find = "document.querySelector('#flow-picture .js-plotly-plot')"
-    stage.wait_for_function(f"{find}?.calcdata", timeout=WAIT)
+    stage.wait_for_function(f"{find}?.calcdata")
     seen = stage.evaluate(f"{find}.data[0].node.customdata")
     label, _ = rooster.top(1)[0]
     target = rooster.classifier.labels.index(label)
@@ -290,14 +293,14 @@ def test_from_the_sound_to_the_labels(stage, rooster):
     shown = next(one for one in seen if one.startswith(f"{label}: "))
     assert float(shown.split()[-3]) == pytest.approx(added, abs=1e-3)
     stage.locator("#flow-layer").get_by_label("all").click()
-    stage.wait_for_function(f"{find}?.data[0].node.label.length == 9 + 42 + 3", timeout=WAIT)
+    stage.wait_for_function(f"{find}?.data[0].node.label.length == 9 + 42 + 3")
 
 
 def test_an_expert_points_at_a_planted_sound(stage, rooster):
     stage.locator("#plant > button").click()
     stage.locator("#plant-it").click()
     said = stage.locator("#changed .readout")
-    expect(said).to_contain_text("Dog bark: AUC 0.", timeout=WAIT)
+    expect(said).to_contain_text("Dog bark: AUC 0.")
     score, expert, layer, before = re.search(
         r"AUC ([\d.]+), by expert (\d) of layer (\d); .* had ([\d.]+)\.", said.text_content()
     ).groups()
@@ -315,7 +318,7 @@ def test_an_expert_points_at_a_planted_sound(stage, rooster):
 def test_a_label_shows_what_speaks_for_it(stage, rooster):
     choose(stage, layer=2)
     stage.locator("#stage .chips button").first.click()
-    expect(stage.locator("#stage .readout")).to_contain_text("red speaks for", timeout=WAIT)
+    expect(stage.locator("#stage .readout")).to_contain_text("red speaks for")
     label, _ = rooster.top(2)[1]
     target = rooster.classifier.labels.index(label)
     tokens = signed_contribution(rooster.classifier.model, rooster.mel, target)
@@ -333,8 +336,7 @@ def test_a_label_shows_what_speaks_for_it(stage, rooster):
     point(stage, rooster, 4, 6)
     stage.mouse.down()
     stage.mouse.up()
-    start, end = rooster.grid.seconds(6)
-    expect(stage.locator("#patch-place")).to_contain_text(f"{start:.2f}\u2013{end:.2f} s")
+    expect(stage.locator("#patch-place")).to_contain_text(within(rooster, (4, 6), (4, 6)))
     dispatch, combine = weights_of(rooster.records[2])
     token = rooster.grid.token(4, 6)
     for weight in (dispatch[2, 0, token], combine[2, 0, token]):

@@ -27,10 +27,11 @@ const within = (from, to, low, high) =>
   from.toFixed(2) + '\u2013' + to.toFixed(2) + ' s, ' + low + '\u2013' + high + ' Hz';
 const place = (node, style) => Object.assign(node.style, style);
 const pressed = (node, on) => node.setAttribute('aria-pressed', String(on));
-const button = (text, press, title = '') => {
-  const made = Object.assign(document.createElement('button'), {type: 'button', title});
-  made.append(text);
-  made.addEventListener('click', press);
+const make = (tag, set) => Object.assign(document.createElement(tag), set);
+const each = (count, of) => Array.from({length: count}, (_, k) => of(k));
+const button = (text, press, {data, ...set} = {}) => {
+  const made = make('button', {type: 'button', textContent: text, onclick: press, ...set});
+  Object.assign(made.dataset, data);
   return made;
 };
 const inflate = async text => {
@@ -116,7 +117,7 @@ const bars = ({row, expert}) => {  // at the patch or the moment looked at; else
   const {bands, columns} = clip.grid, playing = audio && !audio.ended && audio.currentTime > 0;
   const column = playing ? columnAt(audio.currentTime) : -1;
   const tokens = spot ? [token(spot)]
-    : playing ? Array.from({length: bands}, (_, band) => token({band, column}))
+    : playing ? each(bands, band => token({band, column}))
     : [...Array(clip.shape[2]).keys()];
   [...$('experts').children].forEach((one, j) => {
     const part = tokens.reduce((sum, t) => sum + share(row, j, t), 0) / tokens.length;
@@ -218,11 +219,9 @@ const lay = () => {
   const names = labels.map(([label, part], k) => {
     // A tag may list what else it is called: a chip has room for its first name.
     const said = k < count ? label : label.split(',')[0];
-    const made = button(said + ' ', () => { explain(k); choose({view: 'label'}); });
-    made.append(Object.assign(document.createElement('small'), {textContent: percent(part)}));
-    made.dataset.class = clip.classes[k];
-    made.title = label;
-    made.disabled = !layers.length;
+    const made = button(said + ' ', () => { explain(k); choose({view: 'label'}); },
+      {title: label, disabled: !layers.length, data: {class: clip.classes[k]}});
+    made.append(make('small', {textContent: percent(part)}));
     return made;
   });
   const told = names.slice(0, count).flatMap((one, k) => k ? [' or ', one] : [one]);
@@ -233,18 +232,17 @@ const lay = () => {
   place(pen.canvas, lie({columns: [0, grid.columns - 1], bands: [0, grid.bands - 1]}));
   place($('padding'), {left: 100 * clip.real / seconds + '%'});
   $('padding').hidden = clip.real >= seconds;
-  const mark = (text, style) =>
-    Object.assign(document.createElement('span'), {textContent: text, style});
+  const mark = (text, style) => make('span', {textContent: text, style});
   $('hertz').replaceChildren(
     ...clip.ticks.map(([at, text]) => mark(text, 'bottom:' + 100 * at / grid.mels + '%')));
   const step = [0.1, 0.2, 0.5, 1, 2, 5, 10].find(s => seconds / s <= 8) || 20;
-  $('seconds').replaceChildren(...Array.from({length: Math.floor(seconds / step) + 1}, (_, k) =>
+  $('seconds').replaceChildren(...each(Math.floor(seconds / step) + 1, k =>
     mark(+(k * step).toFixed(1) + ' s', 'left:' + 100 * k * step / seconds + '%')));
   scrubber.max = layers.length;
-  $('slots').replaceChildren(...Array.from({length: p}, (_, k) =>
-    button('Slot ' + (k + 1), () => choose({slot: k + 1}), 'A slot is one weighted mean of all ' +
-      'patches; an expert answers each of its slots')));
-  $('experts').replaceChildren(...Array.from({length: n}, (_, j) => {
+  const title = 'A slot is one weighted mean of all patches; an expert answers each of its slots';
+  $('slots').replaceChildren(...each(p, k =>
+    button('Slot ' + (k + 1), () => choose({slot: k + 1}), {title})));
+  $('experts').replaceChildren(...each(n, j => {
     const made = button('E' + (j + 1), () =>
       choose({expert: props.value?.expert === j + 1 ? 0 : j + 1}));
     made.insertAdjacentHTML('beforeend', '<i><b class="bar"></b></i><span></span>');
@@ -358,20 +356,14 @@ document.addEventListener('keydown', event => {  // on a projector: layer and ex
   choose({layer: next.layer, site: next.site, expert: clamp(expert + step[0], 0, clip.shape[0])});
   event.preventDefault();
 });
-$('brush').replaceChildren(...Object.entries(ACTS).map(([name, text]) => {
-  const made = button(text, () => act(name), name === 'clear' ? 'Clear the selection' : '');
-  made.dataset.act = name;
-  return made;
-}));
+$('brush').replaceChildren(...Object.entries(ACTS).map(([name, text]) =>
+  button(text, () => act(name), {title: name === 'clear' ? 'Clear the selection' : '', data: {act: name}})));
 scrubber.addEventListener('input', () => {
   const {layer, site} = clip.layers[scrubber.value - 1];
   choose({layer, site});
 });
-$('views').replaceChildren(...Object.entries(VIEWS).map(([view, [text, title]]) => {
-  const made = button(text, () => choose({view}), title);
-  made.dataset.view = view;
-  return made;
-}));
+$('views').replaceChildren(...Object.entries(VIEWS).map(([view, [text, title]]) =>
+  button(text, () => choose({view}), {title, data: {view}})));
 const moved = () => {
   if (!clip) return;
   const at = audio.currentTime;
@@ -400,8 +392,7 @@ $('play').addEventListener('click', () => {
 });
 watch('heard', () => {
   if (!props.heard) return;
-  own.src = props.heard.sound;
-  own.currentTime = props.heard.from;
+  Object.assign(own, {src: props.heard.sound, currentTime: props.heard.from});
   own.play();
 });
 watch('truth', () => {

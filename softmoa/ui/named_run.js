@@ -1,1 +1,0 @@
-(shown, ...rest) => [new URLSearchParams(location.search).get('run') || shown, ...rest]

@@ -290,11 +290,11 @@ def _cells(text: str, is_sound: Callable[[str], bool]) -> Iterator[dict[str, str
     first, _, rest = text.partition("\n")
     if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):
         marks, text = said[1], rest
-    lines = text.split("\n")
-    above = _above(lines[:10], is_sound)
+    every = text.split("\n")
+    above = _above(every[:10], is_sound)
     # The mark that parts the first line most: csv.Sniffer guesses letters in tables of one column
     # or of quoted cells.
-    head, text = lines[above], "\n".join(lines[above:])
+    head, text = every[above], "\n".join(every[above:])
     mark = max(marks, key=lambda m: len(next(csv.reader([head], delimiter=m), [])))
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     columns = [cell.strip() for cell in next(lines, [])]

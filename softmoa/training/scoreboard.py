@@ -289,9 +289,14 @@ def conclusion(board: Scoreboard) -> str:
     ) + _against_probe(board, rows)
 
 
+def probe_title(rows: Iterable[MethodResult]) -> str:
+    """What the probe is called beside the rows: a linear one among them was trained on from it."""
+    return "the linear probe" + " before training" * any(row.method == "linear" for row in rows)
+
+
 def _against_probe(board: Scoreboard, rows: list[MethodResult]) -> str:
     """A sentence on which methods are better than the linear probe; empty where it is not known."""
-    probe = board.probe()
+    probe, called = board.probe(), probe_title(rows)
     if probe is None or not board.right(PROBE):
         return ""
     gaps = {title(row.method): board.gap(row.method, PROBE)[:2] for row in rows}
@@ -303,13 +308,11 @@ def _against_probe(board: Scoreboard, rows: list[MethodResult]) -> str:
     if len(above) == len(rows):
         first, *_, last = above.values()
         return (
-            f" All are above the linear probe ({probe:.1%}) by more points than the luck of the "
-            f"clips, from {last} to {first}."
+            f" All are above {called} ({probe:.1%}) by more points than the luck of the clips, "
+            f"from {last} to {first}."
         )
     said = ", ".join(f"{name} ({by})" for name, by in above.items()) or "none of them"
-    return (
-        f" Above the linear probe ({probe:.1%}) by more points than the luck of the clips: {said}."
-    )
+    return f" Above {called} ({probe:.1%}) by more points than the luck of the clips: {said}."
 
 
 COSTS = ("trained_parameters", "seconds", "memory_mb")  # less is better; of all else more

@@ -78,7 +78,9 @@ def chart(figure: go.Figure) -> PlotData:
 
 def growing(elem_id: str) -> gr.HTML:
     """A place for a figure that is updated while it is looked at; its value is a `growth`."""
-    gr.Plot(chart(go.Figure()), visible="hidden")  # brings plotly to the page
+    # It brings plotly to the page. A component that is hidden by gradio shows once its row is
+    # hidden and shown again, so this one is hidden by `page.css`.
+    gr.Plot(chart(go.Figure()), elem_classes="unseen")
     script = Path(__file__).with_name("growing.js").read_text(encoding="utf-8")
     return Figure({}, html_template="<div></div>", js_on_load=script, elem_id=elem_id)
 

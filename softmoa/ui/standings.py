@@ -64,12 +64,15 @@ def verdict(board: Scoreboard) -> str:
         head = f"{title(best.method)} wins by {points}"
     elif gap > half:
         head = f"{title(best.method)} is {points} ahead, with one seed"
+    elif gap < 0.0005:
+        head = f"Too close to call: {title(best.method)} and {title(second.method)} are level"
     else:
         head = f"Too close to call: {title(best.method)} is ahead by {points}"
     if not lead.clear and board.right(scoreboard.PROBE):
         gain, luck, _ = board.gap(best.method, scoreboard.PROBE)
         if gain > luck:
-            head = f"{100 * gain:.1f} ± {100 * luck:.1f} points above the linear probe. " + head
+            probe = scoreboard.probe_title(found)
+            head = f"{100 * gain:.1f} ± {100 * luck:.1f} points above {probe}. {head}"
     part = best.trained_parameters / (plan.backbone_parameters or 1)
     said = [
         f"### {head}\n{title(best.method)}: **{best.test_accuracy:.1%}** of {len(plan.truth)} test "

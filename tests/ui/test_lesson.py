@@ -79,6 +79,11 @@ def test_next_and_back_lead_through_all_steps_which_fit_a_phone(context, server)
     page.locator("#lesson-step input").nth(5).focus()
     page.keyboard.press("Space")
     expect(page.locator("#lesson-6")).to_be_visible()
+    page.locator("#lesson-step input").first.focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#lesson-1")).to_be_visible()
+    drawn = page.locator("#lesson-1 .js-plotly-plot >> visible=true")
+    expect(drawn).to_have_count(2)  # as at first, without the empty ones that bring plotly
 
 
 def test_top_1_collapses_the_toggle_cures_it_and_every_step_can_be_looked_at(context, server):

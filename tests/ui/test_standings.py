@@ -52,7 +52,7 @@ CLOSE, SEEDS = "Too close to call", "decide it:** three seeds"
     [
         ({"linear": (0.5,) * 3, "soft_moa": (0.9,) * 3}, "Soft-MoA wins by 40.0 ± ", None),
         ({"linear": (0.5,), "soft_moa": (0.9,)}, "Soft-MoA is 40.0 ± ", SEEDS),
-        ({"linear": (0.5,), "soft_moa": (0.5,)}, CLOSE, SEEDS),
+        ({"linear": (0.5,), "soft_moa": (0.5,)}, f"{CLOSE}: Linear probe and Soft-MoA are", SEEDS),
         ({"linear": (0.5,) * 3, "soft_moa": (0.51,) * 3}, CLOSE, "times as many test clips"),
         ({"linear": (0.5,) * 3, "soft_moa": (0.5,) * 3}, CLOSE, "nothing in reach"),
         ({"linear": (0.99,) * 3, "soft_moa": (1.0,) * 3}, CLOSE, "a harder task"),
@@ -71,3 +71,10 @@ def test_the_verdict_says_first_that_the_probe_is_beaten():
         answers = tuple(t if k < right else 1 - t for k, t in enumerate(board.plan.truth))
         board.add(ProbeScored(0, "test", right / 200, answers, (0.5,) * 200))
         assert standings.verdict(board).startswith(f"### {said}")
+
+
+def test_a_linear_run_is_not_taken_for_the_probe_it_began_with():
+    board = raced(200, linear=(0.6,), soft_moa=(0.6,))
+    answers = tuple(t if k < 100 else 1 - t for k, t in enumerate(board.plan.truth))
+    board.add(ProbeScored(0, "test", 0.5, answers, (0.5,) * 200))
+    assert "above the linear probe before training (50.0%)" in standings.verdict(board)

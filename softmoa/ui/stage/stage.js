@@ -374,7 +374,10 @@ const moved = () => {
   if (bytes) bars(chosen());
 };
 const run = () => {
-  if (audio === own && props.heard && own.currentTime >= props.heard.to) own.pause();
+  if (audio === own && props.heard && own.currentTime >= props.heard.to) {
+    own.pause();
+    own.currentTime = 0;  // so that the bars are of the whole clip again
+  }
   moved();
   if (!audio.paused) requestAnimationFrame(run);
 };

@@ -260,6 +260,17 @@ def test_a_box_is_kept_or_erased(stage, rooster, act, expert):
     expect(stage.locator("#changed")).to_be_hidden()
 
 
+def test_after_a_box_was_played_the_bars_are_of_the_whole_clip_again(stage, rooster):
+    choose(stage, layer=4, view="experts")
+    whole = stage.locator("#stage .experts span").all_text_contents()
+    drag(stage, rooster, (3, 2), (5, 4))
+    stage.locator("#stage [data-act=play]").click()
+    bars = stage.locator("#stage .experts span")
+    expect(bars).not_to_have_text(whole)
+    expect(bars).to_have_text(whole)
+    stage.locator("#stage [data-act=clear]").click()
+
+
 # Is it true?
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import gradio as gr
@@ -23,6 +24,7 @@ from softmoa.ui.figure import QUIET, Gallery, Note, Player, Recorder, Table, pro
 QUICK: dict[str, Any] = QUIET | {"concurrency_limit": 4}
 REMOVE, CLEAR = "Remove this class", "Delete everything"
 NO_TAKES = "No takes yet."
+DRAWN = 20.0  # seconds in which the page has fetched a take for its waveform
 READY = ("guitar", "organ", "flute")
 HELP = """\
 Silence before and after a take is cut off. Takes stay on this server until you delete them, or for
@@ -178,7 +180,7 @@ class Sounds:
         except (AudioError, OSError, TaskError) as error:
             return {**self._refused(mine, error), self.take: None}
         finally:
-            _delete_upload(path)
+            _delete_upload(path, DRAWN)
         added = f"Added take {len(now.of(label))} of '{plain(label)}', {seconds:.1f} s."
         return {**self.show(mine, label, f"{says} {added}".strip()), self.take: None}
 
@@ -310,7 +312,21 @@ def _button(text: str, variant: Any = "secondary") -> gr.Button:
     return gr.Button(text, variant=variant)
 
 
-def _delete_upload(path: str) -> None:
-    """The server's copy of what was sent: what is kept of it is in the collection."""
-    if Path(path).exists() and not is_offered(path):
-        Path(path).unlink(missing_ok=True)
+def _delete_upload(path: str, after: float = 0) -> None:
+    """The server's copy of what was sent, as many seconds later: what is kept of it is in the
+    collection. One sent again since then stays."""
+    sent = Path(path)
+    if not sent.exists() or is_offered(path):
+        return
+    stamp = sent.stat().st_mtime_ns
+
+    def delete() -> None:
+        if sent.exists() and sent.stat().st_mtime_ns == stamp:
+            sent.unlink(missing_ok=True)
+
+    if after:
+        timer = Timer(after, delete)
+        timer.daemon = True
+        timer.start()
+    else:
+        delete()

@@ -67,11 +67,12 @@ class Balance:
         }
         choice = [self.over, self.compared, self.task, self.files, self.layer]
         changes = [self.over.input, self.compared.input, self.task.select, self.files.upload]
+        # First: the page does not show what comes second before the first is over.
+        self.over.input(self.offer_over, self.over, [self.task, self.files, self.stop], **QUIET)
         runs: list[Any] = [
             seen.change(self.measure_new, seen, **measuring),
             gr.on(changes, self.measure, [seen, *choice], **measuring),
         ]
-        self.over.input(self.offer_over, self.over, [self.task, self.files, self.stop], **QUIET)
         table: tuple = (metrics, [self.measured, self.layer], self.table)
         self.layer.input(*table, **QUIET)
         self.stop.click(*table, cancels=runs, **QUIET)
@@ -81,6 +82,7 @@ class Balance:
         choices = [(title, name) for name, title in mixtures.items()]
         layers = [("Mean of all layers", MEAN), *((layer, row) for row, layer in rows)]
         return self.offer_over("sound") | {
+            self.task: gr.Dropdown(visible=False, value=_own_task(seen)),
             self.over: "sound",
             self.compared: gr.CheckboxGroup(choices, value=[*mixtures], visible=len(mixtures) > 1),
             self.layer: gr.Dropdown(layers, value=MEAN),
@@ -89,7 +91,7 @@ class Balance:
     def offer_over(self, over: str) -> dict:
         """What there is to choose for a task's sounds or for the visitor's."""
         return {
-            self.task: gr.Dropdown(visible=over == "task", value=None),
+            self.task: gr.Dropdown(visible=over == "task"),
             self.files: gr.File(visible=over == "files", value=None),
             self.stop: gr.Button(visible=over != "sound"),
         }
@@ -107,7 +109,9 @@ class Balance:
         files: Sequence[str] | None = None,
         layer: int = MEAN,
     ) -> Iterator[dict]:
-        """Measure all chosen mixtures, showing how far it is about once a second."""
+        """Measure all chosen mixtures, showing how far it is about once a second; without a task
+        over the test set of the model's own."""
+        task = task or _own_task(seen)
         missing = {"task": "Choose a task." * (not task), "files": "Choose sounds." * (not files)}
         if seen is None or missing.get(over):
             yield {self.status: missing.get(over, "")}
@@ -161,6 +165,12 @@ def _mixtures(seen: Attribution) -> dict[str, str]:
     """Name and title of what can be compared: the model itself, and others of its task."""
     own = seen.result.classifier.name
     return same_task(own) or {own: own}
+
+
+def _own_task(seen: Attribution | None) -> str | None:
+    """The task of the model that is seen, if its sounds are at hand."""
+    info = seen and seen.result.classifier.info
+    return info.task if info and info.task in comparing.embedded_tasks() else None
 
 
 @refusing

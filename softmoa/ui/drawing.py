@@ -63,11 +63,14 @@ def truth(result: Classification, patches: torch.Tensor, target: int) -> str:
         return classifier.probabilities(run(classifier, mels, record=False).logits)[:, target]
 
     found, random = faithfulness(probability, result.mel, patches, result.grid)
+    better = (found.kept > random.kept) + (found.rest < random.rest)
+    answer = ("No more than a random map", "In part", "More than a random map")[better]
     return (
-        f"Is it true? {classifier.labels[target]}, {found.whole:.0%}: with only the quarter of the "
-        f"patches that the map marks most {found.kept:.0%} (a random quarter {random.kept:.0%}), "
-        f"without them {found.rest:.0%} (random {random.rest:.0%}). AD {found.drop:.0%}, AI "
-        f"{'yes' if found.increase else 'no'}, AG {found.gain:.0%}, FF {found.faithfulness:+.0%}."
+        f"Is it true? {answer}. {classifier.labels[target]}, {found.whole:.0%}: with only the "
+        f"quarter of the patches that the map marks most {found.kept:.0%} (a random quarter "
+        f"{random.kept:.0%}), without them {found.rest:.0%} (random {random.rest:.0%}). AD "
+        f"{found.drop:.0%}, AI {'yes' if found.increase else 'no'}, AG {found.gain:.0%}, FF "
+        f"{found.faithfulness:+.0%}."
     )
 
 

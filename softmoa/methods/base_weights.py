@@ -74,7 +74,7 @@ register(
         paper=PETL_AST,
         trains=every_weight,
         learning_rate=5e-5,
-        short_rate=1.5e-5,
+        short_rate=5e-5,
     ),
     row(
         name="bitfit",
@@ -83,7 +83,7 @@ register(
         paper="arXiv 2106.10199",
         trains=biases,
         learning_rate=5e-3,
-        short_rate=5e-4,
+        short_rate=5e-3,
     ),
     row(
         name="ln-tuning",
@@ -102,6 +102,6 @@ register(
         options=LastBlocksOptions,
         trains=last_blocks,
         learning_rate=1e-3,
-        short_rate=5e-5,
+        short_rate=1e-3,
     ),
 )

@@ -76,7 +76,7 @@ register(
         paper="arXiv 2210.08823",
         plug=plug_ssf,
         trains=every_norm,
-        short_rate=5e-4,
+        short_rate=5e-3,
     ),
     row(
         name="ia3",

@@ -12,7 +12,7 @@ from softmoa import ASSETS
 from softmoa.data import audio
 from softmoa.data.hub import HubError, Repository
 from softmoa.data.limits import limits
-from softmoa.lens.headline import SURE, Headline, headline
+from softmoa.lens.headline import SURE, Headline, ancestors, headline
 from softmoa.methods import METHODS, attach, bundle, share, sharing
 from softmoa.methods.bundle import BundleError, BundleInfo
 from softmoa.model import weights
@@ -68,6 +68,11 @@ class Classifier:
     def headline(self, probabilities: Tensor, waveform: Tensor, sure: float = SURE) -> Headline:
         """What a sound is said to be; see `headline`."""
         return headline(self.labels, probabilities, waveform, multilabel=self.multilabel, sure=sure)
+
+    def another(self, label: str, other: str) -> bool:
+        """Whether two labels are two answers: one that is a kind of the other is not."""
+        akin = label in ancestors(other) or other in ancestors(label)
+        return label != other and not (self.multilabel and akin)
 
 
 def bundles() -> dict[str, Path]:

@@ -3,8 +3,8 @@
 AudioSet's labels form a tree, in which "Animal" is true of every "Bark". The headline is the most
 probable label, or the most specific label of its kind that is probable enough; where that says
 hardly anything ("Music", "Animal"), guesses of its kind follow; where no label is probable enough,
-it is up to two guesses; of a sound below SILENT none, whatever the model says of it. Page, command
-line and HTTP interface all say this one.
+it is up to two guesses, or the more probable label that both are kinds of; of a sound below SILENT
+none, whatever the model says of it. Page, command line and HTTP interface all say this one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from softmoa.data.audio import SILENT, loudest
 
 SURE = 0.5  # probability from which a label is said without a question mark
 GUESS = 0.5  # share of the most probable label's probability from which others are guessed, too
+LEAST = 0.1  # probability of a guess; below, the first is wrong on 2 of 3 clips of ESC-50
 GUESSES = 2
 PLACES = "Acoustic environment"  # labels below are where a sound was recorded, not what it is
-NEVER = "Silence"  # told by the level
+NEVER = "Silence"  # told by the level, or of a clip that is short sounds with silence around them
 
 
 @dataclass(frozen=True)
 class Headline:
-    """labels: one if sure; else up to GUESSES, best first, none of silence. within: what they are
-    kinds of, where that is sure and they are not."""
+    """labels: one if sure; else up to GUESSES, best first; none of silence. within: what is sure
+    where they are not: what they are kinds of, or silence."""
 
     labels: tuple[str, ...]
     sure: bool
@@ -38,11 +39,9 @@ class Headline:
     @property
     def before(self) -> str:
         """What is said before the labels."""
-        if not self.labels:
-            return "Silence"
-        if self.within:
-            return f"{self.within}, perhaps "
-        return "" if self.sure else "Not sure: perhaps "
+        if self.sure or not self.labels:
+            return self.within or ("" if self.sure else "Not sure")
+        return f"{self.within}, perhaps " if self.within else "Not sure: perhaps "
 
     def __str__(self) -> str:
         return self.before + " or ".join(self.labels)
@@ -59,11 +58,11 @@ def headline(
     """probabilities: (labels,); waveform: (samples,) at 16 kHz; multilabel: whether several labels
     may be true, else no label is a kind of another; sure: probability from which one is said.
 
-    A label that is not sure is guessed if it has at least GUESS times the probability that would
-    be enough, or of the highest where that is below.
+    A label that is not sure is guessed if it has at least LEAST, and GUESS times the probability
+    that would be enough, or of the highest where that is below.
     """
     if loudest(waveform) < SILENT:
-        return Headline((), True)
+        return Headline((), True, NEVER)
     kinds = {label: ancestors(label) if multilabel else frozenset() for label in labels}
     ranked: list[int] = probabilities.argsort(descending=True, stable=True).tolist()
     order = [labels[i] for i in ranked]
@@ -72,9 +71,11 @@ def headline(
         told = [label for label in order if label != NEVER and PLACES not in kinds[label]]
         order = told or order
     said, highest = order[0], probable[order[0]]
-    guessed = [label for label in order if probable[label] >= GUESS * min(sure, highest)]
+    least = max(LEAST, GUESS * min(sure, highest))
+    guessed = [label for label in order if probable[label] >= least]
     if highest < sure:
-        return Headline(_specific(guessed, kinds), False)
+        quiet = multilabel and probable.get(NEVER, 0) >= sure
+        return Headline(_guesses(guessed, kinds), False, "Mostly silence" if quiet else "")
     for label in guessed:
         if said in kinds[label] and probable[label] >= sure:
             said = label
@@ -82,6 +83,16 @@ def headline(
     if below and not kinds[said]:
         return Headline(_specific(below, kinds), False, said)
     return Headline((said,), True)
+
+
+def _guesses(order: Sequence[str], kinds: dict[str, frozenset[str]]) -> tuple[str, ...]:
+    """The most specific labels; of two, the more probable one that both are kinds of."""
+    found = _specific(order, kinds)
+    if len(found) < GUESSES:
+        return found
+    shared = frozenset.intersection(*(kinds[label] for label in found))
+    before = [one for one in order[: order.index(found[0])] if one in shared and kinds[one]]
+    return _specific(before, kinds) or found
 
 
 def _specific(order: Sequence[str], kinds: dict[str, frozenset[str]]) -> tuple[str, ...]:

@@ -18,10 +18,8 @@ def listening(
 ) -> go.Figure:  # fmt: skip
     """Log-mels (frames, mels) of the last seconds, bars of labels in their order with a line where
     one is sure, and each expert's share of what the mixtures add. span: seconds of the axis."""
-    picture = figure(520).set_subplots(
-        2, 2, specs=[[{"colspan": 2}, None], [{}, {}]], row_heights=[0.4, 0.6],
-        horizontal_spacing=0.2, vertical_spacing=0.14,
-    )  # fmt: skip
+    # One below another: beside each other the names of labels would leave a phone no room.
+    picture = figure(600).set_subplots(3, 1, row_heights=[0.32, 0.48, 0.2], vertical_spacing=0.09)
     frames, mels = (size // FINE * FINE for size in mel.shape)
     small = mel[-frames:, :mels].reshape(-1, FINE, mels // FINE, FINE).max(axis=(1, 3))
     step = seconds / max(len(small), 1)
@@ -39,7 +37,7 @@ def listening(
         hovertext=said, hovertemplate="%{hovertext}: %{x:.1%}<extra></extra>", row=2, col=1,
     )  # fmt: skip
     picture.update_xaxes(range=[0, 1], tickformat=".0%", row=2, col=1)
-    # Names stand above their bars: beside them they would leave a phone no room.
+    # Names stand above their bars for the same reason.
     picture.update_yaxes(range=[len(labels) - 0.6, -0.9], showticklabels=False, row=2, col=1)
     for place, label in enumerate(said):
         picture.add_annotation(
@@ -51,10 +49,10 @@ def listening(
     names = [f"E{j + 1}" for j in range(len(experts))]
     picture.add_bar(
         x=names, y=list(experts), marker_color=[expert_colour(j) for j in range(len(experts))],
-        hovertemplate="%{x}: %{y:.1%} of what is added<extra></extra>", row=2, col=2,
+        hovertemplate="%{x}: %{y:.1%} of what is added<extra></extra>", row=3, col=1,
     )  # fmt: skip
     top = 0.5 if max(experts, default=0) < 0.5 else 1  # of two scales, so that it seldom jumps
-    picture.update_yaxes(range=[0, top], tickformat=".0%", row=2, col=2)
+    picture.update_yaxes(range=[0, top], tickformat=".0%", row=3, col=1)
     picture.add_annotation(
         text="experts' shares", x=1, xref="x3 domain", y=1, yref="y3 domain", xanchor="right",
         yanchor="bottom", font_size=12,

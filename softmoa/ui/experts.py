@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 import torch
 from gradio.components import Component
+from torch import Tensor
 
 from softmoa.data.tasks import EMBEDDED
 from softmoa.lens.ablation import Intervention
@@ -32,8 +33,9 @@ from softmoa.ui.links import Linked, Query
 from softmoa.ui.switchboard import Mode, Switchboard, answers, verdict
 from softmoa.ui.texts import experts as texts
 
-OPENS = "This tab opens on an oboe, a sound that needs its experts; yours comes from **Explore**."
-OPENING = "instruments-soft-moa", EMBEDDED / "instruments" / "test" / "reed" / "oboe-68.ogg"
+OPENS = "This tab opens on a flute, a sound that needs its experts; yours comes from **Explore**."
+OPENING = "instruments-soft-moa", EMBEDDED / "instruments" / "test" / "flute" / "flute-71.ogg"
+SMALL = 0.01  # change of the answer's probability that is not worth a look
 CAUSAL_SECONDS = 120  # more would keep all other visitors waiting
 QUICK_SECONDS = 20  # up to here the causal view is the first one shown
 
@@ -139,7 +141,7 @@ class WhichMatter:
         labels, sure = result.classifier.labels, result.probabilities
         classes = [(f"{labels[c]} ({sure[c]:.1%})", c) for c in order]
         quick = seen.causal_seconds < QUICK_SECONDS
-        return offer_experts(seen, self.row, self.expert) | {
+        return offer_experts(seen, self.row, self.expert, _effects(seen) if quick else None) | {
             self.view: "causal" if quick else "signed",
             self.target: gr.Dropdown(classes, value=order[0]),
         }
@@ -161,8 +163,11 @@ class WhichMatter:
             return shown | nothing | {self.title: slow}
         label = seen.result.classifier.labels[target]
         title, figure, true = _one(seen, view, target, mode, row, expert)
+        said = texts.TITLES[view].format(label=label)
+        if view == "causal" and (most := _effects(seen, mode).max()) < SMALL:
+            said += texts.SMALL.format(most=100 * most)
         return shown | {
-            self.title: texts.TITLES[view].format(label=label),
+            self.title: said,
             self.map: chart(_map(seen, view, target, mode, (row, expert))),
             self.one_title: title,
             self.one: chart(figure),
@@ -170,12 +175,21 @@ class WhichMatter:
         }
 
 
+def _effects(seen: Attribution, mode="zero") -> Tensor:
+    """Change of the answer's probability without each expert, (places, n), without sign."""
+    causal, classifier = seen.causal(mode), seen.result.classifier
+    change = classifier.probabilities(causal.logits + causal.delta) - seen.result.probabilities
+    return change[..., int(causal.logits.argmax())].abs()
+
+
 def _map(seen: Attribution, view, target, mode, chosen):
     options: dict = {"signed": 1} if view == "signed" else {"percent": view == "share"}
     if view == "causal":
         causal = seen.causal(mode)
         values = causal.delta[..., target]
-        marks = (causal.logits + causal.delta).argmax(dim=-1) != causal.logits.argmax()
+        classifier, was = seen.result.classifier, seen.result.top(1)[0][0]
+        first = (causal.logits + causal.delta).argmax(dim=-1).tolist()
+        marks = [[classifier.another(was, classifier.labels[c]) for c in row] for row in first]
         options = {"signed": -1, "marks": marks}
     elif view == "signed":
         values = seen.signed(target).sum(dim=1)

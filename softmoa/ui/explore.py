@@ -26,7 +26,7 @@ from softmoa.model.weights import WeightsError
 from softmoa.plots import explore as plots
 from softmoa.ui.backbones import ModelChoice, bundle_choices, first_model, opened_name
 from softmoa.ui.changed import Changed
-from softmoa.ui.checks import refusing, warn
+from softmoa.ui.checks import refuse, refusing, warn
 from softmoa.ui.comparing import bundle_of_key
 from softmoa.ui.drawing import contributions, meter, patch_rows, truth
 from softmoa.ui.examples import clip_name, example_clips, gallery, offered
@@ -134,6 +134,7 @@ class Explored:
         self.stage.pick(self.pick_patch, shown, [self.place, self.patch], **QUIET)
         self.stage.explain(explain, self.result, self.stage, **ON_MODEL)
         self.stage.judge(judge, shown, self.stage, **ON_MODEL)
+        self.stage.zip(refuse_zip, **QUIET)
         self.changed.follow(self.result, explain)
         files = {"png": "Figure (PNG)", "csv": "All weights (CSV)", "json": "Everything (JSON)"}
         file = gr.DownloadButton(visible="hidden", elem_id="file")
@@ -251,6 +252,10 @@ def example(number: int, bundle: str):
 def opening() -> Classification:
     """What the page opens on, computed once, so that no visitor waits for it."""
     return classify(open_classifier(first_model().name), example_clips()[OPENING])
+
+
+def refuse_zip() -> None:
+    raise refuse(texts.ZIP)
 
 
 @refusing

@@ -13,8 +13,7 @@ from torch import Tensor
 from softmoa.data import audio, tasks
 from softmoa.data.audio import SAMPLE_RATE
 from softmoa.lens.attribution import Attribution
-from softmoa.lens.classifier import DEFAULT_BUNDLE, Classifier, open_classifier
-from softmoa.lens.classify import classify
+from softmoa.lens.classifier import Classifier, open_classifier
 from softmoa.lens.contribution import PatchGrid
 from softmoa.lens.favourites import Favourite, favourites
 from softmoa.model.ast import AST
@@ -54,15 +53,15 @@ class Favourites:
         if seen is None:
             return {self.about: gr.skip()}
         classifier = seen.result.classifier
+        names = sounds(classifier)
         pictures = [
-            (_framed(path, one, classifier), f"E{expert + 1}: {_name(path)}")
+            (_framed(path, one, classifier), f"E{expert + 1}: {names[path]}")
             for expert, path, one in _in_order(classifier, row)
         ]
-        count = len(sounds(classifier))
         return {
-            self.about: f"Of {count} test sounds, the three with the patch that each expert "
-            f"of **{classifier.name}** reads most, named by the bundle of sound tags. Press one to "
-            "hear the framed patch.",
+            self.about: f"Of {len(names)} test sounds, the three with the patch that each expert "
+            f"of **{classifier.name}** reads most, and what they are. Press one to hear the framed "
+            "patch.",
             self.gallery: gr.Gallery(pictures, columns=seen.experts),
             self.player: None,
         }
@@ -87,19 +86,19 @@ def of(classifier: Classifier) -> list[list[list[Favourite]]]:
     return _found(classifier.source, classifier.model, tuple(sounds(classifier)))
 
 
-def sounds(classifier: Classifier) -> list[Path]:
-    """Test clips of the task that a model was trained on, at equal distances; without one at hand
-    the example clips."""
+def sounds(classifier: Classifier) -> dict[Path, str]:
+    """Test clips of the task that a model was trained on, at equal distances, and their classes;
+    without one at hand the example clips and their names."""
     task = classifier.info.task if classifier.info else ""
     if (known := comparing.embedded_tasks().get(task)) is None:
-        return list(example_clips().values())
-    paths = [file.path for file in known.test]
-    return paths[:: -(-len(paths) // SOUNDS)]
+        return {path: name.replace("_", " ") for name, path in example_clips().items()}
+    chosen = known.test[:: -(-len(known.test) // SOUNDS)]
+    return {file.path: known.labels[file.label] for file in chosen}
 
 
 def _in_order(classifier: Classifier, row: int) -> list[tuple[int, Path, Favourite]]:
     """What the gallery shows, a row for the best of every expert, one for the second, ..."""
-    found, paths = of(classifier), sounds(classifier)
+    found, paths = of(classifier), [*sounds(classifier)]
     rows = zip(*found[min(row, len(found) - 1)], strict=True)
     return [(expert, paths[one.clip], one) for best in rows for expert, one in enumerate(best)]
 
@@ -133,9 +132,3 @@ def _framed(path: Path, one: Favourite, classifier: Classifier):
     )
     ImageDraw.Draw(picture).rectangle(frame, outline="white", width=2)
     return picture
-
-
-@lru_cache(maxsize=500)
-def _name(path: Path) -> str:
-    """What the bundle of sound tags hears."""
-    return classify(open_classifier(DEFAULT_BUNDLE), path, record=False).top(1)[0][0]

@@ -76,9 +76,13 @@ class HearIt:
         return shown | dict(zip(self.players, map(played, sounds.values()), strict=True))
 
 
-def offer_experts(seen: Attribution, row: gr.Radio, expert: gr.Radio) -> dict:
-    """The choice of a mixture and of an expert, for a new sound: first the one that adds most."""
-    at, most = divmod(int(seen.norms.argmax()), seen.experts)
+def offer_experts(
+    seen: Attribution, row: gr.Radio, expert: gr.Radio, effects: Tensor | None = None
+) -> dict:
+    """The choice of a mixture and of an expert, for a new sound: first the one of most effect,
+    (places, n), or that adds most."""
+    values = seen.norms if effects is None else effects
+    at, most = divmod(int(values.argmax()), seen.experts)
     return {
         row: gr.Radio(row_choices(seen.result), value=at),
         expert: gr.Radio([(str(j + 1), j) for j in range(seen.experts)], value=most),

@@ -8,6 +8,7 @@ from softmoa.data.limits import limits
 from softmoa.data.values import InputError
 from softmoa.lens.classifier import DEFAULT_BUNDLE, bundles, open_classifier
 from softmoa.lens.classify import classify
+from softmoa.lens.headline import Headline
 from softmoa.plots.live import listening
 from softmoa.ui.backbones import EMBEDDED, bundle_choices
 from softmoa.ui.drawing import overall_contribution
@@ -20,7 +21,7 @@ IDLE = "Not listening."
 EXAMPLE = "trumpet"
 TRUMPET = "Not listening: this is a trumpet of the gallery. Press *Record* for your own sounds."
 PLACES = 6  # labels that have a bar
-REMEMBERED = 5  # labels before the one that is heard
+REMEMBERED = 5  # labels before the one that is heard; guesses come and go too fast to read
 
 Places = tuple[str, ...]
 
@@ -61,13 +62,13 @@ def build(tab: gr.Tab) -> Linked:
             return {status: str(error)}
         probabilities = dict(result.top(len(result.classifier.labels)))
         shown = in_place(shown, probabilities)
-        now = str(result.headline(sure))
-        before = before if before[-1:] == (now,) else (*before, now)[-REMEMBERED - 1 :]
+        headline = result.headline(sure)
+        now, before = str(headline), remembered(before, headline)
         bars = {label: probabilities[label] for label in shown}
         share = overall_contribution(result).tolist() if result.records else []
         seconds = result.clip.seconds
         return {
-            said: f"### {now}\n{' → '.join(before[:-1])}",
+            said: f"### {now}\n{' → '.join(before[:-1] if before[-1:] == (now,) else before)}",
             picture: growth(listening(result.mel.numpy(), seconds, bars, share, sure, SECONDS)),
             status: f"● Listening: the last {seconds:.1f} s · model {result.timing.forward:.0f} ms",
             places: shown,
@@ -90,6 +91,14 @@ def build(tab: gr.Tab) -> Linked:
         return {bundle: chosen} if chosen else {}
 
     return Linked("live", tab, {"bundle": bundle}, [bundle], open_link)
+
+
+def remembered(before: Places, headline: Headline) -> Places:
+    """The last sounds that were named surely, each once in a row."""
+    now = str(headline)
+    if not (headline.sure and headline.labels) or before[-1:] == (now,):
+        return before
+    return (*before, now)[-REMEMBERED - 1 :]
 
 
 def in_place(shown: Places, probabilities: dict[str, float]) -> Places:

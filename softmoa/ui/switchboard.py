@@ -82,10 +82,12 @@ class Switchboard:
 def verdict(intact: Classification, changed: Classification) -> str:
     """Whether the answer changes, and how sure it is, in one sentence."""
     (was, before), (now, after) = intact.top(1)[0], changed.top(1)[0]
-    was, now, before, after = plain(was), plain(now), 100 * before, 100 * after
     if was == now:
-        return f"The answer stays **{was}**: {before:.1f} → {after:.1f}%."
-    return f"The answer changes from **{was}** ({before:.1f}%) to **{now}** ({after:.1f}%)."
+        return f"The answer stays **{plain(was)}**: {before:.1%} → {after:.1%}."
+    verb = "changes" if intact.classifier.another(was, now) else "stays of one kind,"
+    return (
+        f"The answer {verb} from **{plain(was)}** ({before:.1%}) to **{plain(now)}** ({after:.1%})."
+    )
 
 
 def answers(intact: Classification, changed: Classification, name: str, target=None):

@@ -31,14 +31,20 @@ def said(probabilities: dict[str, float], sound=LOUD, multilabel=True, sure=0.5)
         ({"Vehicle": 0.4, "Train": 0.3, "Speech": 0.1}, "Not sure: perhaps Train"),
         ({"Vehicle": 0.4, "Train": 0.3, "Rain": 0.35, "Wind": 0.25},
          "Not sure: perhaps Rain or Train"),
-        ({"Dog": 0.1, "Cat": 0.04}, "Not sure: perhaps Dog"),
+        ({"Dog": 0.45, "Bark": 0.4, "Bow-wow": 0.35}, "Not sure: perhaps Dog"),
+        ({"Bark": 0.45, "Dog": 0.4, "Bow-wow": 0.35}, "Not sure: perhaps Bark or Bow-wow"),
+        ({"Animal": 0.45, "Bark": 0.4, "Crow": 0.3}, "Not sure: perhaps Bark or Crow"),
+        ({"Dog": 0.11, "Cat": 0.09}, "Not sure: perhaps Dog"),
+        ({"Dog": 0.09, "Cat": 0.04}, "Not sure"),
+        ({"Silence": 0.54, "Plop": 0.06}, "Mostly silence"),
+        ({"Silence": 0.54, "Plop": 0.16}, "Mostly silence, perhaps Plop"),
     ],
 )  # fmt: skip
 def test_the_most_specific_label_that_is_probable_enough(probabilities, expected):
     assert said(probabilities) == expected
 
 
-def test_silence_is_told_by_the_level_alone():
+def test_silence_is_told_by_the_level_or_where_nothing_else_is_sure():
     quiet, just = SILENT / 2 * torch.ones(16_000), 1.01 * SILENT * torch.ones(160)
     assert said({"Speech": 0.9}, quiet) == "Silence"
     assert said({"Silence": 0.9, "Bell": 0.6}) == "Bell"

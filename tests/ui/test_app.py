@@ -24,6 +24,7 @@ from softmoa.model.weights import ASSETS
 from softmoa.ui import comparing, explore, explore_files
 from softmoa.ui import page as the_page
 from softmoa.ui.examples import clip_name, gallery
+from softmoa.ui.texts import explore as texts
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ASSETS / "examples"
@@ -60,6 +61,13 @@ def new_clip(page: Page):
 def upload(page: Page, path: Path) -> None:
     page.locator("#sound").get_by_label("Upload file").click()
     page.locator("#sound input[type=file]").set_input_files(path)
+
+
+def test_a_zip_is_told_where_to_go(new_page, tmp_path):
+    (tmp_path / "sounds.zip").write_bytes(b"PK")
+    new_page.locator("#sound").get_by_label("Clear").click()
+    upload(new_page, tmp_path / "sounds.zip")
+    expect(new_page.locator(".toast-body")).to_contain_text(texts.ZIP)
 
 
 def test_the_page_opens_on_an_answer(page):

@@ -29,7 +29,7 @@ def shown(page: Page, plot: str, field: str, least: int = 1) -> torch.Tensor:
 
 
 def clip(name: str):
-    return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / f"{name}.ogg")
+    return classify(open_classifier(), ASSETS / "examples" / f"{name}.ogg")
 
 
 WATCH = """
@@ -149,4 +149,4 @@ def test_a_slider_the_balance_and_a_guess_are_what_the_package_computes(go):
     assert len(shown(page, "#lesson-answer-tokens", "y")) == 7
     page.locator("#lesson-deal").click()  # another clip: all is to be guessed again
     expect(verdict).to_have_text(texts.REVEAL_FIRST)
-    wait_for_query(page, clip=steps.next_that_matters("esc10-soft-moa", "rain")[0])
+    wait_for_query(page, clip=steps.next_that_matters("tags", "rain")[0])

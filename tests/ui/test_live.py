@@ -1,6 +1,7 @@
 """Live mode and long sounds in a real browser, with real clips in the microphone."""
 
 import time
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -10,8 +11,21 @@ from playwright.sync_api import expect
 from test_app import upload
 
 from softmoa.data.audio import load
+from softmoa.lens.headline import Headline
 from softmoa.model.weights import ASSETS
+from softmoa.plots.live import listening
 from softmoa.ui import live
+
+
+def test_only_what_was_named_surely_is_remembered():
+    bark, guess = Headline(("Bark",), True), Headline(("Caw",), False)
+    heard = (bark, guess, bark, Headline((), True, "Silence"), Headline(("Rain",), True))
+    assert reduce(live.remembered, heard, ()) == ("Bark", "Rain")
+
+
+def test_no_chart_stands_beside_another():
+    drawn = listening(np.zeros((99, 128)), 1, {"Rain": 0.5}, [1], 0.5, 5)
+    assert [axis.domain for axis in drawn.select_xaxes()] == [(0, 1)] * 3
 
 
 def test_the_tab_opens_on_an_example(page):

@@ -9,12 +9,22 @@ import torch
 from softmoa.lens.classifier import open_classifier
 from softmoa.lens.classify import classify
 from softmoa.model.weights import ASSETS
+from softmoa.ui.lesson import steps
 from softmoa.ui.lesson.quiz import loud_half, tokens_of_a_slot
+from softmoa.ui.lesson.tab import offer
 
 
 @pytest.fixture(scope="module")
 def dog():
     return classify(open_classifier("esc10-soft-moa"), ASSETS / "examples" / "dog_bark.ogg")
+
+
+def test_a_model_is_dealt_sounds_of_its_own_task():
+    of_ten = open_classifier("esc10-soft-moa").labels
+    offered = offer("esc10-soft-moa", "snare")
+    assert {name for name, _ in offered.choices} == set(of_ten) and offered.value in of_ten
+    assert offer("esc10-soft-moa", "rain").value == offer("tags", "rain").value == "rain"
+    assert steps.next_that_matters("esc10-soft-moa", "clock tick")[0] == "person sneeze"
 
 
 def rerouted(record, dispatch):

@@ -254,6 +254,8 @@ def test_a_box_is_kept_or_erased(stage, rooster, act, expert):
     whole = expert_share(changed.records[1])[0]
     expect(stage.locator("#changed .experts [aria-pressed=true]")).to_contain_text(f"E{expert}")
     assert shares(stage, "#changed") == pytest.approx(whole.tolist(), rel=0.06, abs=0.006)
+    cut = "of => of.filter(one => one.scrollWidth > one.clientWidth).length"
+    assert stage.locator("#stages :is(h2, .chips)").evaluate_all(cut) == 0
     areas = [stage.locator(f"#{one} .area").bounding_box() for one in ("stage", "changed")]
     assert areas[0]["y"] == areas[1]["y"] and areas[0]["width"] == areas[1]["width"]
     stage.locator("#stage [data-act=clear]").click()

@@ -92,7 +92,7 @@ def _change(result: Classification, logits: torch.Tensor, name: str) -> Answer:
     series = {"as it is": before[shown], name: after[shown]}
     figure = plots.bars([labels[i] for i in shown], series, (QUIET, "#e8710a"))
     sentence = f"The probability of {labels[first]} changes by {value:+.2f} points"
-    if now != first:
+    if result.classifier.another(labels[first], labels[now]):
         return Answer(0, value, f"{sentence}, and {labels[now]} wins.", figure)
     return Answer(1 if abs(value) >= 1 else 2, value, f"{sentence}.", figure)
 

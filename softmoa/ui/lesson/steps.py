@@ -25,7 +25,7 @@ from softmoa.plots.style import EXPERTS
 from softmoa.ui.backbones import bundle_title
 from softmoa.ui.checks import refuse
 from softmoa.ui.drawing import meter
-from softmoa.ui.examples import example_clips
+from softmoa.ui.examples import gallery
 from softmoa.ui.lesson import by_hand, collapse
 from softmoa.ui.lesson.quiz import Question
 
@@ -36,12 +36,9 @@ Series = dict[str, list[collapse.Point]]  # of each kind of router, the points s
 
 
 def soft_bundles() -> dict[str, str]:
-    """Title -> name of the bundles with a soft mixture on the embedded backbone, those first that
-    know most of the example clips by name."""
+    """Title -> name of the bundles with a soft mixture on the embedded backbone."""
     infos = {name: read_info(path) for name, path in bundles().items()}
     soft = [n for n, i in infos.items() if i.method == "soft-moa" and i.base == BACKBONE]
-    clips = {clip.replace("_", " ") for clip in example_clips()}
-    soft.sort(key=lambda name: len(clips.intersection(infos[name].labels)), reverse=True)
     return {bundle_title(infos[name]): name for name in soft}
 
 
@@ -132,7 +129,7 @@ def even(bundle: str, clip: str, layer: int) -> tuple[str, go.Figure, list[list[
     n = len(balance.share)
     sums = record.routing.per_slot()[0][0].sum(dim=0)
     words = (
-        f"{clip.replace('_', ' ')}, layer {record.layer + 1}, beside {record.site.upper()}: "
+        f"{clip}, layer {record.layer + 1}, beside {record.site.upper()}: "
         f"**{meter([balance.share])}**. The dispatch weights of each slot sum to "
         f"{sums.min():.4f} to {sums.max():.4f}."
     )
@@ -166,9 +163,9 @@ def counts(experts: int, slots: int, seconds: float) -> tuple[str]:
 
 
 def next_that_matters(bundle: str, clip: str) -> tuple[str, int]:
-    """The next example clip at which switching off the loudest expert of some layer moves the
-    probability of the first label by a point or more, and that layer, from 1."""
-    clips = list(example_clips())
+    """The next clip of a bundle's gallery at which switching off the loudest expert of some layer
+    moves the probability of the first label by a point or more, and that layer, from 1."""
+    clips = list(gallery(bundle))
     at = clips.index(clip) if clip in clips else 0
     for other in (*clips[at + 1 :], *clips[: at + 1]):
         layer, points = _what_matters(bundle, other)
@@ -206,28 +203,32 @@ def measure(bundle: str, clip: str) -> tuple[str, go.Figure]:
     target = int(result.logits.argmax())
     effect = causal_contribution(result.classifier.model, result.mel).delta[..., target].abs()
     loud = torch.cat([expert_norms(record) for record in result.records])
+    rank = int((effect > effect.flatten()[loud.argmax()]).sum()) + 1
     words = (
+        f"The loudest expert is number {rank} of {effect.numel()} by what its removal changes. "
         "Rank correlation, over all experts of all layers, between the mean length of what an "
         "expert adds and the size of the change of the class logit: "
         f"**{spearmanr(loud.flatten(), effect.flatten())[0]:.2f}** (1: the louder voice always "
         "matters more; 0: loudness tells nothing). "
-        f"Clip: {clip.replace('_', ' ')}; class: {result.classifier.labels[target]}."
+        f"Clip: {clip}; class: {result.classifier.labels[target]}."
     )
     across, up = "mean length of what it adds", "size of the change of the class logit"
     return words, plots.points(loud, effect, across, up)
 
 
 def heard(bundle: str, clip: str, layer: int) -> tuple[Classification, LayerRecord]:
-    """An example clip under a bundle, and the record of a layer, from 1."""
-    if bundle not in bundles() or clip not in example_clips():
-        raise refuse("Choose a clip and a bundle from the lists.")
+    """A clip of a bundle's gallery, the first for one that was chosen for another bundle, and the
+    record of a layer, from 1."""
+    if bundle not in bundles():
+        raise refuse("Choose a bundle from the list.")
     result = _classified(bundle, clip)
     return result, result.records[min(layer, len(result.records)) - 1]
 
 
 @lru_cache(maxsize=64)
 def _classified(bundle: str, clip: str) -> Classification:
-    return classify(open_classifier(bundle), example_clips()[clip])
+    clips = gallery(bundle)
+    return classify(open_classifier(bundle), clips.get(clip, next(iter(clips.values()))))
 
 
 def _parameters(module: torch.nn.Module) -> int:

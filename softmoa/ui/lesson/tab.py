@@ -12,7 +12,7 @@ import gradio as gr
 import plotly.graph_objects as go
 from gradio.events import Dependency
 
-from softmoa.ui.examples import example_clips
+from softmoa.ui.examples import gallery
 from softmoa.ui.figure import MATH, ON_MODEL, QUIET, Chart, chart, growing, growth
 from softmoa.ui.lesson import by_hand, collapse, steps
 from softmoa.ui.lesson.quiz import QUESTIONS
@@ -34,7 +34,7 @@ Left, Right = (partial(gr.Column, scale=scale, min_width=300) for scale in (2, 3
 
 def build(tab: gr.Tab) -> Linked:
     """Lay out the tab and wire it, inside `tab`; what a link to it holds."""
-    bundles, clips = list(steps.soft_bundles().items()), list(example_clips())
+    bundles = list(steps.soft_bundles().items())
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             numbered = [(f"{k}. {title}", k) for k, title in enumerate(texts.STEPS, start=1)]
@@ -43,8 +43,7 @@ def build(tab: gr.Tab) -> Linked:
                 said = "Another seed draws other random numbers; the same seed, the same ones."
                 seed = _slider(0, 99, SEED, "Seed", "seed", info=said)
             with gr.Column(visible=False) as choice:
-                named = [(name.replace("_", " "), name) for name in clips]
-                clip = gr.Dropdown(named, value=CLIP, label="Example clip", elem_id="lesson-clip")
+                clip = offer(bundles[0][1], CLIP)
                 bundle = gr.Dropdown(
                     bundles, label="Trained adapters (bundle)", elem_id="lesson-bundle"
                 )
@@ -86,18 +85,30 @@ def build(tab: gr.Tab) -> Linked:
         turn = partial(lambda by, now: min(max(now + by, 1), LAST), by)
         button.click(turn, step, step, queue=False, **QUIET).then(None, js=to_the_top)
 
+    bundle.change(lambda *now: {clip: offer(*now)}, [bundle, clip], clip, **QUIET)
+
     def open_link(query: Query) -> dict:
+        named = query.one_of("bundle", [name for _, name in bundles])
+        model = named or bundles[0][1]
+        found = query.one_of("clip", gallery(model))
         asked = {
             step: query.whole("step", 1, LAST),
             seed: query.whole("seed", 0, 99),
-            clip: query.one_of("clip", clips),
-            bundle: query.one_of("bundle", [name for _, name in bundles]),
+            clip: found and offer(model, found),
+            bundle: named,
             layer: query.whole("layer", 1, steps.DEPTH),
         }
         return {component: value for component, value in asked.items() if value is not None}
 
     parts = {"step": step, "seed": seed, "clip": clip, "bundle": bundle, "layer": layer}
     return Linked("lesson", tab, parts, list(parts.values()), open_link)
+
+
+def offer(bundle: str, clip: str) -> gr.Dropdown:
+    """The clips of a bundle's gallery, and the chosen one if it is among them."""
+    clips = list(gallery(bundle))
+    value = clip if clip in clips else clips[0]
+    return gr.Dropdown(clips, value=value, label="Clip", elem_id="lesson-clip")
 
 
 def picture(step: int, logits: list[list[float]]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 // The stage, see stage.py. Its clip is props.clip; what is chosen is props.value, which Gradio
-// reads and may set. Everything but "pick", "explain", "judge" and "brush" happens here, without the server.
+// reads and may set. Everything but "pick", "explain", "judge", "brush" and "zip" happens here, without the server.
 const $ = name => element.querySelector('.' + name);
 const area = $('area'), pen = $('weights').getContext('2d'), scrubber = $('layer input');
 const VIEWS = {
@@ -393,6 +393,14 @@ $('play').addEventListener('click', () => {
   const found = main();
   if (found) found.paused ? found.play() : found.pause();
 });
+for (const type of ['drop', 'change'])  // gradio would answer a zip with a list of MIME types
+  document.addEventListener(type, event => {
+    const {target, dataTransfer} = event, files = [...(dataTransfer || target).files || []];
+    if (!props.player || !target.closest?.(props.player) || !files.some(({name}) => /\.zip$/i.test(name))) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    trigger('zip');
+  }, true);
 watch('heard', () => {
   if (!props.heard) return;
   Object.assign(own, {src: props.heard.sound, currentTime: props.heard.from});

@@ -4,7 +4,8 @@ A clip is sent once, as `clip_of` packs it. Which layer, expert, slot and view i
 the browser; the component's value is that choice, as `Choice` reads it. It triggers events: "pick"
 with the `token` of a patch that was pressed, "explain" with the `label` whose signed contribution
 is to be shown, which the server answers by `signed_of`, "judge" with a `label` and the `key` of the
-map that is shown, answered by `truth`, and "brush" with a `Brush`, answered by `heard` for "play".
+map that is shown, answered by `truth`, "brush" with a `Brush`, answered by `heard` for "play", and
+"zip" where one is brought in place of a sound.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ TITLES = {
     "length": "#### Mean length of what the expert adds\nHow loud it speaks, whatever it says.",
     "share": "#### Share of the expert in the layer's combine weights\nHow much it is listened to.",
 }
+SMALL = " No expert alone matters much here: the answer moves by {most:.2f} points at most."
 UNITS = {"causal": "logit", "signed": "logit", "length": "", "share": "of the layer"}
 NOTES = {
     "causal": (

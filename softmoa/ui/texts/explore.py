@@ -1,5 +1,6 @@
 """What the Explore tab says."""
 
+ZIP = "A zip goes to the tab Your sounds; here, give one sound."
 EMPTY = "Record or upload a sound, or pick an example, to see what the model makes of it."
 SEVERAL_TRUE = (
     "Several labels can be true at once: each has a probability of its own, and they need not sum "

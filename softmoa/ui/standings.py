@@ -12,7 +12,9 @@ from statistics import mean
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 
+from softmoa.lens.balance import at_work
 from softmoa.methods import METHODS
 from softmoa.plots import race
 from softmoa.plots.race import Cost, Curve, Lane
@@ -36,6 +38,7 @@ AXES = {
 PROBE = "linear"
 MOST_POINTS = 200  # of a curve: a screen shows no more
 GOOD = 0.9  # accuracy whose cheapest method is named
+COLLAPSED = 0.5  # part of the experts: a mixture with fewer at work has collapsed
 # Those that race most often come first. From the 13th on, dashes.
 LEADING = ("soft-moa", "topk-moa", "dense-moa", "lora", "adapter", "bitfit", "full", "prefix")
 ORDERED = [*LEADING, *(name for name in METHODS if name not in {PROBE, *LEADING})]
@@ -79,6 +82,8 @@ def verdict(board: Scoreboard) -> str:
         f"clips, {best.seeds} × {duration(best.seconds)}, {best.trained_parameters:,} trained "
         f"parameters ({part:.2%} of the backbone)."
     ]
+    if words := collapse(board):
+        said.append(words)
     if good := [row for row in found if row.test_accuracy >= GOOD]:
         of = min(good, key=lambda row: (row.trained_parameters, row.seconds))
         size, time = f"{of.trained_parameters:,} parameters", duration(of.seconds)
@@ -97,6 +102,23 @@ def verdict(board: Scoreboard) -> str:
         said.append(f"**What would decide it:** {needed}.")
     said.append(f"*{scoreboard.conclusion(board)}*")
     return "  \n".join(said)
+
+
+def collapse(board: Scoreboard) -> str:
+    """Which mixtures collapsed and which did not, with the experts at work in the end as means over
+    runs and layers; empty where there are none of several experts."""
+    ends: dict[str, list[torch.Tensor]] = {}
+    for course in board.balance.values():
+        if len(course[-1].share[0]) > 1:
+            ends.setdefault(course[-1].method, []).append(torch.tensor(course[-1].share))
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for method, shares in ends.items():
+        working, experts = at_work(shares), shares[0].shape[-1]
+        few = working < COLLAPSED * experts
+        told[few].append(f"{title(method)} ({working:.1f} of {experts})")
+    fell, stood = (", ".join(told[few]) for few in (True, False))
+    said = f"**Collapsed**, with fewer than half of its experts at work: {fell or 'none'}."
+    return (said + f" Not: {stood}." * bool(stood)) * bool(ends)
 
 
 def reached(board: Scoreboard) -> dict[str, list[float]]:

@@ -19,7 +19,7 @@ from softmoa.model.weights import ASSETS, load_backbone
 from softmoa.training import recipes
 from softmoa.training.plan import plan
 from softmoa.training.scoreboard import Scoreboard
-from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs
+from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs, standings
 
 EXAMPLE = ASSETS / "comparisons" / "initials.zip"
 
@@ -69,6 +69,7 @@ def test_a_router_collapses_in_the_second_recording(folder):
     for run, layers in idle.items():
         if run.startswith("Top-k"):
             assert max(layers) <= 1 if "loss" in run else min(layers) >= 5, run
+    assert "work: Top-k MoA, experts 16 (4.3 of 16). Not: Soft" in standings.verdict(board)
 
 
 def test_what_visitors_bring_pushes_out_nobodys_own(folder):

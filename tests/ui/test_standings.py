@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from test_scoreboard import finished
 
-from softmoa.training.events import Planned, PlannedRun, ProbeScored
+from softmoa.training.events import Planned, PlannedRun, ProbeScored, RouterBalance
 from softmoa.training.fit import TrainingOptions
 from softmoa.training.scoreboard import Scoreboard
 from softmoa.ui import standings
@@ -78,3 +78,12 @@ def test_a_linear_run_is_not_taken_for_the_probe_it_began_with():
     answers = tuple(t if k < 100 else 1 - t for k, t in enumerate(board.plan.truth))
     board.add(ProbeScored(0, "test", 0.5, answers, (0.5,) * 200))
     assert "above the linear probe before training (50.0%)" in standings.verdict(board)
+
+
+def test_the_verdict_says_who_collapsed():
+    board = raced(200, soft_moa=(0.9,), topk_moa=(0.8,))
+    assert "Collapsed" not in standings.verdict(board)
+    board.add(RouterBalance("a", "topk-moa", 0, 8, ((0.97, 0.01, 0.01, 0.01), (1, 0, 0, 0))))
+    board.add(RouterBalance("b", "soft-moa", 0, 8, ((0.25,) * 4, (0.5, 0.5, 0, 0))))
+    said = "at work: Top-k MoA (1.1 of 4). Not: Soft-MoA (3.0 of 4)."
+    assert said in standings.verdict(board)

@@ -528,7 +528,7 @@ def reproduce(
     entries = _listed(methods) or list(r.TABLE)
     for name in benchmarks:
         cells = r.cells(name, entries, _seeds(seeds), _listed(folds), dry_run, **how)
-        lines, seconds = r.forecast(cells, dry_run)
+        lines, seconds = r.forecast(cells, dry_run, _line)
         if rank == "0":
             print(*lines, sep="\n", flush=True)
         if dry_run:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import floor
+from math import ceil, floor
 from textwrap import fill
 
 import numpy as np
@@ -94,22 +94,25 @@ def curves(
 
 def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: str) -> go.Figure:
     """A track for each method, in their order, with a mark where it is, name and cost above it; the
-    linear probe's accuracy dotted. The scale begins at the full 10 % below the last."""
-    reached = [of.accuracy - of.spread for of in methods if of.accuracy == of.accuracy]
-    low = floor(10 * min([*reached, 0.9 if probe is None else probe])) / 10
+    linear probe's accuracy dotted. The scale is from the full 5 % below all to that above."""
+    known = [of for of in methods if of.accuracy == of.accuracy]
+    at = [of.accuracy + side * of.spread for of in known for side in (-1, 1)]
+    at = [value for value in [*at, probe] if value is not None] or [0, 1]
+    low, high = max(0, ceil(20 * min(at)) - 1) / 20, min(20, floor(20 * max(at)) + 1) / 20
+    room = 0.04 * (high - low)  # for the numbers of both ends
     picture = figure(
-        46 + 27 * len(methods), showlegend=False, uirevision="kept",
+        58 + 27 * len(methods), showlegend=False, uirevision="kept",
         margin={"l": 8, "r": 8, "t": 22, "b": 22},
-        xaxis={"range": [low, 1.01], "tickformat": ".0%", "fixedrange": True},
+        xaxis={"range": [low - room, high + room], "tickformat": ".1~%", "fixedrange": True},
         # Names stand above their lanes: beside them they would leave a phone no room.
-        yaxis={"range": [len(methods) - 0.6, -0.75], "showticklabels": False, "fixedrange": True,
+        yaxis={"range": [len(methods) - 0.15, -0.75], "showticklabels": False, "fixedrange": True,
                "showgrid": False, "zeroline": False},
     )  # fmt: skip
     # All at once: plotly looks through all that is there whenever one is added.
     picture.add_traces(
         [
             go.Scatter(
-                x=[low, of.accuracy], y=[place] * 2, mode="lines+markers",
+                x=[low - room, of.accuracy], y=[place] * 2, mode="lines+markers",
                 line={"color": of.colour, "width": 4}, name=literal(of.name),
                 marker={"size": [0, 14], "color": of.colour, "opacity": 1},
                 error_x={"array": [None, of.spread], "thickness": 1.5, "color": of.colour},
@@ -127,10 +130,19 @@ def lanes(methods: Sequence[Lane], probe: float | None, title: str, cost_title: 
         small = f"{name}{comma}<span style='font-size:9px'>{options}</span>"
         above = {"y": place, "yshift": 2, "font_size": 11}
         said += [{"text": small, **left, **above}, {"text": of.cost, **right, **above}]
-    picture.update_layout(annotations=[go.layout.Annotation(**of) for of in said])
+    shapes = []
     if probe is not None:
-        picture.add_vline(probe, line={"dash": "dot", "color": QUIET})
-    return picture
+        side = "left" if probe < (low + high) / 2 else "right"
+        said.append({"text": f"linear probe {probe:.1%}", "x": probe, "xanchor": side,
+                     "y": len(methods) - 0.3, "font_size": 11})  # fmt: skip
+        # A part for each lane, below its name.
+        shapes = [
+            {"type": "line", "x0": probe, "x1": probe, "y0": place - 0.1, "y1": place + 0.4,
+             "line": {"dash": "dot", "color": QUIET}}
+            for place in range(len(methods))
+        ]  # fmt: skip
+    said = [go.layout.Annotation(**of) for of in said]
+    return picture.update_layout(annotations=said, shapes=shapes)
 
 
 def _short(values: Sequence[float] | np.ndarray) -> list[float]:

@@ -236,16 +236,21 @@ def write_page(cells: Sequence[Cell]) -> Path:
     return path
 
 
-def forecast(cells: Sequence[Cell], dry: bool = False) -> tuple[list[str], dict[str, float]]:
+def forecast(
+    cells: Sequence[Cell], dry: bool = False, say: Callable[[str], None] = lambda line: None
+) -> tuple[list[str], dict[str, float]]:
     """What will be run, with time and memory as a few steps of each method take them here, line by
-    line; and the seconds of each entry.
+    line; and the seconds of each entry. say: takes a line before each method is measured.
 
     dry: the weights and the data need not be there.
     """
     first = cells[0]
     base, task, notes = _measured_on(first, dry)
     entries = {cell.entry: cell.comparison for cell in cells}
-    found = {entry: estimate(base, task, comparison) for entry, comparison in entries.items()}
+    found = {}
+    for number, (entry, comparison) in enumerate(entries.items(), 1):
+        say(f"[{number}/{len(entries)}] measuring {TABLE[entry].title}\n")
+        found[entry] = estimate(base, task, comparison)
     costs = {entry: expected.costs[0] for entry, expected in found.items()}
     preparing = [expected.preparing for expected in found.values()][-1]
     folds = len({cell.test for cell in cells})

@@ -14,6 +14,7 @@ import numpy as np
 from softmoa.training.events import (
     ComparisonEvent,
     Planned,
+    PlannedRun,
     Preparing,
     ProbeScored,
     RouterBalance,
@@ -277,19 +278,25 @@ def conclusion(board: Scoreboard) -> str:
             f"than their luck ({gap:.1%} ± {half:.1%}). With one seed{common} that is no clear "
             "win: another seed may turn it round, so run three."
         )
-    tied = [best.method]
-    for row in rows[1:]:
-        apart, noise, _ = board.gap(best.method, row.method)
-        if apart <= noise and not board.same_answers(best.method, row.method):
-            tied.append(row.method)
-    *first, last = (title(method) for method in tied)
+    *first, last = (title(row.method) for row in tied(board, rows))
     return (
         f"No clear difference between {', '.join(first)} and {last}: with {size}, {names} against "
         f"{other} is within the noise" + (f" (± {half:.1%})." if math.isfinite(half) else ".")
     ) + _against_probe(board, rows)
 
 
-def probe_title(rows: Iterable[MethodResult]) -> str:
+def tied(board: Scoreboard, rows: Sequence[MethodResult]) -> list[MethodResult]:
+    """The first of the rows, which is the best, and those that luck may put behind it."""
+    best, *others = rows
+    found = [best]
+    for row in others:
+        apart, noise, _ = board.gap(best.method, row.method)
+        if apart <= noise and not board.same_answers(best.method, row.method):
+            found.append(row)
+    return found
+
+
+def probe_title(rows: Iterable[MethodResult | PlannedRun]) -> str:
     """What the probe is called beside the rows: a linear one among them was trained on from it."""
     return "the linear probe" + " before training" * any(row.method == "linear" for row in rows)
 

@@ -125,7 +125,7 @@ class Training:
         return {
             self.tried: gr.Column(visible=True),
             self.verdict: said,
-            self.table: [*standings.rows(board, True).values()],
+            self.table: standings.table(board, True),
             self.use: gr.Radio(titles, value=key),
             self.home: bundle_file(key),
         }

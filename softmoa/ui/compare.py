@@ -16,7 +16,7 @@ import gradio as gr
 
 from softmoa.plots import race
 from softmoa.training.cost import duration
-from softmoa.training.events import RunEvent
+from softmoa.training.events import Planned, RunEvent
 from softmoa.training.scoreboard import Scoreboard, outlook
 from softmoa.ui import compare_form, comparing, jobs, standings
 from softmoa.ui.compare_form import Form
@@ -139,8 +139,8 @@ class Stage:
 
     def __init__(self) -> None:
         question = "### Who learns most, and at what cost?"  # until a race is opened
+        self.progress = Figure(elem_id="progress")  # first, as it says what is raced
         self.verdict = gr.Markdown(question, container=True, elem_id="verdict")
-        self.progress = Figure(elem_id="progress")
         self.lanes = growing("lanes")
         with gr.Row():
             bare: dict[str, Any] = {"show_label": False, "container": False}
@@ -188,7 +188,7 @@ class Stage:
         return {
             self.verdict: standings.verdict(board) if over else racing,
             self.progress: progress(job, board),
-            self.table: [*standings.rows(board, over).values()],
+            self.table: standings.table(board, over),
             self.lanes: growth(standings.lanes(board, over)),
         }
 
@@ -243,9 +243,7 @@ def progress(job: Job, board: Scoreboard) -> str:
             "interrupted": f"Interrupted: {ended} were finished; the others were cut off.",
         }[job.state]
         if board.plan:  # the form beside it may say something else by now
-            shots = board.plan.shots
-            clips = f"{shots} training clips per class" if shots else "all training clips"
-            words += f" {board.plan.title}, {clips}."
+            words = f"{subject(job, board.plan)} {words}"
     elif job.asked_to_stop:
         words = "Stopping…"
     else:
@@ -256,3 +254,13 @@ def progress(job: Job, board: Scoreboard) -> str:
             words += f", about {duration(spent * (1 - share) / share)} left"
     bar = f"<progress max='1' value='{share:.2f}' aria-label='Part done'></progress>"
     return f"{bar}<p role='status'>{escape(words)}</p>"
+
+
+def subject(job: Job, plan: Planned) -> str:
+    """Whether a race was recorded, and on what: the task in plain words, clips and machine."""
+    recorded = "Recorded race: " * (job.folder.parent.name == comparing.REOPENED)
+    about = job.task.about.partition(";")[0] if job.task else ""
+    task = plan.title + f". {about}" * bool(about)
+    shots = f"{plan.shots} training clips per class" if plan.shots else "all training clips"
+    where = f", on {plan.device}" * bool(plan.device)
+    return f"{recorded}{task}; {shots}, {len(plan.truth)} test clips{where}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ UNITS = ["epochs", "steps", "seconds"]
 MAX_SEEDS = 3
 REMEMBERED = 20  # comparisons that a browser began
 COLLAPSE, OWN = "Soft, top-1, dense: who collapses?", "My sounds"
+ESTIMATING = "Estimating…"
 PRESETS: dict[str, list[str]] = {
     COLLAPSE: ["linear", "dense-moa", "topk-moa", "soft-moa"],
-    "Cheapest to 90%": ["linear", "bitfit", "lora", "adapter", "soft-moa"],
+    "Who is as good for less?": ["linear", "bitfit", "lora", "adapter", "soft-moa"],
     "All methods": list(METHODS),
     OWN: ["linear", "lora", "adapter", "soft-moa"],
 }
@@ -105,7 +107,7 @@ class Form:
             types = [".zip", ".jsonl"]
             self.saved = gr.File(label=saved, file_types=types, height=120, elem_id="reopen")
             Note("The zip from *Everything*, or the `events.jsonl` of `python -m softmoa compare`.")
-        estimate = Note("Estimating…", elem_id="estimate")
+        estimate = Note(ESTIMATING, elem_id="estimate")
         self.controls = [self.task, own_tasks, self.methods, self.shots, unit, amount, seeds,
                          recipe, warm, equal, turns, entries, folds]  # fmt: skip
         self.chosen = [self.preset, self.task, self.methods, self.shots]
@@ -116,7 +118,7 @@ class Form:
         changes = [control.change for control in self.controls if control is not own_tasks]
         one: dict[str, Any] = QUIET | {"concurrency_id": "estimate", "concurrency_limit": 1}
         one |= {"trigger_mode": "always_last"}
-        gr.on([tab.select, *changes], describe, self.controls, estimate, **one)
+        gr.on([tab.select, *changes], estimating, self.controls, estimate, **one)
 
     def choose(self, preset: str, own: list[Task]) -> dict:
         """What a preset sets; for a visitor's own sounds also the task."""
@@ -207,6 +209,12 @@ def describe(*form) -> str:
         f"{len(comparison.runs)} runs, about **{duration(found.seconds)}** on this machine; a step "
         f"holds at most {memory:.0f} MB beside the model. Trained parameters: {sizes}."
     )
+
+
+def estimating(*form) -> Iterator[str]:
+    """That the estimate is on its way, in the place of the one before, and the estimate."""
+    yield ESTIMATING
+    yield describe(*form)
 
 
 @refusing

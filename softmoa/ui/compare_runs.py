@@ -84,11 +84,7 @@ class Runs:
         """What is shown once a comparison is over; nothing if no run was finished."""
         if not board.finished:
             return {self.after: gr.Column(visible=False)}
-        # A saved comparison may come without the weights of some runs.
-        best = max(
-            board.finished,
-            key=lambda run: (comparing.bundle_path(job, run) is not None, run.test_accuracy),
-        ).run
+        best = preselected(job, board)
         return {
             self.after: gr.Column(visible=True),
             self.run: gr.Dropdown([run.run for run in board.finished], value=best),
@@ -159,6 +155,17 @@ class Runs:
         if job is None or not job.over:
             return dict.fromkeys(self.files, _offered(None))
         return {button: _offered(p) for button, p in zip(self.files, files(job), strict=True)}
+
+
+def preselected(job: Job, board: Scoreboard) -> str:
+    """The best run with a mixture to look into, or the best of all; a saved comparison may come
+    without the weights of some."""
+
+    def worth(run: RunFinished) -> tuple[bool, bool, float]:
+        kept = comparing.bundle_path(job, run) is not None
+        return kept, run.run in board.balance, run.test_accuracy
+
+    return max(board.finished, key=worth).run
 
 
 def files(job: Job) -> tuple[Path, Path]:

@@ -12,7 +12,9 @@ from statistics import mean
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 
+from softmoa.lens.balance import at_work
 from softmoa.methods import METHODS
 from softmoa.plots import race
 from softmoa.plots.race import Cost, Curve, Lane
@@ -35,7 +37,7 @@ AXES = {
 }  # of the figure of costs: columns of `MethodResult`
 PROBE = "linear"
 MOST_POINTS = 200  # of a curve: a screen shows no more
-GOOD = 0.9  # accuracy whose cheapest method is named
+COLLAPSED = 0.5  # part of the experts: a mixture with fewer at work has collapsed
 # Those that race most often come first. From the 13th on, dashes.
 LEADING = ("soft-moa", "topk-moa", "dense-moa", "lora", "adapter", "bitfit", "full", "prefix")
 ORDERED = [*LEADING, *(name for name in METHODS if name not in {PROBE, *LEADING})]
@@ -60,29 +62,34 @@ def verdict(board: Scoreboard) -> str:
     found, gap, half, seeds, same = lead
     best, second = found[:2]
     points = f"{100 * gap:.1f}" + f" ± {100 * half:.1f}" * math.isfinite(half) + " points"
+    who, above, probe = title(best.method), "", scoreboard.probe_title(found)
+    tied = scoreboard.tied(board, found)
+    gain, luck, _ = board.gap(best.method, scoreboard.PROBE)
+    if not lead.clear and gain > luck:
+        above = f"{who} is {100 * gain:.1f} ± {100 * luck:.1f} points above {probe}. "
+        who = "it"
     if lead.clear:
-        head = f"{title(best.method)} wins by {points}"
+        head = f"{who} wins by {points}"
     elif gap > half:
-        head = f"{title(best.method)} is {points} ahead, with one seed"
+        head = f"With one seed, {who} is {points} ahead"
     elif gap < 0.0005:
-        head = f"Too close to call: {title(best.method)} and {title(second.method)} are level"
+        head = f"Too close to call: {who} and {title(second.method)} are level"
     else:
-        head = f"Too close to call: {title(best.method)} is ahead by {points}"
-    if not lead.clear and board.right(scoreboard.PROBE):
-        gain, luck, _ = board.gap(best.method, scoreboard.PROBE)
-        if gain > luck:
-            probe = scoreboard.probe_title(found)
-            head = f"{100 * gain:.1f} ± {100 * luck:.1f} points above {probe}. {head}"
+        head = f"Too close to call: {who} is {points} ahead of the next"
     part = best.trained_parameters / (plan.backbone_parameters or 1)
     said = [
-        f"### {head}\n{title(best.method)}: **{best.test_accuracy:.1%}** of {len(plan.truth)} test "
-        f"clips, {best.seeds} × {duration(best.seconds)}, {best.trained_parameters:,} trained "
-        f"parameters ({part:.2%} of the backbone)."
+        f"### {above}{head}\n{title(best.method)}: **{best.test_accuracy:.1%}** of "
+        f"{len(plan.truth)} test clips, {best.seeds} × {duration(best.seconds)}, "
+        f"{best.trained_parameters:,} trained parameters ({part:.2%} of the backbone)."
     ]
-    if good := [row for row in found if row.test_accuracy >= GOOD]:
-        of = min(good, key=lambda row: (row.trained_parameters, row.seconds))
-        size, time = f"{of.trained_parameters:,} parameters", duration(of.seconds)
-        said.append(f"Cheapest above 90%: {title(of.method)}, {size}, {time}.")
+    if words := collapse(board):
+        said.append(words)
+    cheap = min(tied, key=lambda row: (row.trained_parameters, row.seconds))
+    if gain <= luck < math.inf:
+        said.append(f"Cheapest that is not clearly worse: {probe}, 0 parameters.")
+    elif len(tied) > 1:
+        size, time = f"{cheap.trained_parameters:,} parameters", duration(cheap.seconds)
+        said.append(f"Cheapest that is not clearly worse: {title(cheap.method)}, {size}, {time}.")
     if not lead.clear and not same:
         # The interval's width falls with the root of the number of clips.
         times = math.ceil((half / gap) ** 2) if gap > 0 else math.inf
@@ -97,6 +104,25 @@ def verdict(board: Scoreboard) -> str:
         said.append(f"**What would decide it:** {needed}.")
     said.append(f"*{scoreboard.conclusion(board)}*")
     return "  \n".join(said)
+
+
+def collapse(board: Scoreboard) -> str:
+    """Which mixtures collapsed and which did not, with the experts at work in the end as means over
+    runs and layers; empty where there are none of several experts."""
+    ends: dict[str, list[torch.Tensor]] = {}
+    for course in board.balance.values():
+        if len(course[-1].share[0]) > 1:
+            ends.setdefault(course[-1].method, []).append(torch.tensor(course[-1].share))
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for method, shares in ends.items():
+        working, experts = at_work(shares), shares[0].shape[-1]
+        few = working < COLLAPSED * experts
+        told[few].append(f"{title(method)} ({working:.1f} of {experts})")
+    fell, stood = (", ".join(told[few]) for few in (True, False))
+    if not fell:
+        return f"**No mixture collapsed**; experts at work: {stood}." if stood else ""
+    said = f"**Collapsed**, with fewer than half of its experts at work: {fell}."
+    return said + f" Not: {stood}." * bool(stood)
 
 
 def reached(board: Scoreboard) -> dict[str, list[float]]:
@@ -144,6 +170,17 @@ def rows(board: Scoreboard, over: bool) -> dict[str, list[str]]:
         so_far = failed.get(method, so_far)
         table[method] = [title(method), valid, test, size, time, memory, so_far]
     return table
+
+
+def table(board: Scoreboard, over: bool) -> list[list[str]]:
+    """The rows, and below them the linear probe on frozen features, which takes no place."""
+    found = [*rows(board, over).values()]
+    known = [math.nan if of is None else of for of in map(board.probe, ("valid", "test"))]
+    if board.plan is None or all(map(math.isnan, known)):
+        return found
+    name = f"Not ranked: {scoreboard.probe_title(board.plan.runs)}"
+    accuracy = ["" if math.isnan(of) else f"{of:.1%}" for of in known]
+    return [*found, [name, *accuracy, "0 (0%)", "", "", ""]]
 
 
 def curves(board: Scoreboard, shown: str, axis: str) -> go.Figure:

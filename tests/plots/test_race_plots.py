@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from softmoa.plots import race
-from softmoa.plots.race import Cost, Curve
+from softmoa.plots.race import Cost, Curve, Lane
 
 NASTY = "<b>${1}`&'\""
 PROBE = Curve("Probe", "#888888", *(np.array(v) for v in ([0, 5], [0.5, 0.5], [0, 0])), "dot")
@@ -31,6 +31,18 @@ def test_costs_of_two_kinds():
     assert "parameters: 133,758<br>test accuracy: 62.5%<extra>" in dear.hovertemplate
     assert "parameters: 0<br>" in none.hovertemplate and "75.0% ± 12.5%" in best.hovertemplate
     assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.type is None
+
+
+def test_lanes_are_as_wide_as_their_differences_and_the_probe_strikes_no_name():
+    lanes = [Lane(name, "#888888", at, 0.01, "", []) for name, at in (("a", 0.62), ("b", 0.58))]
+    figure = race.lanes([*lanes, Lane("c", "#888888", np.nan, 0, "", [])], 0.56, "t", "c")
+    assert np.allclose(figure.layout.xaxis.range, (0.55 - 0.004, 0.65 + 0.004))
+    assert [line.x0 for line in figure.layout.shapes] == [0.56] * 3
+    assert [line.y1 for line in figure.layout.shapes] == [0.4, 1.4, 2.4]  # names are above 0.45
+    assert figure.layout.annotations[-1].text == "linear probe 56.0%"
+    for accuracy, low, high in ((1.0, 0.95, 1), (0.0, 0, 0.05), (np.nan, 0, 1)):
+        x = race.lanes([Lane("a", "#888888", accuracy, 0, "", [])], None, "t", "c").layout.xaxis
+        assert np.allclose(x.range, (1.04 * low - 0.04 * high, 1.04 * high - 0.04 * low))
 
 
 def test_balance_stacks_to_one_and_counts_the_experts_at_work():

@@ -121,7 +121,8 @@ def test_a_dry_run_without_data_or_weights(tmp_path, monkeypatch, capsys):
         32, 2, 4, 64, max_frames=64, classes=0, pool="mean"))  # fmt: skip
     command = ["reproduce", "urbansound8k", "--methods", "soft-moa", "--seeds", "0,1", "--dry-run"]
     assert main(command) == 0
-    said = capsys.readouterr().out
+    said, progress = capsys.readouterr()
+    assert progress == "[1/1] measuring Soft-MoA\n"
     assert "20 runs (1 methods, 10 folds, 2 seeds), 30 epochs of batch 32, on cpu" in said
     assert "ast-base is not here" in said and "the data are not here" in said
 

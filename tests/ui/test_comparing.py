@@ -4,6 +4,7 @@ import json
 import os
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,7 +20,8 @@ from softmoa.model.weights import ASSETS, load_backbone
 from softmoa.training import recipes
 from softmoa.training.plan import plan
 from softmoa.training.scoreboard import Scoreboard
-from softmoa.ui import checks, compare_form, compare_runs, comparing, jobs
+from softmoa.ui import checks, compare, compare_form, compare_runs, comparing, jobs, standings
+from softmoa.ui.jobs import Job
 
 EXAMPLE = ASSETS / "comparisons" / "initials.zip"
 
@@ -69,6 +71,35 @@ def test_a_router_collapses_in_the_second_recording(folder):
     for run, layers in idle.items():
         if run.startswith("Top-k"):
             assert max(layers) <= 1 if "loss" in run else min(layers) >= 5, run
+    assert "work: Top-k MoA, experts 16 (4.3 of 16). Not: Soft" in standings.verdict(board)
+
+
+def test_a_run_with_experts_to_see_is_chosen_first(folder):
+    job = comparing.example("initials")
+    board = Scoreboard().add_all(job.events)
+    best = compare_runs.preselected(job, board)
+    assert best == "Soft-MoA, experts 16, fold 1, seed 0"
+    board.finished = [
+        replace(run, test_accuracy=1.0) if run.method.startswith("adapter") else run
+        for run in board.finished
+    ]
+    assert compare_runs.preselected(job, board) == best
+    board.balance.clear()
+    assert compare_runs.preselected(job, board).startswith("Bottleneck adapter")
+
+
+def test_a_race_says_on_what_it_was_and_that_it_was_recorded(folder):
+    job = comparing.example("initials")
+    said = compare.progress(job, Scoreboard().add_all(job.events))
+    assert "Recorded race: Mandarin initials. The first consonant of a syllable" in said
+    assert "; all training clips, 961 test clips, on cpu. Done: 35 of 35 runs in 65 min." in said
+    job = Job(folder=folder / "x", events=job.events, state="finished")
+    assert ">Mandarin initials; all" in compare.progress(job, Scoreboard().add_all(job.events))
+
+
+def test_the_estimate_says_that_it_is_on_its_way():
+    first, second = compare_form.estimating(*FORM)
+    assert first == "Estimating…" and second.startswith("1 runs, about **")
 
 
 def test_what_visitors_bring_pushes_out_nobodys_own(folder):

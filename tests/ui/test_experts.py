@@ -103,7 +103,8 @@ def test_the_map_shows_what_the_computation_gives(page, result):
     expect(page.locator("#experts-one")).to_contain_text("Where expert 3 of layer 3")
     tokens = result.grid.unfold(signed[2, :, 2])
     assert patches(page, "experts-detail") == pytest.approx(tokens.numpy(), abs=1e-3)
-    expect(page.locator("#experts-true")).to_contain_text("Is it true? More than a random map. flute, 97%")
+    true = page.locator("#experts-true")
+    expect(true).to_contain_text("Is it true? More than a random map. flute, 97%: with only")
 
     choose(page, "experts-view", "Share")
     shown(page, torch.cat([expert_share(record) for record in result.records]))

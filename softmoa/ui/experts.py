@@ -175,7 +175,7 @@ class WhichMatter:
         }
 
 
-def _effects(seen: Attribution, mode="zero") -> Tensor:
+def _effects(seen: Attribution, mode: Any = "zero") -> Tensor:
     """Change of the answer's probability without each expert, (places, n), without sign."""
     causal, classifier = seen.causal(mode), seen.result.classifier
     change = classifier.probabilities(causal.logits + causal.delta) - seen.result.probabilities

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import huggingface_hub as hf  # which loads on use what is asked of it
 
 from softmoa.methods import METHODS
 from softmoa.methods.bundle import BundleInfo
@@ -20,14 +20,14 @@ CITATION = """@inproceedings{cappellazzo2024softmoa,
 }"""
 
 
-def card(info: BundleInfo, repository: str, licence: str = DEFAULT_LICENCE) -> ModelCard:
+def card(info: BundleInfo, repository: str, licence: str = DEFAULT_LICENCE) -> hf.ModelCard:
     """README.md of a bundle's repository: front matter, data, method, options, metrics, licence,
     citation."""
     name = repository.partition("/")[2]
     metrics = {key.replace("_", " ").replace("val ", "validation "): value
                for key, value in info.metrics.items()}  # fmt: skip
     results = [
-        EvalResult(
+        hf.EvalResult(
             task_type="audio-classification",
             dataset_type=info.task,
             dataset_name=info.task,
@@ -38,7 +38,7 @@ def card(info: BundleInfo, repository: str, licence: str = DEFAULT_LICENCE) -> M
         for measure, value in metrics.items()
         if measure.endswith("accuracy")
     ]
-    data = ModelCardData(
+    data = hf.ModelCardData(
         model_name=name,
         license=licence,
         library_name="softmoa",
@@ -47,7 +47,7 @@ def card(info: BundleInfo, repository: str, licence: str = DEFAULT_LICENCE) -> M
         base_model=info.base.partition("@")[0] if "/" in info.base else None,
         eval_results=results or None,
     )
-    return ModelCard.from_template(
+    return hf.ModelCard.from_template(
         data,
         template_path=str(Path(__file__).with_name("card.md")),
         info=info,

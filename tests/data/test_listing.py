@@ -135,6 +135,13 @@ def test_a_folder_without_sounds_beside_the_only_one_is_no_class(tmp_path):
     assert "The folder 'docs' holds no sound." in said and "readable" not in said
 
 
+def test_a_folder_of_damaged_sounds_beside_the_only_one_is_no_class(tmp_path):
+    texts = {"old_in_a_dot_wav": "RIFF", "old_in_b_dot_mp3": wav(np.zeros(0))}
+    tree(tmp_path, [f"birds/{name}" for name in CLASSES], **texts)
+    assert counts(tmp_path) == UNSPLIT
+    assert "The folder 'old' beside birds was not used." in remarks(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["{fold}/{label}", "{label}/{fold}"])
 @pytest.mark.parametrize("name", ["fold{}", "Fold 0{}", "split{}", "cv{}"])
 def test_folds_are_groups(tmp_path, name, path):

@@ -63,7 +63,7 @@ def remarks(folder: Path) -> str:
             for name in ("TRAINING", "trn", "train_set", "1_train", "train-clean-100")
         ),
         *((name, "valid") for name in ("validation", "Val", "dev-set", "val_wavs")),
-        *((name, "test") for name in ("TEST", "tst", "eval", "Evaluation set")),
+        *((name, "test") for name in ("TEST", "tst", "TE", "eval", "Evaluation set")),
         *((name, "") for name in ("crow", "train horn", "train_station", "contest", "")),
     ],
 )

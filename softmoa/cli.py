@@ -43,6 +43,7 @@ Test = Annotated[str, typer.Option(help="Fold or speaker to test on.")]
 cli = typer.Typer(
     help="Audio classification with a Soft Mixture of Adapters.",
     add_completion=False,
+    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -77,7 +78,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m softmoa") ->
         if code == INTERRUPTED:
             print("\nInterrupted; what was finished is kept.", file=sys.stderr)
         return code if isinstance(code, int) else 0
-    print(f"Error: {said}", file=sys.stderr)
+    helps = said.startswith("Usage: ")  # where no command was given
+    print(said if helps else f"Error: {said}", file=sys.stderr)
     return 2
 
 
@@ -103,8 +105,6 @@ def classify(
         try:
             result = c.classify(classifier, file)
         except AudioError as error:
-            if len(files) == 1:
-                raise
             print(f"Error: {file}: {error}", file=sys.stderr)
             unread += 1
             continue
@@ -165,11 +165,15 @@ def timeline(
 
     Audacity reads it as labels, a spreadsheet as a table. Memory does not grow with the sound.
     """
+    from softmoa.data.audio import AudioError
     from softmoa.data.long import survey
     from softmoa.lens import timeline as t
 
     classifier = _classifier(bundle, backbone, device)
-    sound = survey(file, math.inf)
+    try:
+        sound = survey(file, math.inf)
+    except AudioError as error:
+        raise InputError(f"{file}: {error}") from None
     hop = window * (1 - overlap)
     steps = t.listen(classifier, sound.pieces(), window, overlap, precision)
     parts = []

@@ -54,7 +54,14 @@ def test_a_long_sound_is_told_as_stretches_of_time(capsys, tmp_path):
     assert report["duration_s"] == 45 and len(report["windows"]) == 17
     assert report["windows"][-1]["labels"][0]["label"] == "rain" and len(report["places"]) == 6
     code, out, err = run(capsys, "timeline", "nowhere.wav")
-    assert (code, out) == (2, "") and "no such file" in err
+    assert (code, out) == (2, "") and err.startswith("Error: nowhere.wav: There is no such file")
+    assert run(capsys, "classify", "nowhere.wav") == (code, out, err)
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    code, out, err = run(capsys)
+    assert code == 2 and "Usage:" in out + err and "classify" in out + err
+    assert "Error" not in out + err
 
 
 def test_a_spreadsheet_takes_no_label_of_a_timeline_for_a_formula(capsys, tmp_path):

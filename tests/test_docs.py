@@ -78,16 +78,24 @@ def assert_gate_trained(printed: str) -> None:
 
 
 @pytest.mark.parametrize("page", TEXT)
-def test_links_modules_and_extras_exist(page):
+def test_links_and_extras_exist(page):
     text, folder = TEXT[page], (ROOT / page).parent
     for link in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
         assert (folder / link).exists(), link
-    for name in re.findall(r"python -m (analysis[\w.]*)", text):
-        module = ROOT / name.replace(".", "/")
-        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), name
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra in re.findall(r"pip install '\.\[([\w-]+)\]'", text):
         assert extra in project["optional-dependencies"], extra
+
+
+def test_what_any_page_names_is_there():
+    paths = r"(?<![\w/.-])((?:analysis|softmoa|docs|assets|tests)/[\w./*-]*\w)"
+    for page in (ROOT / "README.md", *ROOT.glob("[!.]*/**/*.md")):
+        text = page.read_text().replace("NAME", "*")
+        for name in re.findall(paths, text):
+            assert [*ROOT.glob(name)], f"{page}: {name}"
+        for name in re.findall(r"python -m ((?:analysis|softmoa)\b[\w.]*)", text):
+            module = ROOT / name.replace(".", "/")
+            assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), name
 
 
 def test_the_printed_tree_is_the_tree():

@@ -19,7 +19,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from softmoa.data.streams import View, behind, first_frame, mended
+from softmoa.data.streams import (
+    BREAKS_OFF,
+    HOLED,
+    View,
+    behind,
+    first_frame,
+    info_bytes,
+    mended,
+)
 from softmoa.data.values import InputError
 
 # Names that sounds go by, for folders, zips and tables: those of what is read below.
@@ -33,7 +41,6 @@ MAX_CHANNELS = 16
 LIVE = 2**31 - 2**16  # bytes; live streams claim more, near 2**31 and 2**32, for want of knowledge
 TOGETHER = 10  # blocks of a decoder that are handed on in one: a second, of some formats 0.2 s
 DAMAGED = "The file is damaged, and only the sound before the damage was used."
-BREAKS_OFF = "The file breaks off before its end, and what is there was used."
 LEFT_OUT = "A second part of the file cannot be read beside the first and was left out."
 
 
@@ -148,7 +155,7 @@ def _blocks(
     file: int, start: int, sound: soundfile.SoundFile, cut: bool, notes: list[str]
 ) -> Iterator[np.ndarray]:
     """A tenth of a second at a time, of the stream at `start` and of those behind it."""
-    form = sound.samplerate, sound.channels
+    form, holed = (sound.samplerate, sound.channels), False
     while True:
         got = 0
         try:
@@ -158,8 +165,11 @@ def _blocks(
         except soundfile.LibsndfileError:
             notes.append(DAMAGED)
             return
-        following, whole = behind(file, start)
-        cut = cut or not whole or _lacks(sound, got)
+        following, lacks = behind(file, start)
+        cut = cut or lacks == BREAKS_OFF or _lacks(sound, got)
+        # Encoders err by less than a tenth of a second in what they say of the length.
+        says = sound.format != "MP3" or info_bytes(file, start)
+        holed = holed or lacks == HOLED or (says and got < sound.frames - form[0] // 10)
         if following < 0:
             break
         try:
@@ -171,8 +181,8 @@ def _blocks(
         if not alike:
             notes.append(LEFT_OUT)
             break
-    if cut:
-        notes.append(BREAKS_OFF)
+    if cut or holed:
+        notes.append(BREAKS_OFF if cut else HOLED)
 
 
 def _lacks(sound: soundfile.SoundFile, got: int) -> bool:
@@ -261,11 +271,11 @@ def _by_libav(data: io.FileIO, held: ExitStack) -> Stream:
         except breaks:
             notes.append(DAMAGED)
             return
-        following, whole = behind(data.fileno(), 0)
+        following, lacking = behind(data.fileno(), 0)
         ogg = head[:4] == b"OggS"
         # The frames of AC-3 differ by 2 bytes at most; libav fills up what is missing of the last.
         torn = "ac3" in container.format.name and last + 2 < before
-        if lacks or torn or got / rate < promised - 0.2 or (ogg and not whole):
+        if lacks or torn or got / rate < promised - 0.2 or lacking:
             notes.append(BREAKS_OFF)
         # Of the links of Ogg and the parts of AVI it reads one after another.
         if following > 0 and not ogg and head[8:12] != b"AVI ":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import os
 import posixpath
@@ -18,9 +17,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
-from softmoa.data.decode import SUFFIXES, could_be_sound
+from softmoa.data.audio import load
+from softmoa.data.decode import SUFFIXES, AudioError, could_be_sound
 from softmoa.data.names import decoded, divided, fold_of, many, shown, split_of, words
 from softmoa.data.task import SPLITS, Row, TaskError
 from softmoa.data.values import of_cell
@@ -110,6 +111,12 @@ def _files(folder: Path) -> Iterator[Path]:
 def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
     """Folder after folder is a split, a fold, a wrapper, or else a class."""
     items = [(path.relative_to(folder).parts[:-1], Row(path, "")) for path in sounds]
+
+    def usable(top: str) -> bool:
+        """Whether it holds a sound that can be heard, and is no background noise."""
+        inside = (row.path for parts, row in items if parts[:1] == (top,))
+        return top.lower() != UNUSED and any(map(_can_be_heard, inside))
+
     remarks, depth = [], 0
     while True:
         inside: dict[str, set[str]] = defaultdict(set)
@@ -132,7 +139,11 @@ def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
             says = {top: {"group": fold, **rest} for top, fold in folds.items()}
             says |= {top: {"split": split} for top, split in splits.items()}
             beside, names = inside.keys() - says.keys(), "folds"
-        elif len(real := [top for top in inside if top.lower() != UNUSED]) == 1 and inside[real[0]]:
+        elif (
+            any(inside.values())
+            and len(real := list(islice(filter(usable, inside), 2))) == 1
+            and inside[real[0]]
+        ):
             says, beside, names = {real[0]: {}}, inside.keys() - real, real[0]
         else:
             break
@@ -166,6 +177,13 @@ def _by_folders(folder: Path, sounds: Sequence[Path]) -> Listing:
     if loose:
         remarks.append(f"Left out: {many(len(loose), 'sound')}, in no class folder.")
     return Listing(rows, [*_soundless(folder, sounds, depth + 1), *remarks], tuple(loose))
+
+
+def _can_be_heard(path: Path) -> bool:
+    try:
+        return bool(load(path, 1))
+    except AudioError:
+        return False
 
 
 def _soundless(folder: Path, sounds: Sequence[Path], depth: int) -> Iterator[str]:
@@ -267,7 +285,7 @@ def _read(path: Path, most: int, found: _Sounds) -> _Table | None:
             cells = ({str(k): str(v).strip() for k, v in line.items()} for line in lines)
         else:
             cells = _cells(text, is_sound)
-        rows = list(itertools.islice(cells, most + 1))
+        rows = list(islice(cells, most + 1))
     except TaskError:
         raise
     except (ValueError, csv.Error, AttributeError):
@@ -299,7 +317,7 @@ def _cells(text: str, is_sound: Callable[[str], bool]) -> Iterator[dict[str, str
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     columns = [cell.strip() for cell in next(lines, [])]
     if 0 < len(columns) <= 3 and is_sound(columns[0]):
-        lines = itertools.chain([columns], lines)
+        lines = chain([columns], lines)
         columns = ["path", "label", "split"][: len(columns)]
     for line in lines:
         cells = [of_cell(cell.strip()) for cell in line]

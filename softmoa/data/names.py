@@ -15,7 +15,7 @@ SPLIT_OF = {
     for split, words in {
         "train": "train training trn tr fit",
         "valid": "valid validation validate validating val dev devel development cv",
-        "test": "test testing tst tt eval evaluation evaluate holdout",
+        "test": "test testing tst tt te eval evaluation evaluate holdout",
     }.items()
     for word in words.split()
 }

@@ -9,7 +9,7 @@ from loading import refusal, spectral_peak
 from sounds import SOUNDFILE_FORMATS, noise, packets, tone, wav, write, write_libav
 
 from softmoa.data.audio import ANTIPHASE, SAMPLE_RATE, load
-from softmoa.data.decode import BREAKS_OFF, LEFT_OUT
+from softmoa.data.decode import BREAKS_OFF, DAMAGED, HOLED, LEFT_OUT
 
 MP3 = SOUNDFILE_FORMATS["mp3"]
 ID3 = b"ID3\3\0\0\0\0\0\x64"  # a tag of 100 bytes
@@ -58,15 +58,54 @@ def test_joined_files_are_read_to_the_end(tmp_path, form, between):
         assert spectral_peak(part) == pytest.approx(hz, abs=2)
 
 
+def without_length(path, samples) -> bytes:
+    """An MP3 that does not say how long it is."""
+    options = {"write_xing": "0", "id3v2_version": "0"}
+    with av.open(str(path), "w", format="mp3", options=options) as container:
+        container.mux(list(packets(container, samples[None], SAMPLE_RATE, "mono", "mp3")))
+    return path.read_bytes()
+
+
+def test_an_mp3_whose_first_frame_is_large_is_read_to_the_end(tmp_path):
+    """libsndfile guesses the length from that frame."""
+    samples = np.concatenate([noise(SAMPLE_RATE), tone(1000, seconds=8)])
+    content = write(tmp_path / "a", samples, **MP3).read_bytes()
+    (tmp_path / "a").write_bytes(content[content.find(content[:2], 4) :])  # but for the length
+    clip = load(tmp_path / "a")
+    assert clip.seconds == pytest.approx(9, abs=0.2) and clip.notes == ()
+
+
+@pytest.mark.parametrize(
+    "make", [without_length, lambda path, x: write(path, x, **MP3).read_bytes()]
+)
+@pytest.mark.parametrize("hole", [bytes(1200), b"", bytes(range(256)) * 12])
+def test_an_mp3_damaged_in_its_middle_is_noted(tmp_path, make, hole):
+    content = make(tmp_path / "a", noise(4 * SAMPLE_RATE, 0.2))
+    assert load(tmp_path / "a").notes == ()
+    half = len(content) // 2
+    (tmp_path / "a").write_bytes(content[:half] + hole + content[half + 1200 :])
+    [note] = load(tmp_path / "a").notes
+    assert note in (HOLED, DAMAGED, BREAKS_OFF)
+
+
+def test_an_ogg_with_a_damaged_page_is_noted(tmp_path):
+    content = bytearray(
+        write(tmp_path / "a", noise(4 * SAMPLE_RATE, 0.2), format="OGG").read_bytes()
+    )
+    content[len(content) // 2] ^= 255
+    (tmp_path / "a").write_bytes(content)
+    clip = load(tmp_path / "a")
+    assert clip.seconds < 3.9 and clip.notes == (HOLED,)
+
+
+KINDS = ["MP3", "WAV", "AIFF", "AU", "OGG", "FLAC", "CAF", "VOC", "W64"]
+
+
 @pytest.mark.parametrize("other", ["WAV", "FLAC", "AIFF", "OGG", "MP3"])
-@pytest.mark.parametrize("first", ["MP3", "MP3 without length", "WAV", "AIFF", "AU", "OGG"])
+@pytest.mark.parametrize("first", ["MP3 without length", *KINDS])
 def test_joined_files_of_two_kinds_are_read_to_the_end(tmp_path, first, other):
     if first == "MP3 without length":
-        options = {"write_xing": "0", "id3v2_version": "0"}
-        with av.open(str(tmp_path / "a"), "w", format="mp3", options=options) as container:
-            sound = tone(1000, seconds=2)[None]
-            container.mux(list(packets(container, sound, SAMPLE_RATE, "mono", "mp3")))
-        one = (tmp_path / "a").read_bytes()
+        one = without_length(tmp_path / "a", tone(1000, seconds=2))
     else:
         one = two_seconds(tmp_path / "a", 1000, format=first)
     (tmp_path / "a").write_bytes(one + two_seconds(tmp_path / "a", 500, format=other))
@@ -98,6 +137,28 @@ def test_what_libav_leaves_out_of_joined_files_is_noted(tmp_path, codec, form, s
     assert clip.notes == ((LEFT_OUT,) if seconds == 1 else ())
 
 
+@pytest.mark.parametrize("kinds", [("tta", "wav"), ("wav", "tta"), ("flac", "tta")])
+def test_a_second_kind_that_cannot_be_read_is_noted(tmp_path, kinds):
+    content = b""
+    for k, form in enumerate(kinds):
+        codec = {"wav": "pcm_s16le"}.get(form, form)
+        path = write_libav(tmp_path / str(k), tone(500)[None], SAMPLE_RATE, codec, form)
+        content += path.read_bytes()
+    path.write_bytes(content)
+    clip = load(path)
+    assert clip.seconds == 1 and clip.notes == (LEFT_OUT,)
+
+
+def test_what_a_flac_says_of_itself_is_no_second_file(tmp_path):
+    """Such as the header of the WAV that it was made of."""
+    content = two_seconds(tmp_path / "a", format="FLAC")
+    kept = b"riff" + wav(tone(500))
+    block = b"\2" + len(kept).to_bytes(3, "big") + kept  # behind the first, of 34 bytes
+    (tmp_path / "a").write_bytes(content[:42] + block + content[42:])
+    clip = load(tmp_path / "a")
+    assert clip.seconds == 2 and clip.notes == ()
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -116,10 +177,10 @@ def test_a_file_that_breaks_off_is_noted_in_every_format(tmp_path, form):
     assert cut.notes == (BREAKS_OFF,) and 1.1 < cut.seconds < 1.5
 
 
-@pytest.mark.parametrize("codec", ["ac3", "eac3"])
-def test_frames_that_break_off_are_noted(tmp_path, codec):
+@pytest.mark.parametrize(("codec", "form"), [("ac3", "ac3"), ("eac3", "eac3"), ("pcm_u8", "voc")])
+def test_what_libav_reads_and_breaks_off_is_noted(tmp_path, codec, form):
     samples = noise(2 * 44_100, 0.2)[None]
-    path = write_libav(tmp_path / "a", samples, 44_100, codec, codec)
+    path = write_libav(tmp_path / "a", samples, 44_100, codec, form)
     assert load(path).notes == ()
     path.write_bytes(path.read_bytes()[:-100])
     assert load(path).notes == (BREAKS_OFF,)

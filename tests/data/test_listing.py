@@ -63,7 +63,7 @@ def remarks(folder: Path) -> str:
             for name in ("TRAINING", "trn", "train_set", "1_train", "train-clean-100")
         ),
         *((name, "valid") for name in ("validation", "Val", "dev-set", "val_wavs")),
-        *((name, "test") for name in ("TEST", "tst", "eval", "Evaluation set")),
+        *((name, "test") for name in ("TEST", "tst", "TE", "eval", "Evaluation set")),
         *((name, "") for name in ("crow", "train horn", "train_station", "contest", "")),
     ],
 )
@@ -133,6 +133,13 @@ def test_a_folder_without_sounds_beside_the_only_one_is_no_class(tmp_path):
     said = remarks(tmp_path)
     assert "Left out: 3 files, no sound (LICENSE, README, take 1)." in said
     assert "The folder 'docs' holds no sound." in said and "readable" not in said
+
+
+def test_a_folder_of_damaged_sounds_beside_the_only_one_is_no_class(tmp_path):
+    texts = {"old_in_a_dot_wav": "RIFF", "old_in_b_dot_mp3": wav(np.zeros(0))}
+    tree(tmp_path, [f"birds/{name}" for name in CLASSES], **texts)
+    assert counts(tmp_path) == UNSPLIT
+    assert "The folder 'old' beside birds was not used." in remarks(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["{fold}/{label}", "{label}/{fold}"])

@@ -117,6 +117,8 @@ def form(config: ASTConfig) -> list[Condition]:
         Condition(f"{SOFT}, normalised", otherwise(normalize=True)),
         Condition(f"{SOFT}, sharper routing", replace(soft, departure="sharp")),
         Condition(f"{SOFT}, experts left out", replace(soft, departure="dropped")),
+        Condition(f"{SOFT}, router 10 × as fast", replace(soft, departure="fast router")),
+        Condition(f"{SOFT}, router 10 × as slow", replace(soft, departure="slow router")),
         Condition("p = 4", otherwise(slots=4)),
         Condition("n = 16", otherwise(experts=16)),
         Condition(MANY, otherwise(experts=64)),

@@ -8,10 +8,12 @@ encoder that carries the method, or if it is in OF_BASE the bare one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from softmoa.methods.adapters import ConvAdapter
 from softmoa.model.ast import AST, Block
@@ -19,6 +21,7 @@ from softmoa.model.moa import Experts, MoA, Slots, SoftRouter
 
 SHARPER = 4.0
 DROPPED = 0.1
+FASTER = 10.0
 
 
 class Again(nn.Module):
@@ -64,6 +67,21 @@ class DeadConvAdapter(ConvAdapter):
 
     def _convolve(self, rows: Tensor) -> Tensor:
         return rows
+
+
+class Times(nn.Module):
+    """A weight that is so many times what is stored of it: AdamW's steps are as many times longer,
+    as they do not know the weight's size."""
+
+    def __init__(self, times: float):
+        super().__init__()
+        self.times = times
+
+    def forward(self, stored: Tensor) -> Tensor:
+        return self.times * stored
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight / self.times
 
 
 def _blocks(model: AST) -> list[Block]:
@@ -147,6 +165,12 @@ def drop_experts(model: AST) -> None:
         mixture.experts.register_forward_hook(drop)
 
 
+def pace_router(times: float, model: AST) -> None:
+    """φ learns at so many times the rate of the experts."""
+    for mixture in _mixtures(model):
+        register_parametrization(mixture.router, "phi", Times(times))
+
+
 DEPARTURES: dict[str, Callable[[AST], None]] = {
     "twice": add_twice,
     "no positions": drop_positions,
@@ -156,5 +180,8 @@ DEPARTURES: dict[str, Callable[[AST], None]] = {
     "dead convolution": kill_convolution,
     "sharp": sharpen_routing,
     "dropped": drop_experts,
+    "fast router": partial(pace_router, FASTER),
+    "slow router": partial(pace_router, 1 / FASTER),
 }
 OF_BASE = ("no positions",)
+OF_TRAINING = ("dropped", "fast router", "slow router")  # trained weights answer as ours would

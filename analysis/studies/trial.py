@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis.studies.departures import DEPARTURES, OF_BASE
+from analysis.studies.departures import DEPARTURES, OF_BASE, OF_TRAINING
 from analysis.studies.engine import Result
 from softmoa.data import tasks
 from softmoa.data.tasks import LabelledFile, Task
@@ -157,7 +157,7 @@ class Trial:
         result["groups"] = list(board.plan.groups)
         if self.watched:
             result |= {"curve": curve} | balance_of(models[0], task.test)
-        if self.arm.departure:
+        if self.arm.departure not in ("", *OF_TRAINING):
             fresh = self.output_change(base, task, len(task.labels))
             trained = self.output_change(base, task, len(task.labels), state)
             result |= {"change_at_start": fresh, "change_trained": trained}

@@ -235,7 +235,6 @@ def progress(job: Job, board: Scoreboard) -> str:
     elif job.state == "failed":
         words = job.message
     elif job.over:
-        share = 1.0 if job.state == "finished" else share
         ended = f"{len(board.finished)} of {runs} runs"
         words = {
             "finished": f"Done: {ended} in {duration(time)}.",
@@ -253,6 +252,7 @@ def progress(job: Job, board: Scoreboard) -> str:
             spent = job.seconds - job.times[first]
             words += f", about {duration(spent * (1 - share) / share)} left"
     bar = f"<progress max='1' value='{share:.2f}' aria-label='Part done'></progress>"
+    bar *= job.state != "finished"
     return f"{bar}<p role='status'>{escape(words)}</p>"
 
 

@@ -303,6 +303,21 @@ def with_method(departure: str = "", **options) -> AST:
     return model
 
 
+@pytest.mark.parametrize(("departure", "times"), [("fast router", 10), ("slow router", 0.1)])
+def test_a_router_at_another_pace_begins_the_same_and_takes_other_steps(departure, times):
+    ours, theirs = with_method(), with_method(departure)
+    x = torch.randn(2, 10, 32)
+    torch.testing.assert_close(theirs.blocks[0](x), ours.blocks[0](x))
+    theirs.train()
+    moved = [theirs.blocks[0].beside_attn.router, theirs.blocks[0].beside_attn.experts]
+    before = [moved[0].phi.detach().clone(), moved[1].up.detach().clone()]
+    optimiser = torch.optim.AdamW(theirs.parameters(), lr=1e-3, weight_decay=0)
+    theirs.blocks[0](x).square().sum().backward()
+    optimiser.step()
+    phi, up = ((a - b).abs().median().item() for a, b in zip((moved[0].phi, moved[1].up), before))
+    assert (phi, up) == pytest.approx((times * 1e-3, 1e-3), rel=0.05)
+
+
 def test_added_twice_adds_the_mixture_after_the_ffn():
     ours, theirs = with_method(), with_method(departure="twice")
     x = torch.randn(2, 10, 32)

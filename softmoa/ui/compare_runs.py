@@ -67,8 +67,10 @@ class Runs:
         self.of_a_run = [
             self.matrix, self.worst, self.bundle, self.send, self.clip, self.heard
         ]  # fmt: skip
-        self.outputs = [self.after, self.run, self.rows, self.log, *self.of_a_run]
         self.files = [self.figures, self.everything]
+        self.outputs = [
+            self.after, self.run, self.rows, self.log, *self.files, *self.of_a_run
+        ]  # fmt: skip
         self.run.input(
             self.show_run, [job_id, self.run], self.of_a_run, trigger_mode="always_last", **PRIVATE
         )
@@ -90,6 +92,7 @@ class Runs:
             self.run: gr.Dropdown([run.run for run in board.finished], value=best),
             self.rows: _offered(job.folder / "results.csv"),
             self.log: _offered(job.folder / "events.jsonl"),
+            **dict.fromkeys(self.files, _offered(None)),  # those of the race before
             **self.show_run(job.id, best),
         }
 

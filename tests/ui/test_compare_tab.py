@@ -214,7 +214,7 @@ def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(new_p
     open_compare(page, ["Linear probe", "Full fine-tuning"], "all", 30, "Mandarin initials")
     page.locator("#turns input").uncheck()  # the probe is over before the other one begins
     page.locator("#start").click()
-    probe = page.locator("#results [role=row]", has_text=re.compile("^Linear"))
+    probe = page.locator("#results [role=row]", has_text=re.compile("Linear probe"))
     expect(probe).to_contain_text("1 of 1", timeout=LONG)
     page.reload()  # the address must survive what the page makes of it
     expect(probe).to_contain_text("1 of 1", timeout=LONG)

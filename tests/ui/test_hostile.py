@@ -388,7 +388,7 @@ def test_malformed_sounds_over_http(server, tmp_path):
 WRONG_KINDS = [None, -1, [], {"path": "../../etc/passwd"}, "x" * 10**5]
 OURS = {
     "pick_patch": 2, "explain": 1, "judge": 2, "brush": 1, "planted": 5, "draw": 4, "play": 2,
-    "follow_choice": 2, "classify": 3, "routing": 6, "compare": 5, "begin": 15, "describe": 13,
+    "follow_choice": 2, "classify": 3, "routing": 6, "compare": 5, "begin": 15, "estimating": 13,
     "turn": 4, "show_run": 2, "send_to_explore": 5, "suggest": 2, "open_saved": 4,
     "load_bundle": 2,
 }  # fmt: skip

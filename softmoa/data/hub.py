@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import huggingface_hub  # which loads on use what is asked of it
+import huggingface_hub as hf  # which loads on use what is asked of it
 from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]  (of httpx or httpx2: the client's own)
@@ -106,7 +106,7 @@ def listing(repository: Repository) -> list[str]:
     """Names of all files of a repository; raises HubError."""
     _check_reachable(repository)
     with one_sentence(repository):
-        return huggingface_hub.HfApi(constants.ENDPOINT).list_repo_files(**repository.of_client)
+        return hf.HfApi(constants.ENDPOINT).list_repo_files(**repository.of_client)
 
 
 def fetch(

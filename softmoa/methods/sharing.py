@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-import huggingface_hub  # which loads on use what is asked of it
+import huggingface_hub as hf  # which loads on use what is asked of it
 from huggingface_hub import constants
 from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -73,9 +73,9 @@ def push(
     if not hub.reachable():
         raise HubError("The Hub cannot be reached, so nothing was pushed.")
     text = str(card(info, repository.id, licence)).encode()
-    add = huggingface_hub.CommitOperationAdd
+    add = hf.CommitOperationAdd
     files = [add(FILE, str(path)), add("README.md", text)]
-    api = huggingface_hub.HfApi(constants.ENDPOINT, token=token)
+    api = hf.HfApi(constants.ENDPOINT, token=token)
     with one_sentence(repository):
         api.whoami()  # a token that the Hub does not know ends here
         _check_free(api, repository, private)
@@ -87,7 +87,7 @@ def push(
     return f"{constants.ENDPOINT}/{repository.id}"
 
 
-def _check_free(api: huggingface_hub.HfApi, repository: Repository, private: bool) -> None:
+def _check_free(api: hf.HfApi, repository: Repository, private: bool) -> None:
     """Raises HubError if the repository is there and not a bundle's, or public against the wish."""
     try:
         there = api.model_info(repository.id)

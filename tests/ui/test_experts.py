@@ -328,6 +328,24 @@ def test_a_new_sound_is_drawn_by_what_is_offered_though_the_page_lags(result):
         assert offered(which.offer(seen), controls, now) == ["causal", best, 2, 2, "zero"]
 
 
+@pytest.mark.parametrize("clip", ["rooster", "rain", "flute"])
+def test_where_no_expert_alone_matters_it_is_said_by_how_little(result, clip):
+    if clip != "flute":
+        result = classify(open_classifier("esc10-soft-moa"), EXAMPLES / f"{clip}.ogg")
+    seen, best = Attribution(result), int(result.logits.argmax())
+    changed = [
+        reclassify(result, {place: Intervention((expert,))}).probabilities[best]
+        for place in seen.places
+        for expert in range(seen.experts)
+    ]
+    most = 100 * (torch.stack(changed) - result.probabilities[best]).abs().max().item()
+    with gr.Blocks():
+        which = experts.WhichMatter(gr.State())
+    said = which.judge(seen, "causal", best, 0, 0, "zero")[which.title]
+    assert ("No expert alone matters" in said) == (most < 1)
+    assert most >= 1 or f"by {most:.2f} points at most" in said
+
+
 def noise_through(name: str) -> Attribution:
     noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0)).numpy() / 9
     return Attribution(classify(open_classifier(name), (16_000, noise)))

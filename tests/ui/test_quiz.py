@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from softmoa.lens.ablation import Intervention
 from softmoa.lens.classifier import open_classifier
-from softmoa.lens.classify import classify
+from softmoa.lens.classify import classify, reclassify
+from softmoa.lens.contribution import expert_norms
 from softmoa.model.weights import ASSETS
 from softmoa.ui.lesson import steps
 from softmoa.ui.lesson.quiz import loud_half, tokens_of_a_slot
@@ -25,6 +27,19 @@ def test_a_model_is_dealt_sounds_of_its_own_task():
     assert {name for name, _ in offered.choices} == set(of_ten) and offered.value in of_ten
     assert offer("esc10-soft-moa", "rain").value == offer("tags", "rain").value == "rain"
     assert steps.next_that_matters("esc10-soft-moa", "clock tick")[0] == "person sneeze"
+
+
+def test_the_loudest_expert_has_its_place_among_those_whose_removal_changes_the_logit():
+    result = classify(open_classifier("tags"), ASSETS / "examples" / "rooster.ogg")
+    best, changes, loudness = int(result.logits.argmax()), [], []
+    for record in result.records:
+        for expert in range(7):
+            changed = reclassify(result, {record.place: Intervention((expert,))})
+            changes.append(abs((changed.logits - result.logits)[best].item()))
+            loudness.append(expert_norms(record)[0, expert].item())
+    loudest = changes[int(np.argmax(loudness))]
+    rank = 1 + sum(change > loudest for change in changes)
+    assert f"number {rank} of 42 by what its removal" in steps.measure("tags", "rooster")[0]
 
 
 def rerouted(record, dispatch):

@@ -68,4 +68,4 @@ def test_every_repository_names_its_commit_and_licence():
     assert repositories
     for package in repositories:
         assert len(package.commit) == 40 and package.licence
-        assert package.under.endswith("/") or package.without
+        assert package.under or package.without

@@ -142,6 +142,7 @@ class Stage:
         self.progress = Figure(elem_id="progress")  # first, as it says what is raced
         self.verdict = gr.Markdown(question, container=True, elem_id="verdict")
         self.lanes = growing("lanes")
+        self.reasons = gr.Markdown(elem_id="reasons")
         with gr.Row():
             bare: dict[str, Any] = {"show_label": False, "container": False}
             values = ["accuracy", "loss"]
@@ -180,13 +181,16 @@ class Stage:
                     "work in the end, exp(entropy). One colour that takes over is collapse."
                 )
         self.drawn = [self.curves, self.costs, self.balance]
-        self.outputs = [self.verdict, self.progress, self.lanes, self.table, *self.drawn]
+        said = [self.verdict, self.reasons, self.progress]
+        self.outputs = [*said, self.lanes, self.table, *self.drawn]
 
     def words(self, job: Job, board: Scoreboard, over: bool) -> dict:
         """What may change at every look; before the verdict, what can come of the race at all."""
-        racing = f"### The race is on\n{outlook(board)}"
+        racing = f"### The race is on\n{outlook(board)}", ""
+        verdict, reasons = standings.verdict(board) if over else racing
         return {
-            self.verdict: standings.verdict(board) if over else racing,
+            self.verdict: verdict,
+            self.reasons: reasons,
             self.progress: progress(job, board),
             self.table: standings.table(board, over),
             self.lanes: growth(standings.lanes(board, over)),

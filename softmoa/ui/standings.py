@@ -54,11 +54,12 @@ def colours(board: Scoreboard) -> dict[str, str]:
     return found | {entry: next(free) for entry in entries if entry not in COLOUR}
 
 
-def verdict(board: Scoreboard) -> str:
-    """Markdown: who won by how much or that it is too close, the cost, what would decide it."""
+def verdict(board: Scoreboard) -> tuple[str, str]:
+    """Markdown: who won by how much or that it is too close; then what collapsed, what is as good
+    for less, and what would decide it."""
     plan, lead = board.plan, board.lead()
     if plan is None or lead is None:
-        return f"### {NO_VERDICT}"
+        return f"### {NO_VERDICT}", ""
     found, gap, half, seeds, same = lead
     best, second = found[:2]
     points = f"{100 * gap:.1f}" + f" ± {100 * half:.1f}" * math.isfinite(half) + " points"
@@ -77,13 +78,12 @@ def verdict(board: Scoreboard) -> str:
     else:
         head = f"Too close to call: {who} is {points} ahead of the next"
     part = best.trained_parameters / (plan.backbone_parameters or 1)
-    said = [
+    won = (
         f"### {above}{head}\n{title(best.method)}: **{best.test_accuracy:.1%}** of "
-        f"{len(plan.truth)} test clips, {best.seeds} × {duration(best.seconds)}, "
-        f"{best.trained_parameters:,} trained parameters ({part:.2%} of the backbone)."
-    ]
-    if words := collapse(board):
-        said.append(words)
+        f"{len(plan.truth)} test clips, {best.trained_parameters:,} trained parameters "
+        f"({part:.2%} of the backbone), {duration(best.seconds)} for a run."
+    )
+    said = [words] if (words := collapse(board)) else []
     cheap = min(tied, key=lambda row: (row.trained_parameters, row.seconds))
     if gain <= luck < math.inf:
         said.append(f"Cheapest that is not clearly worse: {probe}, 0 parameters.")
@@ -96,14 +96,14 @@ def verdict(board: Scoreboard) -> str:
         if second.test_accuracy >= scoreboard.SATURATED:
             needed = "a harder task; nearly every clip is right already"
         elif seeds < 3:
-            needed = "three seeds, under *More settings*"
+            needed = "three seeds, under More settings"
         elif times <= 20:
             needed = f"about {times} times as many test clips or seeds"
         else:
             needed = "nothing in reach; take the cheapest"
         said.append(f"**What would decide it:** {needed}.")
     said.append(f"*{scoreboard.conclusion(board)}*")
-    return "  \n".join(said)
+    return won, "  \n".join(said)
 
 
 def collapse(board: Scoreboard) -> str:

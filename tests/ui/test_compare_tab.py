@@ -171,7 +171,7 @@ def test_a_race_from_start_to_explore(new_page, page_of_file, tmp_path):
     assert all(40 < float(row[2].partition("%")[0]) <= 100 for row in table)  # chance is 25 %
     assert ["Soft-MoA", "133,758 (1.2%)"] in [[row[0], row[3]] for row in table]
     expect(page.locator("#verdict")).to_contain_text(re.compile("clear|ahead"))
-    expect(page.locator("#verdict")).to_contain_text("What would decide it")
+    expect(page.locator("#reasons")).to_contain_text("What would decide it")
     choose_run(page, "Soft-MoA")
     expect(page.locator("#worst-clip")).to_be_visible()
     [matrix] = chart(page, "confusion")

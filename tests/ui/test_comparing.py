@@ -71,7 +71,7 @@ def test_a_router_collapses_in_the_second_recording(folder):
     for run, layers in idle.items():
         if run.startswith("Top-k"):
             assert max(layers) <= 1 if "loss" in run else min(layers) >= 5, run
-    assert "work: Top-k MoA, experts 16 (4.3 of 16). Not: Soft" in standings.verdict(board)
+    assert "work: Top-k MoA, experts 16 (4.3 of 16). Not: Soft" in standings.verdict(board)[1]
 
 
 def test_a_run_with_experts_to_see_is_chosen_first(folder):

@@ -59,8 +59,8 @@ CLOSE, SEEDS = "Too close to call", "decide it:** three seeds"
     ],
 )
 def test_the_verdict_and_what_would_decide_it(accuracy, head, decides):
-    said = standings.verdict(raced(200, **accuracy))
-    assert head in said and "of the backbone" in said
+    won, said = standings.verdict(raced(200, **accuracy))
+    assert head in won and "of the backbone" in won
     assert decides in said if decides else "decide" not in said
     assert ("worse: Linear probe, 0 parameters, " in said) == (CLOSE in head)
 
@@ -70,32 +70,32 @@ def test_the_verdict_says_first_that_the_probe_is_beaten():
     for right, said in ((100, "Soft-MoA is 40.0 ± "), (179, "Too close")):
         answers = tuple(t if k < right else 1 - t for k, t in enumerate(board.plan.truth))
         board.add(ProbeScored(0, "test", right / 200, answers, (0.5,) * 200))
-        assert standings.verdict(board).startswith(f"### {said}")
+        assert standings.verdict(board)[0].startswith(f"### {said}")
 
 
 def test_a_linear_run_is_not_taken_for_the_probe_it_began_with():
     board = raced(200, linear=(0.6,), soft_moa=(0.6,))
     answers = tuple(t if k < 100 else 1 - t for k, t in enumerate(board.plan.truth))
     board.add(ProbeScored(0, "test", 0.5, answers, (0.5,) * 200))
-    assert "above the linear probe before training (50.0%)" in standings.verdict(board)
+    assert "above the linear probe before training (50.0%)" in standings.verdict(board)[1]
 
 
 def test_the_verdict_says_who_collapsed():
     board = raced(200, soft_moa=(0.9,), topk_moa=(0.8,))
-    assert "Collapsed" not in standings.verdict(board)
+    assert "Collapsed" not in standings.verdict(board)[1]
     board.add(RouterBalance("a", "topk-moa", 0, 8, ((0.97, 0.01, 0.01, 0.01), (1, 0, 0, 0))))
     board.add(RouterBalance("b", "soft-moa", 0, 8, ((0.25,) * 4, (0.5, 0.5, 0, 0))))
     said = "at work: Top-k MoA (1.1 of 4). Not: Soft-MoA (3.0 of 4)."
-    assert said in standings.verdict(board)
+    assert said in standings.verdict(board)[1]
 
 
 def test_the_verdict_names_what_is_as_good_for_less():
     board = raced(200, bitfit=(0.7,), linear=(0.5,), soft_moa=(0.71,))
-    assert "not clearly worse: BitFit, 0 parameters, " in standings.verdict(board)
+    assert "not clearly worse: BitFit, 0 parameters, " in standings.verdict(board)[1]
     for right, said in ((100, "BitFit"), (139, "the linear probe before training, 0 parameters.")):
         answers = tuple(t if k < right else 1 - t for k, t in enumerate(board.plan.truth))
         board.add(ProbeScored(0, "test", right / 200, answers, (0.5,) * 200))
-        assert f"not clearly worse: {said}" in standings.verdict(board)
+        assert f"not clearly worse: {said}" in standings.verdict(board)[1]
 
 
 def test_the_probe_has_a_row_that_is_never_ranked():

@@ -132,7 +132,7 @@ class Collection:
             row.path.rename(free)
             moved.append(replace(row, path=free))
         everything, copies = own.without_unusable((*self.rows, *moved))
-        for row in set(moved).difference(everything):
+        for row in {*self.rows, *moved}.difference(everything):
             row.path.unlink()
         said = tuple(dict.fromkeys((*self.remarks, *remarks, *copies)))
         return replace(self, labels=labels, rows=tuple(everything), remarks=said)

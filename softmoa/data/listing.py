@@ -365,7 +365,7 @@ def _by_tables(tables: Sequence[_Table], found: _Sounds, by_folder: Listing) -> 
         if not (label or split or fold or group or by_folder.rows) and len(table.columns) == 2:
             label = next(name for name in table.columns if name != table.clips)
         numbers = [cell for cells in table.rows if (cell := cells.get(split, ""))]
-        if split and not fold and all(cell.isdecimal() or fold_of(cell) for cell in numbers):
+        if numbers and not fold and all(cell.isdecimal() or fold_of(cell) for cell in numbers):
             split, fold = "", split  # an official split into folds
         group = fold or group
         used = table.clips, label, split, group

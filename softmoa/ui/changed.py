@@ -49,9 +49,9 @@ class Changed:
     def follow(self, result: gr.State, explain: Any) -> None:
         """Do what is asked of a box that was brushed in the first stage, which shows `result`."""
         outputs = [self.first, self.stage, self.result]
-        self.first.brush(self.brush, result, outputs, trigger_mode="always_last", **ON_MODEL)
+        self.first.brush(self.brush, result, outputs, trigger_mode="multiple", **ON_MODEL)
         self.first.change(None, self.first, self.stage, js="value => value", **QUIET)
-        self.stage.explain(explain, self.result, self.stage, **ON_MODEL)
+        self.stage.explain(explain, self.result, self.stage, trigger_mode="multiple", **ON_MODEL)
 
     def nothing(self) -> dict:
         return {self.stage: gr.HTML(clip=None), self.result: None}

@@ -27,9 +27,9 @@ NO_TAKES = "No takes yet."
 DRAWN = 20.0  # seconds in which the page has fetched a take for its waveform
 READY = ("guitar", "organ", "flute")
 HELP = """\
-Silence before and after a take is cut off. Takes stay on this server until you delete them, or for
-{limits.upload_minutes} minutes after the last one. A page that is loaded again begins without them:
-download them before.
+Of a take the first 10 s are used, without the silence before and after. Takes stay on this server
+until you delete them, or for {limits.upload_minutes} minutes after the last one. A page that is
+loaded again begins without them: download them before.
 
 A zip has a folder for each class, or a table `path,label[,split][,group]` beside the sounds: up to
 {limits.clips} clips, {limits.classes} classes and {limits.upload_mb:g} MB. Clips of one group, such
@@ -144,7 +144,10 @@ class Sounds:
         return {
             self.mine: mine,
             self.label: gr.Radio(list(now.labels), value=label),
-            self.gallery: [(spectrogram(row.path), name) for row, name in takes(now)],
+            # A take may go while the others are drawn.
+            self.gallery: [
+                (spectrogram(row.path), name) for row, name in takes(now) if row.path.exists()
+            ],
             self.chosen: chosen,
             self.named: gr.Column(visible=bool(now.labels)),
             self.one: gr.Column(visible=chosen is not None),
@@ -195,7 +198,7 @@ class Sounds:
             return self._refused(mine, error)
         finally:
             _delete_upload(path)
-        clips = after.rows[len(now.rows) :]
+        clips = set(after.rows).difference(now.rows)
         classes = len({row.label for row in clips})
         added = f"Added {len(clips)} clips of {classes} classes."
         return {self.mine: mine, self.status: f"{says} {added}".strip()}

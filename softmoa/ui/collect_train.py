@@ -80,7 +80,7 @@ class Training:
         trained.success(next_of, [mine, self.use], self.next, **ON_MODEL | progress_on(self.next))
         self.stop.click(stop, self.job_id, None, queue=False, **QUIET)
         self.race.click(raced.race, raced.own_tasks, raced.raced, **QUIET)
-        for event in (test.change, self.use.input):
+        for event in (test.change, self.use.change):
             event(name_sound, [self.use, test], answer, **ON_MODEL | progress_on(answer))
         self.use.change(bundle_file, self.use, self.home, **QUIET)
 
@@ -159,13 +159,16 @@ def comparison() -> Comparison:
 
 
 def next_of(mine: Current, key: str | None) -> str:
-    """Which take to record next; nothing if the takes went meanwhile."""
+    """Which take to record next; nothing if the takes are others by now."""
     bundle = comparing.bundle_of_key(key or "")
     if bundle is None or mine.now is None or mine.now.swept:
         return ""
     names = {row.path: name for row, name in takes(mine.now)}
-    task = mine.now.build().task
-    return take_next(bundle, task, {f.path: names.get(f.path, f.path.name) for f in task.files})
+    try:
+        task = mine.now.build().task
+        return take_next(bundle, task, {f.path: names.get(f.path, f.path.name) for f in task.files})
+    except InputError:  # not those that it was trained on
+        return ""
 
 
 def stop(job_id: str) -> None:

@@ -120,7 +120,7 @@ class Compare:
 
     async def first_look(self, linked: str, view: dict[str, str]) -> AsyncIterator[dict]:
         """The recorded comparison, where the page's address names none."""
-        if linked:
+        if comparing.find(linked):
             yield {self.start: gr.skip()}
             return
         job = comparing.example()
@@ -210,7 +210,7 @@ class Stage:
         """Other axes, for now and for the watch that goes on."""
         view |= dict(zip(self.choices, chosen, strict=True))
         if (job := comparing.find(job_id)) is None:
-            return {}
+            return gr.skip()
         return self.figures(Scoreboard().add_all(list(job.events)), view)
 
 

@@ -155,7 +155,7 @@ class Runs:
     def make_files(self, job_id: str) -> dict:
         """A page of figures and a zip of everything, made once for all who look."""
         job = comparing.find(job_id)
-        if job is None or not job.over:
+        if job is None or not job.over or not job.folder.is_dir():  # stopped before its turn
             return dict.fromkeys(self.files, _offered(None))
         return {button: _offered(p) for button, p in zip(self.files, files(job), strict=True)}
 

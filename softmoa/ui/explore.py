@@ -131,9 +131,11 @@ class Explored:
         self.over_time.follow(self.run, self.result, self.sound)
         flow.follow(self.run, self.result)
         shown = [self.result, self.stage]
-        self.stage.pick(self.pick_patch, shown, [self.place, self.patch], **QUIET)
-        self.stage.explain(explain, self.result, self.stage, **ON_MODEL)
-        self.stage.judge(judge, shown, self.stage, **ON_MODEL)
+        # "once" drops a press, and "always_last" sends the first one's event data again.
+        every: dict[str, Any] = {"trigger_mode": "multiple"}
+        self.stage.pick(self.pick_patch, shown, [self.place, self.patch], **QUIET | every)
+        self.stage.explain(explain, self.result, self.stage, **ON_MODEL | every)
+        self.stage.judge(judge, shown, self.stage, **ON_MODEL | every)
         self.stage.zip(refuse_zip, **QUIET)
         self.changed.follow(self.result, explain)
         files = {"png": "Figure (PNG)", "csv": "All weights (CSV)", "json": "Everything (JSON)"}

@@ -5,7 +5,8 @@ const draw = () => {
   if (!window.Plotly) return setTimeout(draw, 100);
   if (!props.value?.data) return;
   const {data, layout, config} = JSON.parse(JSON.stringify(props.value)); // plotly changes its own
-  if (place.clientWidth < 500) layout.showlegend = false;  // a phone has no room for one
+  // A phone has no room for one. In a tab that is hidden the figure has no width.
+  if ((place.clientWidth || innerWidth) < 500) layout.showlegend = false;
   window.Plotly.react(place, data, layout, {...config, responsive: true});
 };
 watch('value', draw);

@@ -33,7 +33,7 @@ App = Callable[[Scope, Callable[..., Awaitable], Callable[..., Awaitable]], Awai
 
 HOSTS = "SOFTMOA_HOSTS"  # further names of this server, separated by commas
 _UNNEEDED = re.compile(
-    r"(/gradio_api)?/(process_recording|proxy=.*|login|logout|token|user|deep_link|dev/.*|runs"
+    r"(/gradio_api)?/(process_recording|proxy=.*|login|token|user|deep_link|dev/.*|runs"
     r"|run-history/.*|monitoring.*|profiling/.*|(undo-)?vibe-.*|custom_component/.*"
     r"|component_server|pwa_icon.*|stream/.*/playlist.*)/?"
 )
@@ -261,6 +261,7 @@ def address(scope: Scope) -> bytes:
             found = ipaddress.ip_address(word.strip())
         except ValueError:
             continue
+        found = getattr(found, "ipv4_mapped", None) or found  # as some proxies write it
         if found.is_global:
             return found.packed[:8]
     return b""

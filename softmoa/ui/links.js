@@ -1,7 +1,8 @@
 // One step of the view in the address: a function of the components of all tabs, in the order of
 // `tabs`. tabs: name -> keys of its components. tab: the one that was
-// selected. opened: the page has done what the link asks. copied: words on the button.
-({tabs, tab, opened, copied}) => async (...values) => {
+// selected. opened: the page has done what the link asks. copy and copied: words
+// on the button, before and after.
+({tabs, tab, opened, copy, copied}) => async (...values) => {
   const asked = new URLSearchParams(location.search);
   if (opened) window.softmoaLinkOpened = true;
   if (opened && asked.get('present') === '1') document.documentElement.classList.add('present');
@@ -33,7 +34,7 @@
     document.execCommand('copy');
     box.remove();
   }
-  const button = document.querySelector('#copy-link'), before = button.textContent;
+  const button = document.querySelector('#copy-link');
   button.textContent = copied;
-  setTimeout(() => { button.textContent = before; }, 1500);
+  setTimeout(() => { button.textContent = copy; }, 1500);
 }

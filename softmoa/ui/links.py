@@ -87,7 +87,7 @@ def wire(demo: gr.Blocks, tabs: gr.Tabs, linked: list[Linked], copy: gr.Button) 
     gr.on(changes, None, components, None, js=script(), **QUIET)
     for one in linked:
         one.tab.select(None, components, None, js=script(tab=one.name), **QUIET)
-    copy.click(None, components, None, js=script(copied=COPIED), **QUIET)
+    copy.click(None, components, None, js=script(copy=COPY, copied=COPIED), **QUIET)
 
     def read(request: gr.Request) -> tuple[Query, Linked]:
         query = Query({key: str(value)[:200] for key, value in request.query_params.items()})

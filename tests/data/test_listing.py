@@ -237,6 +237,14 @@ def test_numbers_in_a_column_of_splits_are_folds(tmp_path, cell):
         assert {(row.split, row.group) for row in found} == {("", "0"), ("", "1"), ("", "2")}
 
 
+def test_an_empty_column_of_splits_hides_no_groups(tmp_path):
+    rows = [f"{clip},{label_of(clip)},,{k % 4}" for k, clip in enumerate(CLIPS)]
+    tree(tmp_path, CLIPS, list_dot_csv="\n".join(["path,label,split,group", *rows]))
+    with own.listed(tmp_path) as (found, _):
+        assert {(row.split, row.group) for row in found} == {("", str(k)) for k in range(4)}
+    assert "not used" not in remarks(tmp_path)
+
+
 @pytest.mark.parametrize("end", ["\r", "\r\n"])
 def test_tables_of_other_systems_after_an_empty_line(tmp_path, end):
     rows = [f"{clip},{label_of(clip)}" for clip in CLIPS]

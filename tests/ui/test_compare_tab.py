@@ -207,8 +207,7 @@ def test_a_race_from_start_to_explore(new_page, page_of_file, tmp_path):
 def test_a_reload_a_second_visitor_and_a_stop_that_keeps_what_was_finished(new_page, go, problems):
     page = new_page
     # As long as can be asked for: a busy browser needs its time, and a stop ends it anyway.
-    other = go("")
-    other.wait_for_selector("#examples button")
+    other = go(f"?tab=compare&run={'A' * 12}")  # of a comparison that is no longer kept
     open_compare(other, ["Linear probe"])
     expect(other.locator("#progress")).to_contain_text("Done: 35 of 35", timeout=LONG)
     open_compare(page, ["Linear probe", "Full fine-tuning"], "all", 30, "Mandarin initials")

@@ -404,7 +404,7 @@ for (const type of ['drop', 'change'])  // gradio would answer a zip with a list
 watch('heard', () => {
   if (!props.heard) return;
   Object.assign(own, {src: props.heard.sound, currentTime: props.heard.from});
-  own.play();
+  own.play().catch(() => {});  // paused again before it began
 });
 watch('truth', () => {
   if (!props.truth) return;

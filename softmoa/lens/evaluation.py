@@ -1,4 +1,4 @@
-"""How often a trained bundle is right on labelled sounds, classified as every front door does it.
+"""How often a trained bundle is right on labelled sounds, of each the loudest part.
 
 clips = [(Path("bark1.wav"), "dog"), (Path("rain.flac"), "rain")]
 heard = list(evaluate(classifier, clips))

@@ -77,9 +77,11 @@ def faithfulness(
 
 
 def covered(marked: Tensor, grid: PatchGrid, frames: int) -> Tensor:
-    """The places (frames, mels) that marked patches (bands, columns) cover."""
+    """The places (frames, mels) of marked patches (bands, columns): of each a cell one stride wide
+    in its middle, as the page draws it, so that so many patches always cover the same area."""
     places = torch.zeros(frames, grid.mels, dtype=torch.bool)
+    left, bottom = (grid.patch - grid.stride_time) // 2, (grid.patch - grid.stride_frequency) // 2
     for band, column in marked.nonzero().tolist():
-        start, low = column * grid.stride_time, band * grid.stride_frequency
-        places[start : start + grid.patch, low : low + grid.patch] = True
+        start, low = left + column * grid.stride_time, bottom + band * grid.stride_frequency
+        places[start : start + grid.stride_time, low : low + grid.stride_frequency] = True
     return places

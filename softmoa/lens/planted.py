@@ -70,7 +70,8 @@ def plant(
     rise = log_mel(mixed, front_end) - log_mel(host, front_end)
     stride = grid.stride_frequency, grid.stride_time
     patches = F.avg_pool2d(rise.T[None, None], grid.patch, stride, ceil_mode=True)
-    decibels = patches[0, 0] * 2 * front_end.std * 10 / math.log(10)
+    patches = patches[0, 0, : grid.bands, : grid.columns]  # rounded up along frequency, too
+    decibels = patches * 2 * front_end.std * 10 / math.log(10)
     return Planted(host, mixed, decibels > RISE)
 
 

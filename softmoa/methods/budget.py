@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from softmoa.methods import METHODS, attach, trained_parameters
@@ -46,11 +47,15 @@ def matched_options(config: ASTConfig, method: str, parameters: int, options: An
 
 
 def _solved(config: ASTConfig, method: str, parameters: int, options: Any) -> Any:
-    """The first size solved for; the number of weights is linear in it."""
+    """The size that comes closest, by the first of the method's. The number of weights is a
+    polynomial of it, of second degree for a convolution, so that three sizes tell all."""
     name = METHODS[method].sizes[0]
 
     def sized(size: int) -> Any:
         return replace(options, **{name: config.width / size if name == "reduction" else size})
 
-    one, two = (parameters_of(config, method, sized(size)) for size in (1, 2))
-    return sized(max(1, 1 + round((parameters - one) / (two - one))))
+    counts = [parameters_of(config, method, sized(size)) for size in (1, 2, 3)]
+    course = np.polyfit((1, 2, 3), counts, 2)
+    course[2] -= parameters
+    sizes = np.roots(np.where(np.abs(course) < 1e-6 * counts[0], 0, course)).real
+    return sized(max(1, round(sizes.max(initial=1))))

@@ -44,10 +44,11 @@ def autocast(model: nn.Module, precision: Precision) -> torch.autocast:
 
 def stored_in_bf16(model: Model) -> Model:
     """A copy whose projections are kept in bfloat16, for `autocast`, which else casts them anew
-    at every pass. What `model` learns afterwards does not reach the copy."""
+    at every pass. What these learn afterwards does not reach the copy."""
     memo = {id(w): w for w in model.parameters()}  # share what is not cast
     twin = copy.deepcopy(model, memo)
     for module in twin.modules():
+        module._forward_hooks.clear()  # of a thread that looks inside the model just now
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             for name, weight in list(module.named_parameters(recurse=False)):
                 frozen = nn.Parameter(weight.detach().bfloat16(), requires_grad=False)

@@ -320,7 +320,7 @@ def hub_state(state: dict[str, Tensor], bands: int) -> dict[str, Tensor]:
         short = key.removeprefix("audio_spectrogram_transformer.")
         if short == "embeddings.position_embeddings":
             _, tokens, _ = value.shape if value.ndim == 3 else (0, 0, 0)
-            if len(value) != 1 or tokens < 3 or (tokens - 2) % bands:
+            if value.shape[:1] != (1,) or tokens < 3 or (tokens - 2) % bands:
                 raise WeightsError("The position embeddings of this checkpoint form no grid.")
             ours["pos_special"], grid = value[0, :2], value[0, 2:]
             ours["pos_grid"] = grid.unflatten(0, (bands, -1))

@@ -211,6 +211,7 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
         axis = "" if row == 1 else row  # as plotly numbers them
         kept = np.unique(np.linspace(0, len(course) - 1, MOST_STEPS).round().astype(int))
         share = np.array([course[k][1][:MOST_MIXTURES] for k in kept])  # (steps, mixtures, experts)
+        working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
         rest = share[..., MOST_EXPERTS - 1 :].sum(axis=-1, keepdims=True)
         if share.shape[2] > MOST_EXPERTS:
             share = np.concatenate([share[..., : MOST_EXPERTS - 1], rest], axis=-1)
@@ -231,7 +232,6 @@ def balance(shares: Mapping[str, Sequence[tuple[int, Sequence[Sequence[float]]]]
              "yref": f"y{axis} domain", "line": {"width": 4, "color": QUIET}}
             for layer in layers[1:]
         ]  # fmt: skip
-        working = np.exp(-xlogy(share[-1], share[-1]).sum(axis=-1))
         picture.update_xaxes(
             tickvals=(layers + 0.5).tolist(),
             ticktext=[f"layer {k + 1}<br>{n:.1f}" for k, n in enumerate(working)],

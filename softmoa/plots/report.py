@@ -9,7 +9,6 @@ from textwrap import fill
 
 import numpy as np
 
-from softmoa.data.audio import AUDIOSET_STD
 from softmoa.plots.style import TEXT, expert_colour, mel_ticks
 
 
@@ -25,13 +24,14 @@ def report_png(
     layers: Sequence[str],
     heading: str,
     details: str = "",
+    std: float,
     dpi: int = 150,
 ) -> bytes:
     """PNG of the log-mel, the maps of all experts of a layer, and bars of their contributions.
 
     mel: (frames, mels), 100 frames a second. maps: (k, bands, columns), lowest band first, named by
     `titles`. cells: size of a patch, stride along time and along frequency, in frames and bins.
-    contribution: (layers, n). overall: (n,).
+    contribution: (layers, n). overall: (n,). std: by which the log-mel was divided, twice.
     """
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
     from matplotlib.figure import Figure  # slow to import
@@ -45,7 +45,7 @@ def report_png(
     page.suptitle(fill(heading, 80), fontweight="bold", fontsize=13, **TEXT)
     sound, experts, bars = page.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
 
-    level = 20 * AUDIOSET_STD / np.log(10) * (mel.T - mel.max())  # dB of the normalised log
+    level = 20 * std / np.log(10) * (mel.T - mel.max())  # dB of the normalised log
     picture = {"aspect": "auto", "origin": "lower", "extent": (0, whole, 0, len(mel.T)),
                "vmin": max(level.min(), -80.0) or -1.0, "vmax": 0}  # fmt: skip
     places, names = mel_ticks(len(mel.T))

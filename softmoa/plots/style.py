@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
-import librosa
 import numpy as np
 import plotly.graph_objects as go
 
 from softmoa.data.audio import AUDIOSET_STD
+from softmoa.lens.contribution import mel_edges
 
 # Okabe and Ito's colours, safe for colour-blind readers, neighbours unlike in lightness. From the
 # ninth expert on they repeat, and the labels tell them apart.
@@ -63,8 +63,7 @@ def figure(height: int = 320, **layout) -> go.Figure:
 
 def mel_ticks(mels: int = 128) -> tuple[list[float], list[str]]:
     """Places on an axis of mel bins, 0 to `mels`, and their labels in Hz."""
-    centres = librosa.mel_frequencies(mels, fmin=20, fmax=8000, htk=True)
-    places = np.interp(HERTZ, centres, np.arange(mels) + 0.5)
+    places = np.interp(HERTZ, mel_edges(mels), np.arange(mels + 1))
     return places.tolist(), [f"{h / 1000:g} kHz" if h >= 1000 else f"{h} Hz" for h in HERTZ]
 
 

@@ -83,7 +83,8 @@ def estimate(base: Loaded, task: Task, comparison: Comparison) -> Estimate:
     costs, times = [], len(comparison.seeds) * len(comparison.folds)
     for entry, choice in comparison.entries.items():
         # Costs the same at any rate.
-        pace = _pace(base, replace(choice, learning_rate=1e-6), frames, len(task.labels))
+        alike = replace(choice, learning_rate=1e-6)
+        pace = _pace(base, alike, frames, len(task.labels), options.checkpointed)
         size = parameters_of(base.model.config, choice.method, choice.options)
         seconds = run_seconds(pace, options, clips, valid, test)
         memory = pace.fixed_mb + min(options.batch, clips) * pace.clip_mb
@@ -138,13 +139,15 @@ def _forward(base: Loaded, frames: int) -> float:
 
 
 @lru_cache(maxsize=500)
-def _pace(base: Loaded, choice: Choice, frames: int, classes: int) -> Pace:
+def _pace(base: Loaded, choice: Choice, frames: int, classes: int, checkpointed: bool) -> Pace:
     model, count = fine_tuned(base, choice, classes), probed(base)
     trainee = trainee_of(model)
     of_features = torch.zeros(1, base.model.config.width)
     clip = _noise(frames, base) if trainee is model else of_features
     examples = [(clip, k % classes) for k in range(count)]
-    options = TrainingOptions(epochs=2, batch=count, mask_frames=0, mask_mels=0)
+    options = TrainingOptions(
+        epochs=2, batch=count, mask_frames=0, mask_mels=0, checkpointed=checkpointed
+    )
     train, check, clock, memory = math.inf, math.inf, 0.0, 0.0
     with _measuring:
         for event in fit(trainee, examples, examples, options):

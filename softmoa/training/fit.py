@@ -238,7 +238,7 @@ def fit(
                     optimizer.step()
                     losses.append(torch.stack([loss, cross_entropy]).detach())
                     step, measured = step + 1, True
-                    if len(losses) == every or step in (1, steps):
+                    if len(losses) == every or step == steps or math.isnan(value):
                         known = torch.stack(losses).cpu()
                         bad = (~known[:, 0].isfinite()).nonzero()
                         value = known[-1, 1].item()

@@ -33,7 +33,7 @@ class Choice:
     learning_rate: Rate
 
     @classmethod
-    def of(cls, method: str, rate: float = 0, **options: Any) -> Choice:
+    def of(cls, method: str, rate: float = 0, /, **options: Any) -> Choice:
         """A method with default options but for those given, at `rate` times its paper's rate; 0:
         at its rate for short runs."""
         row = METHODS[method]

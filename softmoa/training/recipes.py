@@ -16,7 +16,7 @@ Start = Literal["probe", "cold"]
 class Recipe:
     """clip_seconds: what is used of a clip, the loudest part of a longer one. short_rate: each
     method's rate for short runs, else that of its paper. start: the head of every run begins at the
-    linear probe, or cold, at random.
+    linear probe, or cold, at zero.
     """
 
     training: TrainingOptions
@@ -27,8 +27,9 @@ class Recipe:
 
 SHORT = Recipe(TrainingOptions(), short_rate=True, start="probe")
 
-# The recipe of arXiv 2402.00828 and 2312.03694: AdamW, cosine to zero, a random head, and the
-# lengths (500, 400, 100 and 400 frames), batches, epochs and SpecAugment of each dataset.
+# The recipe of arXiv 2402.00828 and 2312.03694, but for the head, which starts at random there and
+# at zero here: AdamW, cosine to zero, and the lengths (500, 400, 100 and 400 frames), batches,
+# epochs and SpecAugment of each dataset.
 ESC = Recipe(PAPER, clip_seconds=5.0)
 _SPEECH = replace(PAPER, epochs=75, mask_mels=0, mask_frames=0)
 OF_PAPER = {

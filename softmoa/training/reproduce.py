@@ -8,6 +8,7 @@ folder holds a result; the same command goes on where it was stopped. Several pr
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -119,12 +120,23 @@ class Cell:
 
     @property
     def result(self) -> dict[str, str] | None:
-        """Its row of results.csv, if it is over."""
+        """Its row of results.csv, if it is over. Raises TaskError if it was by another recipe."""
         try:
+            with (self.folder / "events.jsonl").open(encoding="utf-8") as log:
+                plan = json.loads(log.readline())
             with (self.folder / "results.csv").open(newline="") as table:
-                return next(csv.DictReader(table), None)
-        except OSError:
+                row = next(csv.DictReader(table), None)
+        except (OSError, ValueError):
             return None
+        ours = self.comparison
+        if row and (plan["training"]["epochs"], plan["shots"]) != (
+            ours.training.epochs,
+            ours.shots,
+        ):
+            raise TaskError(
+                f"{self.folder} holds a run of other epochs or shots; name another --out."
+            )
+        return row
 
     def events(self) -> Iterator[ComparisonEvent]:
         inputs = _inputs(self.backbone, self.benchmark, self.test)

@@ -69,13 +69,14 @@ class Miss:
 
 class Lead(NamedTuple):
     """How far the best method is ahead of the second. rows: of all methods, the best first. gap,
-    half, seeds: see `Scoreboard.gap`. same: see `Scoreboard.same_answers`."""
+    half, seeds: see `Scoreboard.gap`. same: see `Scoreboard.same_answers`. clips: tested by all."""
 
     rows: list[MethodResult]
     gap: float
     half: float
     seeds: int
     same: bool
+    clips: int
 
     @property
     def clear(self) -> bool:
@@ -215,12 +216,18 @@ class Scoreboard:
         return float(apart.mean()), half, len(seeds)
 
     def lead(self) -> Lead | None:
-        """None for fewer than two methods."""
-        rows = sorted(self.rows(), key=lambda row: -row.test_accuracy)
+        """None for fewer than two methods. The best one is that on the clips that all were tested
+        on: a method may lack a fold, as where its run failed."""
+        rows = self.rows()
         if len(rows) < 2 or self.plan is None or not self.plan.truth:
             return None
+        right = {row.method: np.stack([*self.right(row.method).values()]) for row in rows}
+        tested = ~np.isnan(np.concatenate([*right.values()])).any(axis=0)
+        common = tested if tested.any() else np.ones_like(tested)
+        rows.sort(key=lambda row: -np.nanmean(right[row.method][:, common]))
         best, second = rows[0].method, rows[1].method
-        return Lead(rows, *self.gap(best, second), self.same_answers(best, second))
+        same = self.same_answers(best, second)
+        return Lead(rows, *self.gap(best, second), same, int(common.sum()))
 
 
 def _pooled(runs: Sequence[RunFinished]) -> float:
@@ -255,7 +262,7 @@ def conclusion(board: Scoreboard) -> str:
     lead = board.lead()
     if lead is None or board.plan is None:
         return ""
-    rows, gap, half, seeds, same = lead
+    rows, gap, half, seeds, same, clips = lead
     best, second = rows[:2]
     names = f"{title(best.method)} ({best.test_accuracy:.1%})"
     other = f"{title(second.method)} ({second.test_accuracy:.1%})"
@@ -266,7 +273,7 @@ def conclusion(board: Scoreboard) -> str:
             "rate."
         )
     common = " that both finished" if seeds < max(best.seeds, second.seeds) else ""
-    size = f"{len(board.plan.truth)} test clips and {seeds} seed{'s' * (seeds != 1)}{common}"
+    size = f"{clips} test clips and {seeds} seed{'s' * (seeds != 1)}{common}"
     if lead.clear:
         return (
             f"{names} was clearly better than {other}: the difference of {gap:.1%} ± {half:.1%} "
@@ -274,7 +281,7 @@ def conclusion(board: Scoreboard) -> str:
         )
     if gap > half:
         return (
-            f"{names} was ahead of {other} on these {len(board.plan.truth)} test clips, by more "
+            f"{names} was ahead of {other} on these {clips} test clips, by more "
             f"than their luck ({gap:.1%} ± {half:.1%}). With one seed{common} that is no clear "
             "win: another seed may turn it round, so run three."
         )

@@ -60,7 +60,7 @@ def smallest_difference(accuracy: float, clips: int) -> float:
 
 
 def clips_needed(accuracy: float, difference: float) -> int:
-    """Test clips from which `smallest_difference` is at most `difference`."""
+    """About how many test clips `smallest_difference` is at most `difference` from."""
     disagreeing = 2 * accuracy * (1 - accuracy) * (1 - ALIKE)
     return math.ceil(disagreeing * ((Z95 + Z80) / difference) ** 2)
 
@@ -72,10 +72,14 @@ def clip_error(apart: np.ndarray, groups: Sequence[int]) -> float:
     groups: of every clip, such as its speaker; clips of one group count as one draw. Where all are
     of one group, or none is named, every clip counts by itself, and nothing is said about other
     groups. As Agresti and Min (2005) advise for paired answers, clips that fall on either side are
-    added, so that methods that agree on every clip are not taken for equal with certainty.
+    added, so that methods that agree on every clip are not taken for equal with certainty. Of few
+    groups the sum of squares is short by one, and t stands for z (Cameron and Miller 2015).
     """
     of_clip = apart.mean(axis=0)
     if len(set(groups)) <= 1:
         groups = range(len(of_clip))
     of_group = np.bincount(np.asarray(groups), of_clip - of_clip.mean())
-    return math.sqrt(float(of_group @ of_group) + 1) / (len(of_clip) + 2)
+    few, draws = 1.0, len(set(groups))
+    if draws > 1:
+        few = draws / (draws - 1) * (float(stdtrit(draws - 1, 0.975)) / Z95) ** 2
+    return math.sqrt(few * float(of_group @ of_group) + 1) / (len(of_clip) + 2)

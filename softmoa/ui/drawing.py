@@ -86,6 +86,7 @@ def report_png(result: Classification, choice: Choice) -> bytes:
         cells=(grid.patch, grid.stride_time, grid.stride_frequency),
         titles=[f"E{j + 1}" + f".{k + 1}" * (p > 1) for j in range(n) for k in range(p)],
         unit=unit,
+        std=result.classifier.model.config.std,
         heading=str(result.headline()),
         details=f"{result.classifier.name} on {result.classifier.backbone}; "
         f"{kind_of(record, view)}, layer {record.layer + 1}, beside {record.site.upper()}",

@@ -60,7 +60,7 @@ def verdict(board: Scoreboard) -> tuple[str, str]:
     plan, lead = board.plan, board.lead()
     if plan is None or lead is None:
         return f"### {NO_VERDICT}", ""
-    found, gap, half, seeds, same = lead
+    found, gap, half, seeds, same, clips = lead
     best, second = found[:2]
     points = f"{100 * gap:.1f}" + f" ± {100 * half:.1f}" * math.isfinite(half) + " points"
     who, above, probe = title(best.method), "", scoreboard.probe_title(found)
@@ -80,7 +80,7 @@ def verdict(board: Scoreboard) -> tuple[str, str]:
     part = best.trained_parameters / (plan.backbone_parameters or 1)
     won = (
         f"### {above}{head}\n{title(best.method)}: **{best.test_accuracy:.1%}** of "
-        f"{len(plan.truth)} test clips, {best.trained_parameters:,} trained parameters "
+        f"{clips} test clips, {best.trained_parameters:,} trained parameters "
         f"({part:.2%} of the backbone), {duration(best.seconds)} for a run."
     )
     said = [words] if (words := collapse(board)) else []

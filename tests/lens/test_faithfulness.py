@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softmoa.lens.contribution import PatchGrid
-from softmoa.lens.faithfulness import faithfulness
+from softmoa.lens.faithfulness import covered, faithfulness
 
 GRID = PatchGrid(8, 6)
 MEL = torch.ones(96, 128)
@@ -27,3 +27,12 @@ def test_a_true_map_is_told_from_a_false_one_and_from_random_ones():
     assert random.rest == pytest.approx(0.9 - 0.8 / 4, abs=0.12)
     found, _ = faithfulness(hears_one_patch, MEL, false, GRID)
     assert found.drop == pytest.approx(8 / 9) and found.faithfulness == pytest.approx(0)
+
+
+def test_so_many_patches_cover_the_same_area_though_they_overlap():
+    """Together or apart, as the random maps' are: else a true map, in one piece, covers less."""
+    grid = PatchGrid(12, 9, stride_time=10, stride_frequency=10)
+    together, apart = torch.zeros(12, 9, dtype=torch.bool), torch.zeros(12, 9, dtype=torch.bool)
+    together[4:6, 3:6], apart[::4, 1:9:4] = True, True
+    areas = {covered(marked, grid, 96).sum().item() for marked in (together, apart)}
+    assert areas == {6 * 10 * 10}

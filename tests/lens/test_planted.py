@@ -11,6 +11,7 @@ from softmoa.lens.contribution import PatchGrid
 from softmoa.lens.export import weights_of
 from softmoa.lens.planted import Planted, plant, pointing, scores
 from softmoa.lens.run import run
+from softmoa.model.ast import ASTConfig
 
 TIME = torch.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
 NOISE = 0.05 * torch.randn(2 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
@@ -38,6 +39,9 @@ def test_a_beep_is_heard_where_it_was_planted(grid):
     half = (found.host.square().mean() * len(BEEP) / len(NOISE)).sqrt()
     assert added.item() == pytest.approx(half.item(), rel=0.01)  # as loud as the noise
     assert plant(NOISE, BEEP, 1.0, -60, grid).area.sum() == 0
+    overlapping = PatchGrid.of(ASTConfig(stride_time=10, stride_frequency=10), len(log_mel(NOISE)))
+    area = plant(NOISE, BEEP, 1.0, 0, overlapping).area
+    assert area.shape == (overlapping.bands, overlapping.columns)
 
 
 def test_the_best_expert_and_the_best_before(classifier, grid):

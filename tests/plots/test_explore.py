@@ -21,7 +21,7 @@ def test_the_report_is_a_png(n):
     data = report_png(
         RNG.normal(size=(160, 128)), np.zeros((n, 8, 10)), cells=(16, 16, 16), titles=["E$1"] * n,
         unit="weight", contribution=shares, overall=shares.mean(0),
-        layers=["Layer 1", "Layer 2"], heading=HOSTILE, dpi=40,
+        layers=["Layer 1", "Layer 2"], heading=HOSTILE, std=4.57, dpi=40,
     )  # fmt: skip
     image = Image.open(io.BytesIO(data))
     assert image.format == "PNG" and image.width == 400

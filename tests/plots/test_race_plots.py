@@ -54,6 +54,8 @@ def test_balance_stacks_to_one_and_counts_the_experts_at_work():
     assert first.x0 + 2 * first.dx == 1  # the second layer
     assert figure.layout.xaxis.ticktext == ("layer 1<br>1.0", "layer 2<br>2.0")
     assert not race.balance({}).data
+    many = race.balance({"Top-k": [(0, [[1 / 64] * 64])]})  # more than are drawn one by one
+    assert many.layout.xaxis.ticktext == ("layer 1<br>64.0",)
 
 
 def test_balance_shows_no_more_than_a_screen_does():

@@ -62,7 +62,7 @@ def recorded(base, task, folder, *methods: str, **options) -> list:
 
 
 def run(base, task, *methods, **options) -> list:
-    comparison = Comparison(tuple(Choice.of(m, rate=1) for m in methods), SHORT, **options)
+    comparison = Comparison(tuple(Choice.of(m, 1) for m in methods), SHORT, **options)
     return list(compare(base, task, comparison))
 
 

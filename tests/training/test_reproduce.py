@@ -98,6 +98,11 @@ def test_a_table_that_was_stopped_goes_on(hub, data, tmp_path, monkeypatch, caps
     opened = open_classifier(str(bundle), NAME)
     assert opened.labels == ("dog", "rain") and opened.info.device == "cpu"
     assert len(classify(opened, data / "ESC-50-master/audio/1-0-A-0.wav").records) == 2
+    again = [*COMMAND, str(out)]
+    again[again.index("--epochs") + 1] = "2"
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "holds a run of other epochs or shots" in capsys.readouterr().err
 
 
 def test_a_fixed_split_and_processes_that_share_it(hub, data, tmp_path, monkeypatch, capsys):

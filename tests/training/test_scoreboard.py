@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from scipy.stats import norm, t
 
 from softmoa.training.events import Planned, PlannedRun, ProbeScored, RunFinished
 from softmoa.training.fit import TrainingOptions
@@ -52,7 +53,9 @@ def raced(**right: str | tuple[str, ...]) -> Scoreboard:
 def test_the_gap_is_over_the_seeds_that_both_finished():
     gap, half, seeds = raced(a=("++++", "++--"), b=("++--", "++--")).gap("adapter", "bitfit")
     assert gap == 0.25 and seeds == 2
-    assert half == pytest.approx(half_width([0.5, 0.0], math.sqrt(4 * 0.25**2 + 1) / 6))
+    # Two clips a quarter above the mean and two below; four draws are few.
+    squares = 4 * 0.25**2 * 4 / 3 * (t.ppf(0.975, 3) / norm.ppf(0.975)) ** 2
+    assert half == pytest.approx(half_width([0.5, 0.0], math.sqrt(squares + 1) / 6))
     assert raced(a="++", b=()).gap("adapter", "bitfit") == (0.0, math.inf, 0)
 
 
@@ -99,6 +102,16 @@ def test_folds_are_pooled_clip_by_clip_and_paired_by_seed():
     assert pooled.gap("adapter", "bitfit")[0] == pytest.approx(1 / 3)
     assert board(plan, *runs[:3]).gap("adapter", "bitfit")[0] == pytest.approx(1 / 2)
     assert confusion(runs[1], plan).tolist() == [[0, 0], [1, 0]]
+    # Where the adapter lacks its hard fold it is not the better one for that: only clips that both
+    # were tested on count.
+    first, second = (1, 0), (1, 1)
+    hard = [
+        replace(run, predicted=p)
+        for run, p in zip((runs[0], runs[2]), (first, second), strict=True)
+    ]
+    lead = board(plan, *hard, runs[3]).lead()
+    assert lead.clips == 2 and lead.rows[0].method == "bitfit"
+    assert lead.gap == pytest.approx(1 / 2)
 
 
 def test_before_a_race_it_is_said_what_it_can_tell():

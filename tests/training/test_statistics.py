@@ -9,19 +9,34 @@ from scipy.stats import binomtest, t
 from softmoa.training.statistics import Z95, clip_error, half_width, spread, wilson
 
 
+def few(draws: int) -> float:
+    """What the squares of so many draws are widened by."""
+    return draws / (draws - 1) * (t.ppf(0.975, draws - 1) / Z95) ** 2
+
+
 def test_clips_of_which_only_one_got_right_count():
     """Of 160 clips 3 for a and 1 for b: sum d = 2, sum d^2 = 4; then one either way is added."""
     apart = np.array([[1, 1, 1, -1] + [0] * 156])
-    assert clip_error(apart, range(160)) == pytest.approx(math.sqrt(4 - 2**2 / 160 + 1) / 162)
+    squares = (4 - 2**2 / 160) * few(160)
+    assert clip_error(apart, range(160)) == pytest.approx(math.sqrt(squares + 1) / 162)
     assert clip_error(np.zeros((1, 156)), ()) == pytest.approx(1 / 158)
 
 
 def test_clips_of_one_group_are_one_draw():
     """Eight clips of two speakers: a is right on all four of one, b of the other."""
     apart = np.array([[1, 1, 1, 1, -1, -1, -1, -1]])
-    assert clip_error(apart, [0] * 4 + [1] * 4) == pytest.approx(math.sqrt(4**2 + 4**2 + 1) / 10)
+    squares = (4**2 + 4**2) * few(2)
+    assert clip_error(apart, [0] * 4 + [1] * 4) == pytest.approx(math.sqrt(squares + 1) / 10)
     for one_group in ([0] * 8, ()):  # every clip by itself
-        assert clip_error(apart, one_group) == pytest.approx(math.sqrt(8 + 1) / 10)
+        assert clip_error(apart, one_group) == pytest.approx(math.sqrt(8 * few(8) + 1) / 10)
+
+
+def test_of_two_speakers_little_is_known():
+    """Their interval is that of Student's t of the two means, but for the clips that are added."""
+    apart = np.array([[1.0] * 400 + [0.5] * 400])
+    half = Z95 * clip_error(apart, [0] * 400 + [1] * 400)
+    two = np.array([1.0, 0.5])
+    assert half == pytest.approx(t.ppf(0.975, 1) * two.std(ddof=1) / math.sqrt(2), rel=0.01)
 
 
 def test_seeds_and_clips_add_in_squares():

@@ -28,7 +28,7 @@ def test_no_test_clip_is_opened_before_the_end_of_all_choices(name, kept, monkey
     task = replace(task, valid=task.valid[:20], test=task.test[:20])
     monkeypatch.setattr(device, "room_for", lambda *_: torch.device("cpu") if kept else None)
     base = loaded(tiny())
-    choices = Choice.of("soft-moa", rate=1), Choice.of("linear", rate=1)
+    choices = Choice.of("soft-moa", 1), Choice.of("linear", 1)
     training = TrainingOptions(steps=2)
     comparison = Comparison(choices, training, seeds=(0, 1), shots=1, interleave=False)
 

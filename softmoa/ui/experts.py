@@ -111,18 +111,18 @@ def opening() -> Classification:
 class WhichMatter:
     def __init__(self, seen: gr.State) -> None:
         with gr.Row():
-            views = [(view.capitalize(), view) for view in texts.TITLES]
-            self.view = gr.Radio(
-                views, label="How to judge", scale=2, min_width=300, elem_id="experts-view"
-            )
-            self.target = gr.Dropdown(
-                [], label="For the class", min_width=200, elem_id="experts-target"
-            )
-            self.mode = Mode(scale=3, elem_id="experts-mode")
-        with gr.Row():
             with gr.Column(scale=3, min_width=340):
                 self.title = gr.Markdown(elem_id="experts-title")
                 self.map = Chart(elem_id="experts-map")
+                with gr.Row():
+                    views = [(view.capitalize(), view) for view in texts.TITLES]
+                    self.view = gr.Radio(
+                        views, label="How to judge", min_width=420, elem_id="experts-view"
+                    )
+                    self.target = gr.Dropdown(
+                        [], label="For the class", min_width=180, elem_id="experts-target"
+                    )
+                    self.mode = Mode(min_width=340, elem_id="experts-mode")
                 self.note = Note(latex_delimiters=MATH)
             with gr.Column(scale=2, min_width=340):
                 self.row = gr.Radio([], label="Layer", elem_id="experts-layer")

@@ -127,6 +127,17 @@ def test_compare_with_every_seed(capsys, tmp_path):
     [
         (["--task", "tones", "--seeds", "one"], "whole numbers"),
         (["--task", "tones", "--methods", "linear,linear"], "named twice"),
+        (
+            [
+                "--task",
+                "tones",
+                "--methods",
+                "linear,adapter",
+                "--seeds",
+                ",".join(map(str, range(101))),
+            ],
+            "202 runs are more",
+        ),
         (["--task", "tones", "--rate", "nan"], "rate"),
         (
             ["--task", "tones", "--methods", "linear:rate=-1"],

@@ -32,6 +32,7 @@ Name = Annotated[str, Field(max_length=200)]
 Text = Annotated[str, Field(max_length=4000)]
 _unknown = BeforeValidator(lambda value: math.nan if value is None else value)  # as JSON has it
 Accuracy = Annotated[float, _unknown, AfterValidator(_accuracy)]
+MOST_RUNS = 200  # of one comparison
 Clips = Field(max_length=20_000)  # of a list with one value for each test clip
 Value = bool | Annotated[int, Field(ge=-(2**53), le=2**53)] | float | Name | None
 Values = Annotated[tuple[Value, ...], Field(max_length=64)]
@@ -78,7 +79,7 @@ class Planned:
     shots: Count | None
     start: Start
     training: TrainingOptions
-    runs: Annotated[tuple[PlannedRun, ...], Field(max_length=200)]
+    runs: Annotated[tuple[PlannedRun, ...], Field(max_length=MOST_RUNS)]
     groups: Annotated[tuple[Count, ...], Clips] = ()
     device: Name = ""
     folds: Annotated[tuple[Name, ...], Clips] = ()

@@ -15,6 +15,7 @@ from softmoa.data.values import STRICT, InputError, sentence
 from softmoa.methods import METHODS
 from softmoa.methods.budget import matched_options, parameters_of
 from softmoa.model.ast import ASTConfig
+from softmoa.training.events import MOST_RUNS
 from softmoa.training.fit import Rate, TrainingOptions
 from softmoa.training.recipes import SHORT, Recipe, Start
 
@@ -125,6 +126,8 @@ class Comparison:
         for named in (self.seeds, self.folds, [choice.entry for choice in self.choices]):
             if len(set(named)) < len(named):
                 raise InputError("A method or a seed is named twice.")
+        if (runs := len(self.runs)) > MOST_RUNS:  # the page and `read` take no more
+            raise InputError(f"{runs} runs are more than the {MOST_RUNS} of one comparison.")
 
     @property
     def entries(self) -> dict[str, Choice]:
